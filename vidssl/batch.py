@@ -1,0 +1,80 @@
+"""Batch: the one container that travels from loader to method, and the shape legend of the library.
+
+Letters used in every docstring and shape comment:
+
+    B  batch           K  clips of one video   T  frames of one clip   C  colour channels
+    H, W  pixels       h, w  feature cells     D  feature width        N  cells, or samples of a corpus
+    S  audio samples   L  label channels (objects, joints, classes)
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step. An image is a clip of one frame (K = T = 1).
+
+    Args:
+        index: Number of each sample in its corpus, int64 (B,).
+        video: Frames as decoded, uint8 (B, K, T, C, H, W), RGB.
+        time: Presentation time of each frame in its source, float64 (B, K, T), seconds.
+        audio: Mono waveform in [-1, 1], float32 (B, K, S).
+        label: Class of each sample, int64 (B,); -1 where there is none.
+        seed: One number per sample, int64 (B,), a function of (run seed, epoch, index) alone: what a random
+            view of a sample is drawn from.
+
+    Raises:
+        ValueError: A tensor has another shape or type than given above.
+    """
+
+    index: Tensor
+    video: Tensor | None = None
+    time: Tensor | None = None
+    audio: Tensor | None = None
+    label: Tensor | None = None
+    seed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        expected = {
+            "index": (torch.int64, 1),
+            "video": (torch.uint8, 6),
+            "time": (torch.float64, 3),
+            "audio": (torch.float32, 3),
+            "label": (torch.int64, 1),
+            "seed": (torch.int64, 1),
+        }
+        for name, (dtype, num_dims) in expected.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.dtype != dtype or value.ndim != num_dims:
+                raise ValueError(
+                    f"Batch.{name} is {value.dtype} of shape {tuple(value.shape)}, expected {dtype} with "
+                    f"{num_dims} dimensions"
+                )
+            if len(value) != len(self.index):
+                raise ValueError(f"Batch.{name} holds {len(value)} samples, Batch.index {len(self.index)}")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        shapes = (f"{name}={tuple(value.shape)}" for name, value in tensors.items() if value is not None)
+        return f"Batch({', '.join(shapes)})"
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
+        return self._map(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Copy every tensor to page-locked memory (called by torch's loader)."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function) -> "Batch":  # type: ignore[no-untyped-def]
+        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Batch(**{name: None if value is None else function(value) for name, value in tensors.items()})
