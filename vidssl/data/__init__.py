@@ -1,0 +1,23 @@
+"""From files to batches, on the CPU.
+
+Names are loaded on first use: the processes that scan a corpus need no torch.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Corpus": "corpus",
+    "ImageDataset": "datasets",
+    "VideoDataset": "datasets",
+    "Loader": "loader",
+    "MediaError": "video",
+    "open_video": "video",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vidssl.data' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

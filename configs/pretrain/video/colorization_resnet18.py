@@ -1,0 +1,61 @@
+"""Video colorization, ResNet-18 at stride 8 (Vondrick et al. 2018, arXiv:1806.09594).
+
+The paper's recipe: Adam, batch 32, 256 px, 16 colours, learning rate 1e-3 and then 1e-4 (the step at 15 % of the
+training, as 60 k of 400 k iterations).
+"""
+
+from functools import partial
+
+import torch
+
+from vidssl import Run, optim
+from vidssl.augment import RandomResizedCrop
+from vidssl.data import Corpus, VideoDataset
+from vidssl.data.clips import frame_tuple
+from vidssl.methods import VideoColorization
+from vidssl.models import ResNet
+from vidssl.models.heads import FrameHead, VolumeHead
+
+METHOD = "VideoColorization"
+PAPER = "Vondrick et al. 2018, arXiv:1806.09594"
+NEEDS = "video"
+
+
+def run(
+    root: str,
+    *,
+    steps: int = 40_000,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    size_px: int = 256,
+    crop_px: int = 256,
+    crop_scale: tuple[float, float] = (0.5, 1.0),
+    offsets_frames: tuple[int, ...] = (0, 4, 8, 16),
+    head_3d: bool = False,
+) -> Run:
+    """Train on a folder of videos.
+
+    Args:
+        root: Folder, list file or CSV of videos.
+        steps: Number of optimizer steps.
+        batch_size: Clips per step and process.
+        lr: Learning rate of the first 15 % of the training; a tenth of it after.
+        size_px: Short side to which videos are scaled when they are decoded.
+        crop_px: Height and width of the training clips.
+        crop_scale: Area of the training window, smallest and largest share of the frame.
+        offsets_frames: Frames of a clip, counted from its first; the last one is coloured from the others.
+        head_3d: Use the paper's head of 3-D convolutions instead of one 1x1 convolution.
+    """
+    encoder = ResNet(18, stride=8, layer="layer3", color="gray")
+    head = VolumeHead(encoder.dim, 64) if head_3d else FrameHead(encoder.dim, 64)
+    view = RandomResizedCrop(crop_px, scale=crop_scale)
+    clips = partial(frame_tuple, offsets_frames=offsets_frames)
+    method = VideoColorization(encoder, head=head, view=view, clips=clips)
+    return Run(
+        method=method,
+        dataset=VideoDataset(Corpus.scan(root), clips=method.clips, size_px=size_px),
+        optimizer=partial(torch.optim.Adam, lr=lr),
+        learning_rate=optim.steps(lr, factor=0.1, at=(0.15,)),
+        steps=steps,
+        batch_size=batch_size,
+    )

@@ -1,0 +1,67 @@
+"""Method: the one base class a user meets."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .batch import Batch
+from .data.clips import ClipSampler
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """All that a method may see of the run, between two passes over the data.
+
+    Args:
+        number: Counted from 0.
+        extract: `extract(function, num_samples=None) -> (N, ...)`: apply a function of a Batch (on the training
+            device, no gradient, evaluation mode) to the data in dataset order, un-augmented, and stack what it
+            returns; the first `num_samples` samples or all, gathered over ranks.
+        forget: Drop the optimizer's state of the given parameters (heads that were drawn anew).
+    """
+
+    number: int
+    extract: Callable[..., Tensor]
+    forget: Callable[[Iterable[nn.Parameter]], None]
+
+
+class Method(nn.Module):
+    """Networks and loss of one self-supervised task. Subclasses set `encoder` and `clips` and write `forward`.
+
+    `forward` never moves a teacher, reads the clock or touches an optimizer. Randomness comes from torch's
+    generator or from `batch.seed`. All state is in parameters and buffers, so that `state_dict()` resumes
+    everything; every trainable parameter receives a gradient; each network is registered once.
+    """
+
+    encoder: nn.Module
+    """What pretraining is for: exported and evaluated."""
+
+    clips: ClipSampler
+    """Which frames of a video the method needs (vidssl.data.clips)."""
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return {"loss": scalar, and further scalars to log}; `progress` of the training is in [0, 1]."""
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Called after every optimizer step, for example to move a teacher."""
+
+    def before_epoch(self, epoch: Epoch) -> None:
+        """Called before every pass over the data, for example to re-assign cluster labels.
+
+        Runs under one seed on all ranks.
+        """
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures that show what the method does with a batch: name -> RGB in [0, 1], float (3, H, W)."""
+        return {}
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer: no weight decay on biases, norms and other vectors."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {"params": [parameter for parameter in trainable if parameter.ndim > 1]},
+            {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
+        ]
