@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from . import checkpoint
@@ -111,7 +110,7 @@ def fit(
     network: nn.Module = method
     if world_size > 1:
         # Queues, assignments and centres are buffers: re-sending them every step would be slow and wrong.
-        network = DistributedDataParallel(method, broadcast_buffers=False)
+        network = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
 
     def save() -> None:
         states = _random_states(device, world_size)
@@ -121,9 +120,8 @@ def fit(
             export_encoder(method.encoder, out / "encoder.safetensors")
 
     num_skipped = 0
-    log = Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps)
-    with log, StopFlag() as stop:
-        batches = loader.batches(step, run.steps)
+    batches = loader.batches(step, run.steps)
+    with Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps) as log, StopFlag() as stop:
         while step < run.steps:
             if step % loader.steps_per_epoch == 0:
                 _before_epoch(method, optimizer, loader, step // loader.steps_per_epoch, seed, device)
@@ -149,7 +147,7 @@ def fit(
                 if num_skipped > MAX_SKIPPED_STEPS:
                     raise FloatingPointError(
                         f"the gradient was not finite in {num_skipped} steps up to step {step}; lower the learning "
-                        f"rate or use float32; the last good state is in {out / 'checkpoints'}"
+                        "rate or use float32"
                     )
             optimizer.zero_grad(set_to_none=True)
             step += 1
@@ -165,8 +163,9 @@ def fit(
                 save()
             stop.check()
     if rank == 0:
-        export_encoder(method.encoder, out / "encoder.safetensors")
-    _leave(network)
+        export_encoder(method.encoder, out / "encoder.safetensors")  # also of a run that was complete already
+    del network  # a group cannot be destroyed under a living DistributedDataParallel
+    _leave()
     return method
 
 
@@ -221,9 +220,8 @@ def _resume(folder: Path, method: Method, optimizer: Optimizer, rank: int) -> in
 
 
 def _random_states(device: torch.device, world_size: int) -> list[dict[str, Tensor]]:
-    mine = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        mine["cuda"] = torch.cuda.get_rng_state(device)
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    mine = {"cpu": torch.get_rng_state(), **on_gpu}
     states: list[dict[str, Tensor]] = [mine] * world_size
     if world_size > 1:
         dist.all_gather_object(states, mine)
@@ -240,15 +238,13 @@ def _agree(received: int | None, device: torch.device, world_size: int) -> int |
 
 
 def _join() -> tuple[int, int]:
-    """Join the process group that torchrun described; return (rank, number of processes)."""
+    """Join the processes that torchrun started; return (rank, number of processes)."""
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(minutes=10))
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _leave(network: nn.Module) -> None:
-    """Leave the process group that `_join` entered."""
+def _leave() -> None:
     if dist.is_initialized():
-        del network
         dist.barrier()  # destroying the group while a peer still talks aborts it
         dist.destroy_process_group()

@@ -22,6 +22,8 @@ class Encoder(nn.Module):
         std: Of the training pixels, per channel, on the scale [0, 1].
         multiple: Height and width must be multiples of this many pixels (the patch size of a ViT).
         architecture: What `vidssl.models.load` needs to build the same network again; JSON values only.
+        unused_keys: How the names begin that files of the full network hold and this encoder has no use for
+            (the classifier, layers after the chosen one); `load_encoder` may leave them out.
     """
 
     mean: Tensor
@@ -36,12 +38,14 @@ class Encoder(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         multiple: int = 1,
         architecture: dict[str, Any],
+        unused_keys: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.dim = dim
         self.stride = stride
         self.multiple = multiple
         self.architecture = architecture
+        self.unused_keys = unused_keys
         # Not in the state dict: they are part of the architecture, and timm's and torchvision's files lack them.
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)

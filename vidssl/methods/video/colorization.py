@@ -75,7 +75,7 @@ class VideoColorization(Method):
         copied, _ = self.copy(self.head(self.encoder.features(video)), classes)  # (B, K, h, w)
         target, last = classes[:, -1], classes[:, -2]
         # Copied colours are probabilities already: no softmax. Rounding can make one exactly zero.
-        loss = F.nll_loss(copied.float().clamp(min=1e-8).log(), target)
+        loss = -copied.float().gather(1, target[:, None]).clamp(min=1e-8).log().mean()
         hit, moved = copied.argmax(1) == target, target != last
         return {
             "loss": loss,

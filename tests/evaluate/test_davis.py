@@ -1,0 +1,406 @@
+"""The evaluation driver: figures against the official ones, resuming, and a user's own video."""
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+import math
+import re
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from vidssl.evaluate.davis import COLUMNS, evaluate_davis, score_masks
+from vidssl.evaluate.masks import read_mask, write_mask
+from vidssl.evaluate.propagate import CRW
+from vidssl.evaluate.provenance import fingerprint
+from vidssl.evaluate.video import propagate_video
+from vidssl.models.encoder import Encoder
+
+HEIGHT, WIDTH = 40, 72
+
+
+class Patches(Encoder):
+    """One linear map of every patch of 8x8 pixels."""
+
+    def __init__(self, seed):
+        super().__init__(dim=8, stride=8, architecture={"family": "patches"})
+        self.map = nn.Conv2d(3, 8, 8, stride=8)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.map.parameters():
+            parameter.data.normal_(generator=generator)
+        self.eval().requires_grad_(False)
+
+    def features(self, clip):
+        return self.map((clip.flatten(0, 1) - self.mean) / self.std).unflatten(0, clip.shape[:2])
+
+
+def square(number):
+    """Frame (H, W, 3) and mask (H, W) of two squares, ids 1 and 3; the first moves 8 pixels to the right a frame.
+
+    All lies on the grid of the encoder's patches, so that a cell belongs to one object.
+    """
+    frame = np.random.default_rng(0).integers(0, 80, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    left = 8 + 8 * number
+    mask[8:24, left : left + 16], mask[24:40, 8:24] = 1, 3
+    frame[mask == 1], frame[mask == 3] = (250, 40, 40), (40, 250, 40)
+    return frame, mask
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Sequences "ant" (6 frames) and "bee" (5 frames) in the layout of DAVIS."""
+    root = tmp_path / "data"
+    for name, num_frames in (("ant", 6), ("bee", 5)):
+        for number in range(num_frames):
+            frame, mask = square(number)
+            path = root / f"JPEGImages/480p/{name}/{number:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(frame).save(path, quality=95)
+            write_mask(root / f"Annotations/480p/{name}/{number:05d}.png", torch.from_numpy(mask))
+    return root
+
+
+def evaluate(root, out, *, encoder="patches", protocol=CRW, **options):
+    if encoder == "patches":
+        encoder = Patches(seed=0)
+    options = {"overlays": False, **options}
+    return evaluate_davis(encoder, root=root, out=out, protocol=protocol, model_name="patches", **options)
+
+
+def test_official_masks_get_the_official_figures(shared):
+    """The whole table of an official run; `davis_eval.txt` prints six significant digits."""
+    case = shared / "data/reference/crw_resnet18_davis240"
+    result = score_masks(shared / "data/davis240", case / "masks")
+    lines = [line.split() for line in (case / "davis_eval.txt").read_text().splitlines()]
+    row = lines[lines.index(list(COLUMNS)) + 1]
+    assert list(result.figures.values()) == pytest.approx([float(cell) for cell in row], abs=1e-6)
+    start = lines.index(["Sequence", "J-Mean", "F-Mean"]) + 1
+    official = {name: (float(j), float(f)) for name, j, f in lines[start : start + 5]}
+    assert list(result.objects) == list(official)
+    for name, figures in result.objects.items():
+        assert (figures["J-Mean"], figures["F-Mean"]) == pytest.approx(official[name], abs=1e-6)
+    assert result.unscored == []
+
+
+def test_official_tables_are_written_to_the_letter(shared, tmp_path):
+    masks = shared / "data/reference/dino_vit_tiny16_davis/masks"
+    score_masks(shared / "data/davis", masks, out=tmp_path)
+    for name in ("global_results-val.csv", "per-sequence_results-val.csv"):
+        assert (tmp_path / name).read_text() == (masks / name).read_text()
+
+
+def test_identity_has_the_figures_of_the_official_code(shared, tmp_path):
+    names = ["car-shadow", "synth2-swan-car"]
+    result = evaluate(shared / "data/davis", tmp_path, encoder=None, protocol=None, sequences=names)
+    reference = json.loads((shared / "data/reference/metrics/davis2017_metric_values.json").read_text())
+    assert list(result.objects) == ["car-shadow_1", "synth2-swan-car_1", "synth2-swan-car_2"]
+    for name, figures in result.objects.items():
+        expected = reference[f"open/{name}/identity"]
+        for letter in "JF":
+            for figure in ("mean", "recall", "decay"):
+                assert figures[f"{letter}-{figure.title()}"] == expected[f"{letter}_{figure}"]
+            sequence, number = name.rsplit("_", 1)
+            record = json.loads((tmp_path / f"sequences/{sequence}.json").read_text())
+            assert record["objects"][number][letter] == expected[letter]
+    means = [np.mean([figures[column] for figures in result.objects.values()]) for column in ("J-Mean", "F-Mean")]
+    assert result.figures["J&F-Mean"] == sum(means) / 2
+
+
+def test_ground_truth_scores_one(root):
+    result = score_masks(root, root / "Annotations/480p")
+    expected = dict(zip(COLUMNS, (1, 1, 1, 0, 1, 1, 0), strict=True))
+    assert result.figures == expected
+    # Id 2 occurs in no annotation; like the official code, an answer without it is perfect.
+    assert result.objects == dict.fromkeys([f"{name}_{i}" for name in ("ant", "bee") for i in (1, 2, 3)], expected)
+
+
+def test_masks_and_figures_are_those_of_the_propagator(root, tmp_path):
+    result = evaluate(root, tmp_path / "out")
+    # All is right but the corners of the squares, which the bilinear interpolation of the labels rounds off.
+    assert [result.objects[f"bee_{i}"]["F-Mean"] for i in (1, 2, 3)] == [1, 1, 1]
+    assert [result.objects[f"bee_{i}"]["J-Mean"] > 0.9 for i in (1, 2, 3)] == [True] * 3
+    again = score_masks(root, tmp_path / "out/masks")
+    assert again.objects == result.objects
+    assert sorted(path.name for path in (tmp_path / "out/masks/bee").iterdir()) == [
+        f"0000{i}.png" for i in range(5)
+    ]
+    identity = evaluate(root, tmp_path / "identity", encoder=None, protocol=None)
+    # Frames 1 to 3 count. The square has moved half its width in frame 1, away from where it was in the others.
+    assert identity.objects["bee_1"]["J-Mean"] == pytest.approx(np.mean([8 / 24, 0, 0]), abs=1e-12)
+    assert identity.objects["bee_3"]["J&F-Mean"] == 1
+
+
+def test_the_result_file_holds_every_knob(root, tmp_path):
+    protocol = dataclasses.replace(CRW, topk=3)
+    encoder = Patches(seed=0)
+    result = evaluate(root, tmp_path, encoder=encoder, protocol=protocol, command="vidssl evaluate davis")
+    document = json.loads((tmp_path / "result.json").read_text())
+    assert document["global"] == result.figures
+    assert list(document["global"]) == list(COLUMNS)
+    assert document["objects"] == result.objects
+    assert document["sequences"]["bee"]["J-Mean"] == np.mean(
+        [result.objects[f"bee_{i}"]["J-Mean"] for i in (1, 2, 3)]
+    )
+    assert document["protocol"] == json.loads(json.dumps(dataclasses.asdict(protocol)))
+    assert document["protocol"]["topk"] == 3
+    assert document["model"] == {
+        "name": "patches", "architecture": {"family": "patches"}, "sha256": fingerprint(encoder)
+    }  # fmt: skip
+    assert document["versions"]["torch"] == torch.__version__
+    assert (document["num_frames"], document["device"], document["command"]) == (
+        11,
+        "cpu",
+        "vidssl evaluate davis",
+    )
+    # End to end includes what is not propagation: writing masks, scoring them.
+    assert 0 < document["frames_per_second"] < document["propagation_frames_per_second"]
+    rows = list(csv.reader(io.StringIO((tmp_path / "global_results-val.csv").read_text())))
+    assert rows == [list(COLUMNS), [f"{value:.3f}" for value in result.figures.values()]]
+
+
+def mask_times(out):
+    """Sequence -> time of the last change of its masks."""
+    return {
+        folder.name: max(path.stat().st_mtime_ns for path in folder.iterdir())
+        for folder in (out / "masks").iterdir()
+    }
+
+
+def done_again(before, after):
+    return [name for name in sorted(after) if after[name] != before[name]]
+
+
+def test_finished_sequences_are_taken_over(root, tmp_path, caplog):
+    out = tmp_path / "out"
+    first = evaluate(root, out)
+    before = mask_times(out)
+    caplog.set_level(logging.INFO)
+    assert evaluate(root, out).figures == first.figures
+    assert mask_times(out) == before
+    assert f"2 of 2 sequences are taken over from {out}" in caplog.text
+
+    (out / "sequences/ant.json").unlink()
+    assert evaluate(root, out).figures == first.figures
+    assert done_again(before, mask_times(out)) == ["ant"]
+
+
+@pytest.mark.parametrize(
+    ("change", "redone", "reason"),
+    [
+        ("knob", ["ant", "bee"], "bee is done again: protocol topk 10 -> 5"),
+        ("weights", ["ant", "bee"], "bee is done again: another model"),
+        ("frame", ["bee"], "bee is done again: another data"),
+        ("mask", ["ant"], "ant is done again: masks are missing"),
+    ],
+)
+def test_what_was_made_differently_is_done_again(root, tmp_path, caplog, change, redone, reason):
+    out = tmp_path / "out"
+    evaluate(root, out)
+    before = mask_times(out)
+    options = {}
+    if change == "knob":
+        options["protocol"] = dataclasses.replace(CRW, topk=5)
+    elif change == "weights":
+        options["encoder"] = Patches(seed=1)
+    elif change == "frame":
+        Image.fromarray(square(3)[0]).save(root / "JPEGImages/480p/bee/00003.jpg", quality=50)
+    else:
+        (out / "masks/ant/00002.png").unlink()
+    result = evaluate(root, out, **options)
+    assert done_again(before, mask_times(out)) == redone
+    assert reason in caplog.text
+    fresh = evaluate(root, tmp_path / "fresh", **options)
+    assert result.objects == fresh.objects
+
+
+class Interrupted(Patches):
+    """Stands for a user who presses Ctrl-C while the second sequence runs."""
+
+    def features(self, clip):
+        self.num_frames = getattr(self, "num_frames", 0) + clip.shape[0] * clip.shape[1]
+        if self.num_frames > 8:
+            raise KeyboardInterrupt
+        return super().features(clip)
+
+
+def test_interruption_keeps_what_is_finished(root, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(root, out, encoder=Interrupted(seed=0))
+    assert [path.name for path in (out / "sequences").iterdir()] == ["ant.json"]
+    assert not (out / "result.json").exists()
+    before = mask_times(out)["ant"]
+    result = evaluate(root, out)
+    assert mask_times(out)["ant"] == before
+    assert result.objects == evaluate(root, tmp_path / "whole").objects
+
+
+def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
+    for number in range(1, 6):
+        (root / f"Annotations/480p/ant/{number:05d}.png").unlink()
+    result = evaluate(root, tmp_path / "both")
+    assert result.unscored == ["ant"]
+    assert list(result.objects) == ["bee_1", "bee_2", "bee_3"]
+    assert not math.isnan(result.figures["J&F-Mean"])
+    assert len(list((tmp_path / "both/masks/ant").iterdir())) == 6
+    assert "not scored, because fewer than 3 frames have annotation: ant" in caplog.text
+
+    for number in range(1, 5):
+        (root / f"JPEGImages/480p/bee/{number:05d}.jpg").unlink()
+        (root / f"Annotations/480p/bee/{number:05d}.png").unlink()
+    alone = evaluate(root, tmp_path / "alone", sequences=["bee"])  # a sequence of one frame
+    assert alone.unscored == ["bee"]
+    assert json.loads((tmp_path / "alone/result.json").read_text())["global"] == dict.fromkeys(COLUMNS)
+    assert (tmp_path / "alone/global_results-val.csv").read_text().splitlines()[1] == "," * 6
+    assert read_mask(tmp_path / "alone/masks/bee/00000.png").unique().tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "00002.png").unlink(), "00002.png cannot be read as an image"),
+        (
+            lambda folder: write_mask(folder / "00002.png", torch.full((HEIGHT, WIDTH), 4, dtype=torch.uint8)),
+            "00002.png has the object id 4, but the first frame of ant has 3 object(s)",
+        ),
+        (
+            lambda folder: write_mask(folder / "00002.png", torch.zeros(HEIGHT, 30, dtype=torch.uint8)),
+            "00002.png is 30x40 pixels, its annotation",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_scored_are_named(root, tmp_path, damage, message):
+    masks = tmp_path / "masks"
+    (root / "Annotations/480p").rename(masks)
+    evaluate_to = root / "Annotations/480p"
+    evaluate_to.mkdir()
+    for folder in masks.iterdir():
+        (evaluate_to / folder.name).mkdir()
+        for path in folder.iterdir():
+            (evaluate_to / folder.name / path.name).write_bytes(path.read_bytes())
+    damage(masks / "ant")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        score_masks(root, masks)
+
+
+def test_objects_that_the_result_lacks_score_zero(root, tmp_path):
+    for name, num_frames in (("ant", 6), ("bee", 5)):
+        for number in range(num_frames):
+            only_first = np.where(square(number)[1] == 1, 1, 0).astype(np.uint8)
+            write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(only_first))
+    result = score_masks(root, tmp_path / "masks")
+    assert [result.objects[f"ant_{i}"]["J&F-Mean"] for i in (1, 2, 3)] == [1, 1, 0]
+
+
+def test_overlays_are_written_once(root, tmp_path):
+    out = tmp_path / "out"
+    evaluate(root, out, overlays=True)
+    with av.open(str(out / "overlays/ant.mp4")) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(pictures) == 6
+    # The square (250, 40, 40), half covered by object 1, (171, 0, 0): red grows weaker, green and blue vanish.
+    assert pictures[0][12:20, 12:20].reshape(-1, 3).mean(0).tolist() == pytest.approx([210, 20, 20], abs=12)
+    with Image.open(out / "overlays/ant.png") as sheet:
+        assert sheet.size == (6 * 240 + 5 * 4, 2 * round(240 * HEIGHT / WIDTH) + 4)
+    before = (out / "overlays/ant.mp4").stat().st_mtime_ns
+    (out / "overlays/bee.mp4").unlink()
+    evaluate(root, out, overlays=True)
+    assert (out / "overlays/ant.mp4").stat().st_mtime_ns == before
+    assert (out / "overlays/bee.mp4").exists()
+    evaluate(root, out, overlays=True, encoder=Patches(seed=1))
+    assert (out / "overlays/ant.mp4").stat().st_mtime_ns != before
+
+
+def test_the_table_for_the_terminal_has_the_official_columns(root, tmp_path):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(score_masks(root, root / "Annotations/480p"))
+    printed = console.file.getvalue()
+    assert all(column in printed for column in COLUMNS)
+    assert "ant_1" in printed
+    assert "1.0000" in printed
+
+
+def test_an_encoder_needs_a_protocol(root, tmp_path):
+    with pytest.raises(ValueError, match="protocol is None; an encoder needs one"):
+        evaluate(root, tmp_path, protocol=None)
+
+
+def test_fingerprint_follows_every_weight():
+    encoder = Patches(seed=0)
+    same = fingerprint(Patches(seed=0))
+    assert fingerprint(encoder) == same
+    encoder.map.bias.data[3] += 1e-6
+    assert fingerprint(encoder) != same
+    other = Patches(seed=0)
+    other.architecture = {"family": "patches", "padding": "reflect"}
+    assert fingerprint(other) != same
+
+
+def own_video(folder):
+    """A folder of frames and the mask of the first."""
+    for number in range(6):
+        frame, mask = square(number)
+        path = folder / f"frames/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(path)
+        if number == 0:
+            write_mask(folder / "first.png", torch.from_numpy(mask))
+    return folder / "frames", folder / "first.png"
+
+
+def propagate(video, first_mask, out):
+    return propagate_video(video, first_mask, Patches(seed=0), protocol=CRW, out=out, model_name="patches")
+
+
+def test_a_users_own_video_gets_masks_areas_and_an_overlay(root, tmp_path):
+    video, first_mask = own_video(tmp_path)
+    assert propagate(video, first_mask, tmp_path / "out") == tmp_path / "out/overlay.mp4"
+    labels = json.loads((tmp_path / "out/labels.json").read_text())
+    masks = [read_mask(tmp_path / "out/masks" / frame["file"]) for frame in labels["frames"]]
+    assert len(masks) == 6
+    assert labels["ids"] == [1, 3]
+    for frame, mask in zip(labels["frames"], masks, strict=True):
+        assert frame["areas"] == {"1": int((mask == 1).sum()), "3": int((mask == 3).sum())}
+        assert mask.unique().tolist() == [0, 1, 3]
+    with av.open(str(tmp_path / "out/overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+    # The driver of the benchmark gives the same masks for the same pictures.
+    for path in (root / "JPEGImages/480p/ant").iterdir():
+        Image.open(video / f"{int(path.stem)}.png").save(path.with_suffix(".png"))
+        path.unlink()
+        path.with_suffix(".png").rename(path)
+    evaluate(root, tmp_path / "davis", sequences=["ant"])
+    for number, mask in enumerate(masks):
+        assert torch.equal(read_mask(tmp_path / f"davis/masks/ant/{number:05d}.png"), mask)
+
+
+def test_a_black_and_white_mask_is_one_object(tmp_path):
+    video, first_mask = own_video(tmp_path)
+    white = (read_mask(first_mask) == 1).numpy()
+    Image.fromarray(white.astype(np.uint8) * 255).save(first_mask)
+    propagate(video, first_mask, tmp_path / "out")
+    assert json.loads((tmp_path / "out/labels.json").read_text())["ids"] == [1]
+    assert read_mask(tmp_path / "out/masks/00003.png").unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((HEIGHT, 30), np.uint8), r"first\.png is 30x40 pixels, the frames of .*frames are 72x40"),
+        (np.zeros((HEIGHT, WIDTH), np.uint8), r"first\.png holds no object"),
+    ],
+)
+def test_a_first_mask_that_does_not_fit_is_refused(tmp_path, mask, message):
+    video, first_mask = own_video(tmp_path)
+    Image.fromarray(mask).save(first_mask)
+    with pytest.raises(ValueError, match=message):
+        propagate(video, first_mask, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,39 @@
+import re
+
+import pytest
+import torch
+from vidssl import Batch
+
+
+def batch(**changed) -> Batch:
+    values = {
+        "index": torch.arange(2),
+        "video": torch.zeros(2, 1, 4, 3, 8, 8, dtype=torch.uint8),
+        "time": torch.zeros(2, 1, 4, dtype=torch.float64),
+        "audio": torch.zeros(2, 1, 100),
+    }
+    return Batch(**{**values, **changed})
+
+
+def test_a_float_video_is_refused():
+    with pytest.raises(ValueError, match=re.escape("Batch.video is torch.float32 of shape (2, 1, 4, 3, 8, 8)")):
+        batch(video=torch.zeros(2, 1, 4, 3, 8, 8))
+
+
+def test_a_video_without_the_clip_axis_is_refused():
+    with pytest.raises(ValueError, match="expected torch.uint8 with 6 dimensions"):
+        batch(video=torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_tensors_of_different_length_are_refused():
+    with pytest.raises(ValueError, match=re.escape("Batch.audio holds 3 samples, Batch.index 2")):
+        batch(audio=torch.zeros(3, 1, 100))
+
+
+def test_to_keeps_values_and_what_is_absent():
+    moved = batch(label=torch.tensor([5, -1])).to("cpu")
+    assert moved.label.tolist() == [5, -1] and moved.seed is None and len(moved) == 2
+
+
+def test_it_prints_shapes_not_values():
+    assert repr(batch()) == "Batch(index=(2,), video=(2, 1, 4, 3, 8, 8), time=(2, 1, 4), audio=(2, 1, 100))"

@@ -1,0 +1,24 @@
+"""vidssl export: the encoder of a run as a file of its own."""
+
+import logging
+from pathlib import Path
+
+import tyro
+
+logger = logging.getLogger(__name__)
+
+
+def export(run: tyro.conf.Positional[Path], *, out: Path | None = None) -> None:
+    """Write the encoder of a run as a .safetensors file, and what it is (architecture, mean, std) as .json beside it.
+
+    Args:
+        run: Run folder.
+        out: File to write, NAME.safetensors. None is <name of the run>.safetensors in this folder.
+    """
+    from ..models import export_encoder, load_encoder
+
+    if not (run / "encoder.safetensors").is_file():
+        raise ValueError(f"{run} holds no encoder yet; a run writes it with its first checkpoint (--save-every)")
+    out = out or Path(f"{run.resolve().name}.safetensors")
+    export_encoder(load_encoder(run), out)
+    logger.info("%s and %s hold the encoder: load_encoder(%r)", out, out.with_suffix(".json"), str(out))

@@ -1,0 +1,252 @@
+"""vidssl pretrain: a config, its options and a folder of videos in; a run folder out.
+
+    OUT/run.json          what was asked for: config, options, command, versions, git commit; written at the start
+    OUT/config.py         the config as it was
+    OUT/bad_files.txt     files that could not be read, one a line with the reason
+    OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json    by vidssl.train.fit
+
+The same command again continues the run. Several processes: torchrun --nproc-per-node 4 tools/train.py NAME ...
+"""
+
+import datetime
+import inspect
+import json
+import logging
+import math
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from .. import catalog, config
+from ..data.corpus import Corpus
+from ..files import replacing
+
+USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
+# Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end.
+LASTING = ("seed", "precision")
+MAX_LISTED = 20
+
+logger = logging.getLogger(__name__)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of every run; those of the config come first."""
+
+    out: Path | None = None
+    """Run folder. None is runs/<name of the config>. If it holds the same run, that is continued."""
+    seed: int = 0
+    """Decides the first weights, the order of the data and every draw."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products."""
+    num_workers: int = field(default_factory=lambda: min(_num_cores(), 8))
+    """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    picture_every: int = 500
+    """Steps between pictures of what the method does."""
+    bad_file_budget: float = 0.01
+    """Share of the files, in [0, 1], that may be unreadable before the run stops."""
+
+
+def pretrain(words: list[str]) -> None:
+    """Train as the command line says: the config first, then its options and those of `FitOptions`."""
+    names = "\n".join(f"  {entry.name:<36} {entry.summary}" for entry in catalog.entries())
+    if words[:1] in (["-h"], ["--help"]):
+        from rich.console import Console
+
+        text = f"{USAGE}\n\n`vidssl pretrain NAME --help` lists the options of a config. Configs:\n{names}"
+        return Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    if not words or words[0].startswith("-"):
+        raise ValueError(f"the config comes first. {USAGE}, where NAME is one of\n{names}")
+    chosen = config.load(words[0])
+    import tyro
+
+    def main(
+        values: Annotated[Any, tyro.conf.arg(name="", constructor=config.constructor(chosen.run))],
+        options: Annotated[FitOptions, tyro.conf.arg(name="")],
+    ) -> tuple[dict[str, Any], FitOptions]:
+        return values, options
+
+    values, options = tyro.cli(
+        main,
+        args=words[1:],
+        prog=f"vidssl pretrain {words[0]}",
+        description=chosen.summary,
+        config=(tyro.conf.DisallowNone,),
+    )
+    train(chosen, values, options, command=shlex.join(["vidssl", "pretrain", *words]))
+
+
+def train(
+    chosen: config.Config, values: Mapping[str, Any], options: FitOptions, *, command: str | None = None
+) -> Path:
+    """Run a config, or continue its run; return the run folder.
+
+    Args:
+        chosen: The config.
+        values: Options of its `run`; missing ones have its defaults.
+        options: Options of every run.
+        command: Command line that started this, for the record.
+
+    Raises:
+        ValueError: The run folder holds another run; too many files are unreadable; an option cannot be.
+        Stopped: A signal ended the training; its state is saved.
+    """
+    import torch
+
+    from ..evaluate.provenance import device_name
+    from ..train import fit
+    from ._device import compute_device
+
+    out = options.out or Path("runs") / chosen.path.stem
+    asked = _record(chosen, values, options, command=command)
+    begun = _begun(out)
+    if begun is not None:
+        _refuse_another_run(out, begun, asked, chosen)
+    device = compute_device(options.device)
+    torch.manual_seed(options.seed)
+    run = chosen.run(**values)
+    asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
+    if os.environ.get("RANK", "0") == "0":
+        _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
+        if begun is None:
+            _write_start(out, asked, chosen)
+        else:
+            _warn_of_changes(begun, asked)
+    fit(
+        run,
+        out=out,
+        seed=options.seed,
+        device=device,
+        precision=options.precision,
+        num_workers=options.num_workers,
+        log_every=options.log_every,
+        save_every=options.save_every,
+        picture_every=options.picture_every,
+        bad_file_budget=options.bad_file_budget,
+    )
+    logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
+    return out
+
+
+def _record(
+    chosen: config.Config, values: Mapping[str, Any], options: FitOptions, *, command: str | None
+) -> dict[str, Any]:
+    """Describe a run; "options" are those that decide what it learns."""
+    from ..evaluate.provenance import versions
+
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(chosen.run).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    asked = {**defaults, **values}
+    lasting = {name: getattr(options, name) for name in LASTING}
+    record = {
+        "config": chosen.name,
+        "options": {**asked, **lasting},
+        "overrides": {name: value for name, value in asked.items() if name not in defaults or value != defaults[name]},
+        "command": command,
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git": _git_commit(),
+        "versions": {**versions(), **{name: version(name) for name in ("torchvision", "av", "timm", "kornia")}},
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    return json.loads(json.dumps(record, default=str))
+
+
+def _begun(out: Path) -> dict[str, Any] | None:
+    """Read run.json of a run that can be continued; one that never came to a checkpoint is replaced."""
+    from .. import checkpoint
+
+    path = out / "run.json"
+    if not path.exists() or checkpoint.latest(out / "checkpoints") is None:
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _refuse_another_run(out: Path, begun: dict[str, Any], asked: dict[str, Any], chosen: config.Config) -> None:
+    """Raise ValueError if the run in `out` began with another config or other options."""
+    before, now = begun["options"], asked["options"]
+    differences = [
+        f"  {name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
+        for name in [*before, *(name for name in now if name not in before)]
+        if before.get(name) != now.get(name)
+    ]
+    source = (out / "config.py").read_text(encoding="utf-8")
+    if not config.same_program(source, chosen.path.read_text(encoding="utf-8")):
+        differences.append(f"  config: {chosen.path} is not the program that {out / 'config.py'} was")
+    if differences:
+        raise ValueError(
+            f"{out} holds another run:\n" + "\n".join(differences) + "\nchoose another --out for the new run, or "
+            f"continue the old one with its own options (it began as: {begun['command']})"
+        )
+
+
+def _warn_of_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Say what else is not as it was when the run began, and changes what it learns."""
+    for name, what in (("num_videos", "videos"), ("num_processes", "processes")):
+        if begun[name] != asked[name]:
+            logger.warning(
+                "the run began with %d %s and goes on with %d: its samples are no longer those of a run in one go",
+                begun[name],
+                what,
+                asked[name],
+            )
+
+
+def _report_bad_files(corpus: Corpus, *, out: Path, budget: float) -> None:
+    """Write down which files the scan could not read; raise ValueError if there are too many."""
+    if not corpus.bad:
+        return
+    num_files = len(corpus.bad) + len(corpus)
+    lines = [f"{path}: {reason}" for path, reason in corpus.bad]
+    with replacing(out / "bad_files.txt") as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+    if len(corpus.bad) <= max(1, int(budget * num_files)):  # one file always may, as in the loader
+        logger.warning("%d of %d files cannot be read: see %s", len(corpus.bad), num_files, out / "bad_files.txt")
+        return
+    shown = lines[:MAX_LISTED] + ["..."] * (len(lines) > MAX_LISTED)
+    share = len(corpus.bad) / num_files
+    raise ValueError(
+        f"{len(corpus.bad)} of {num_files} files of {corpus.root} cannot be read ({share:.1%}), more than "
+        f"--bad-file-budget {budget:g} allows:\n" + "".join(f"  {line}\n" for line in shown) + f"all are listed in "
+        f"{out / 'bad_files.txt'}. Repair or remove them, or go on without them by --bad-file-budget "
+        f"{math.ceil(share * 100) / 100:g}"
+    )
+
+
+def _write_start(out: Path, record: dict[str, Any], chosen: config.Config) -> None:
+    """Write config.py and, last, run.json."""
+    with replacing(out / "config.py") as temporary:
+        temporary.write_bytes(chosen.path.read_bytes())
+    with replacing(out / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that vidssl runs from, "-dirty" where files were changed; None for an installed wheel."""
+    root = catalog.PACKAGE.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")

@@ -1,0 +1,58 @@
+"""vidssl propagate: the masks of a first frame, carried through a user's own video."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+logger = logging.getLogger(__name__)
+
+
+def propagate(
+    video: tyro.conf.Positional[Path],
+    *,
+    labels: Path,
+    model: str,
+    out: Path | None = None,
+    weights: Path | None = None,
+    protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    encoder_options: tuple[str, ...] = (),
+    command: str | None = None,
+) -> None:
+    """Carry the masks of the first frame through a video; write masks, an overlay mp4 and the area of each object.
+
+    Args:
+        video: Video file, or folder of frames.
+        labels: PNG of the size of the first frame with an object id per pixel: 0 background, 1, 2, ...
+        model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, random:NAME or random:RUN.
+        out: Folder for the results. None is runs/propagate/<name of the video>.
+        weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is ever
+            downloaded.
+        protocol: How labels travel. None is dino for vision transformers and crw for everything else.
+        device: Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu.
+        seed: Of random weights.
+        encoder_options: NAME=VALUE of the encoder, such as stride=8, layer=layer4 or padding_mode=reflect.
+        command: Command line that started this, for the record.
+    """
+    from ..evaluate.video import propagate_video
+    from ._device import compute_device
+    from ._model import PROTOCOLS, model_and_protocol, slug
+
+    encoder, protocol_name = model_and_protocol(
+        model, weights=weights, seed=seed, protocol=protocol, encoder_options=encoder_options
+    )
+    path = propagate_video(
+        video,
+        labels,
+        encoder,
+        protocol=PROTOCOLS[protocol_name],
+        out=out or Path("runs") / "propagate" / slug(video.stem),
+        model_name=f"{model} with {weights.name}" if weights else model,
+        device=compute_device(device),
+        progress=True,
+        command=command,
+    )
+    logger.info("the overlay is %s, with the masks beside it", path)

@@ -1,0 +1,195 @@
+"""Reading the sound of a file: any codec, rate and channel count in, aligned mono samples out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._container import MediaError, describe, open_container
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# Containers whose seeks are exact. In the others (mp3, mpegts, ogg, ...) times after a seek may be estimates, so
+# they are decoded from the start.
+_SEEKABLE_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav"}
+
+# Decoding starts this long before the wanted sound: codecs need some packets to settle (Opus 80 ms, RFC 7845).
+_PREROLL_SECONDS = 0.5
+
+# Stamps of consecutive packets are rounded to the time base; only a step larger than this is a real gap.
+_GAP_SECONDS = 0.03
+
+# Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
+_CONTEXT_SAMPLES = 256
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """Return FFmpeg's best audio stream that a decoder is known for, None without one."""
+    stream = container.streams.best("audio") if container.streams.audio else None
+    return stream if stream is not None and stream.codec_context is not None and stream.sample_rate else None
+
+
+class AudioReader:
+    """The sound of an open file; get one with `open_audio`, or ask a video `Reader` for its sound.
+
+    Args:
+        path: Regular file with an audio stream.
+        zero_seconds: Time in the file that is called 0; None for the first sample.
+
+    Attributes:
+        sample_rate_hz: As stored.
+        channels: As stored.
+
+    Raises:
+        MediaError: The file cannot be opened, or has no audio stream.
+    """
+
+    def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
+        self._path = path
+        self._open()
+        self.sample_rate_hz: int = self._stream.sample_rate
+        self.channels: int = self._stream.channels
+        try:
+            self._zero_seconds = self._first_seconds() if zero_seconds is None else zero_seconds
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
+        stream = audio_stream(self._container)
+        if stream is None:
+            self._container.close()
+            raise MediaError(self._path, "has no audio stream")
+        stream.codec_context.thread_count = 1
+        self._stream = stream
+
+    def _first_seconds(self) -> float:
+        for start, _ in self._pieces(None):
+            return start
+        return 0.0
+
+    def measure_seconds(self) -> float:
+        """Decode everything; return the time from time 0 to the end of the last sample, in seconds."""
+        end = self._zero_seconds
+        for start, samples in self._pieces(None):
+            end = start + samples.shape[1] / self.sample_rate_hz
+        return end - self._zero_seconds
+
+    def is_silent(self, *, threshold: float = 1e-4) -> bool:
+        """Tell whether no sample exceeds `threshold` (default -80 dB of full scale); stops at the first that does."""
+        return all(float(np.abs(samples).max(initial=0.0)) <= threshold for _, samples in self._pieces(None))
+
+    def read(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
+        """Read mono sound; see `Reader.audio`."""
+        import torch
+
+        if not (np.isfinite(start_seconds) and np.isfinite(duration_seconds) and duration_seconds > 0):
+            raise ValueError(f"sound from {start_seconds} s for {duration_seconds} s is no span of time")
+        if sample_rate_hz < 1:
+            raise ValueError(f"sample_rate_hz is {sample_rate_hz}, expected at least 1")
+        num_samples = round(duration_seconds * sample_rate_hz)
+        rate = self.sample_rate_hz
+        if rate == sample_rate_hz:
+            mono = self._collect(round(start_seconds * rate), num_samples)
+        else:
+            first = int(np.floor(start_seconds * rate)) - _CONTEXT_SAMPLES
+            length = int(np.ceil(duration_seconds * rate)) + 2 * _CONTEXT_SAMPLES
+            resampled = _resample(self._collect(first, length), rate, sample_rate_hz)
+            skip = round((start_seconds - first / rate) * sample_rate_hz)
+            mono = np.zeros(num_samples, dtype=np.float32)
+            part = resampled[skip : skip + num_samples]
+            mono[: len(part)] = part
+        return torch.from_numpy(mono.clip(-1, 1))
+
+    def _collect(self, first_sample: int, num_samples: int) -> NDArray[np.float32]:
+        """Samples [first, first + num) after time 0 at the stored rate, mono float32, zeros where there is no sound."""
+        rate = self.sample_rate_hz
+        mono = np.zeros(num_samples, dtype=np.float32)
+        end = first_sample + num_samples
+        expected = None
+        for seconds, samples in self._pieces(self._zero_seconds + first_sample / rate):
+            place = round((seconds - self._zero_seconds) * rate)
+            if expected is not None and abs(place - expected) < _GAP_SECONDS * rate:
+                place = expected
+            expected = place + samples.shape[1]
+            if place >= end:
+                break
+            low, high = max(place, first_sample), min(expected, end)
+            if low < high:
+                wanted = samples[:, low - place : high - place]
+                if not np.isfinite(wanted).all():
+                    raise MediaError(self._path, f"has sound that is not a number near {low / rate:.3f} s")
+                mono[low - first_sample : high - first_sample] = wanted.mean(axis=0)
+        return mono
+
+    def _pieces(self, from_seconds: float | None) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Yield (seconds of the first sample, samples (C, S) at the stored rate) that cover all from a time on."""
+        import av
+
+        try:
+            for frame in self._frames(from_seconds):
+                if frame.pts is not None and frame.samples:
+                    yield float(frame.pts * frame.time_base), _to_float(frame)
+        except av.FFmpegError as error:
+            raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
+
+    def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
+        seekable = self._container.format.name in _SEEKABLE_FORMATS and from_seconds is not None
+        if seekable:
+            target = from_seconds - _PREROLL_SECONDS
+            self._container.seek(round(target / self._stream.time_base), stream=self._stream)
+            frames = self._container.decode(self._stream)
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.pts * first.time_base <= from_seconds:
+                yield first
+                yield from frames
+                return
+        self._container.close()
+        self._open()
+        yield from self._container.decode(self._stream)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._container.close()
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
+    """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+
+
+def _resample(mono: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Resample (S,) samples; sample 0 keeps its time."""
+    from av import AudioFrame, AudioResampler
+
+    resampler = AudioResampler(format="fltp", layout="mono", rate=to_hz)
+    frame = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
+    frame.sample_rate = from_hz
+    pieces = [piece.to_ndarray()[0] for part in (frame, None) for piece in resampler.resample(part)]
+    return np.concatenate(pieces)

@@ -1,0 +1,141 @@
+"""The one door to the demuxers: which files are opened at all, and with which limits.
+
+A corpus is downloaded from strangers. FFmpeg opens playlists that fetch other files, pipes that never answer
+and pictures that need gigabytes; what is refused here never reaches a decoder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+# DCI 8K (8192 x 4320), the largest standardised video picture. A frame of it takes 106 MB as RGB; files that
+# claim more are damaged or made to exhaust memory (a 20 kB file can hold 8192 x 8192).
+MAX_PIXELS = 8192 * 4320
+
+# Demuxers of single files that hold sound or pictures. Playlists, streaming manifests, devices and raw text
+# formats are absent on purpose.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,gif,ivf,mjpeg,dv,mxf,"
+    "nut,rm,ogg,wav,w64,mp3,flac,aac,aiff,au,amr,caf"
+)
+
+_PLAYLISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "an ffconcat playlist", b"v=0": "an SDP description"}
+_EBML, _ASF, _MPEG_PS, _MPEG_ES = b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"
+
+
+class MediaError(ValueError):
+    """A file that cannot be read as what was asked of it.
+
+    Args:
+        path: The file to blame.
+        reason: What is wrong with it and, where there is one, the cure.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(path, reason)  # the two arguments make it picklable
+        self.path = Path(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Spell a file name so that any terminal shows it on one line, whatever bytes it holds."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a regular file, links followed, without opening it.
+
+    Raises:
+        MediaError: Absent, a dangling link, a URL, or a folder, pipe, socket or device (whose reading may never end).
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        if "://" in os.fspath(path):
+            raise MediaError(path, "is a URL; only local files are read, download it first") from error
+        kind = "is a link to a file that does not exist" if Path(path).is_symlink() else "cannot be found"
+        raise MediaError(path, f"{kind} ({error})") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise MediaError(path, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
+    return Path(path).absolute()
+
+
+def sniff(path: Path) -> Literal["image", "media", "unknown"]:
+    """Tell by its first bytes whether a file is a still image, a known media container, or something else.
+
+    Raises:
+        MediaError: The file is empty, unreadable, or a playlist that would open other files.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(400)
+    except OSError as error:
+        raise MediaError(path, f"cannot be read ({error.strerror})") from error
+    if not head:
+        raise MediaError(path, "is empty (0 bytes); download or copy it again")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, name in _PLAYLISTS.items():
+        if text.startswith(magic):
+            raise MediaError(path, f"is {name}, which names other files; give the media file itself")
+    if head.startswith(b"\xff\xd8\xff") and path.suffix.lower() not in {".mjpg", ".mjpeg"}:
+        return "image"
+    if head.startswith((b"\x89PNG\r\n\x1a\n", b"BM")) and (head[:1] == b"\x89" or head[6:10] == bytes(4)):
+        return "image"
+    if head[:4] == b"RIFF":
+        return "image" if head[8:12] == b"WEBP" else "media"
+    known = head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"wide"} or head.startswith(
+        (_EBML, _ASF, _MPEG_PS, _MPEG_ES, b"OggS", b"FLV\x01", b"GIF8", b"fLaC", b"ID3", b".RMF", b"DKIF", b"RF64")
+    )
+    return "media" if known or (head[:1] == b"G" and head[188:189] == b"G") else "unknown"
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a regular file with PyAV: local protocols and known demuxers only.
+
+    The caller closes the container: an unclosed one keeps its file and threads until the garbage collector runs.
+
+    Raises:
+        MediaError: The file is not one that may be opened, or no demuxer understands it.
+    """
+    import av
+
+    path = regular_file(path)
+    sniff(path)
+    try:
+        return av.open(
+            str(path),
+            options={"protocol_whitelist": "file"},
+            container_options={"format_whitelist": FORMATS},
+            metadata_errors="replace",
+        )
+    except Exception as error:  # damaged headers also raise UnicodeDecodeError, MemoryError, IndexError, EOFError
+        raise MediaError(path, f"is no readable media file ({describe(error)})") from error
+
+
+def describe(error: BaseException) -> str:
+    """Put a decoder's error in a few words, without the file name it repeats."""
+    text = getattr(error, "strerror", None) or str(error)
+    return f"{type(error).__name__}: {text}".split("\n")[0][:200]
+
+
+def check_pixels(path: Path, *, width: int, height: int) -> None:
+    """Refuse a picture larger than `MAX_PIXELS` before it is decoded.
+
+    Raises:
+        MediaError: It is larger.
+    """
+    if width * height > MAX_PIXELS:
+        raise MediaError(
+            path, f"claims {width} x {height} pixels; at most {MAX_PIXELS} (8192 x 4320) are decoded, scale it down"
+        )

@@ -1,0 +1,159 @@
+"""The packet index of a video stream: which frames there are, and from where each can be decoded rightly.
+
+The truth is what a decoder shows when it is fed every packet from the first. Jumping gives the same pictures
+only if the jump lands on a packet after which nothing older is needed. Neither the container's key-frame flags
+nor its timestamps are believed for that: flags lie, open groups of pictures lead with pictures of the group
+before, intra refresh has no clean start at all. So packets are looked into:
+
+* H.264 and HEVC: their units say what may be an entry point, see `_nal.py`.
+* VP8, VP9, AV1, Motion JPEG: the container's key flag; a decoder of these refuses to start anywhere else.
+
+A frame is decoded from the last entry point that comes before it in the file and not after it on the screen,
+which leaves out the leading pictures of open groups. Where all of this cannot be established (`distrust`), the
+stream is decoded from its start, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._nal import Picture, num_gaps, picture_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+_SEEKABLE_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # packets carry pts, positions are exact
+_SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"}
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """Packets of a stream in file order.
+
+    Args:
+        pts: Presentation time stamps, int64 (P,), in the stream's time base.
+        is_entry: Whether decoding may start at a packet, bool (P,).
+        is_disposable: Whether no other picture refers to that of a packet, bool (P,).
+        frame_packet: Packet number of each presented frame, int64 (N,), in order of presentation.
+        has_leading: Whether an entry point is followed by pictures that are shown before it (open groups).
+        num_packets: Packets of the stream, empty ones left out.
+        num_corrupt: Packets that are marked as damaged by the demuxer, or whose units do not add up.
+        num_gaps: Places where reference pictures are missing (H.264 alone).
+        distrust: Why frames cannot be reached by seeking, or None if they can.
+    """
+
+    pts: NDArray[np.int64]
+    is_entry: NDArray[np.bool_]
+    is_disposable: NDArray[np.bool_]
+    frame_packet: NDArray[np.int64]
+    has_leading: bool
+    num_packets: int
+    num_corrupt: int
+    num_gaps: int
+    distrust: str | None
+
+    @property
+    def frame_pts(self) -> NDArray[np.int64]:
+        """Presentation time stamps of the presented frames, increasing, int64 (N,)."""
+        return self.pts[self.frame_packet]
+
+    def entry_of(self, frame: int) -> int:
+        """Return the number of the packet from which `frame` is decoded rightly."""
+        packet = int(self.frame_packet[frame])
+        entries = np.flatnonzero(self.is_entry[: packet + 1])
+        return int(entries[self.pts[entries] <= self.pts[packet]][-1])
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    dts: int | None
+    is_shown: bool
+    is_corrupt: bool
+    picture: Picture
+
+
+def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
+    """Read every packet of `stream` once, decoding nothing.
+
+    Leaves the container at its end.
+    """
+    codec = stream.codec_context.codec.canonical_name
+    look = picture_parser(codec, stream.codec_context.extradata)
+    packets = [_look_into(packet, codec, look) for packet in container.demux(stream) if packet.size]
+    pictures = [packet.picture for packet in packets]
+    top_layer = max((picture.temporal_layer for picture in pictures), default=0)
+    pts = np.array([-1 if packet.pts is None else packet.pts for packet in packets], dtype=np.int64)
+    shown = [number for number, packet in enumerate(packets) if packet.is_shown and packet.pts is not None]
+    frame_packet = np.array(sorted(shown, key=lambda number: pts[number]), dtype=np.int64)
+    is_entry = np.array([picture.is_entry for picture in pictures], dtype=bool)
+    last_entry_pts = np.maximum.accumulate(np.where(is_entry, pts, np.iinfo(np.int64).min))
+    return PacketIndex(
+        pts=pts,
+        is_entry=is_entry,
+        is_disposable=np.array(
+            [picture.is_disposable and picture.temporal_layer == top_layer for picture in pictures], dtype=bool
+        ),
+        frame_packet=frame_packet,
+        has_leading=bool(np.any(pts < last_entry_pts)),
+        num_packets=len(packets),
+        num_corrupt=sum(packet.is_corrupt for packet in packets),
+        num_gaps=num_gaps(pictures),
+        distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
+    )
+
+
+def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture] | None) -> _Packet:
+    is_shown, is_corrupt = not packet.is_discard, packet.is_corrupt
+    picture = Picture(is_entry=packet.is_keyframe)
+    if codec == "vp8":
+        is_shown = is_shown and bool(memoryview(packet)[0] & 0x10)  # show_frame, RFC 6386 section 9.1
+    elif look is not None:
+        try:
+            picture = look(memoryview(packet))
+        except (IndexError, ValueError):
+            picture, is_corrupt = Picture(is_entry=False), True
+    return _Packet(packet.pts, packet.dts, is_shown, is_corrupt, picture)
+
+
+def _distrust(
+    container_format: str,
+    codec: str,
+    is_parsed: bool,
+    packets: list[_Packet],
+    frame_pts: NDArray[np.int64],
+) -> str | None:
+    dts = [packet.dts for packet in packets if packet.dts is not None]
+    if container_format not in _SEEKABLE_FORMATS:
+        return f"container {container_format} has no exact index"
+    if codec not in _SEEKABLE_CODECS:
+        return f"entry points of codec {codec} are not known"
+    if codec in {"h264", "hevc"} and not is_parsed:
+        return "packets carry no length-prefixed units"
+    if any(packet.is_corrupt for packet in packets):
+        return "packets are damaged"
+    if num_gaps([packet.picture for packet in packets]):
+        return "packets are missing"
+    if any(packet.pts is None for packet in packets):
+        return "packets lack a presentation time"
+    if np.any(np.diff(frame_pts) <= 0):
+        return "several frames have one presentation time"
+    if len(frame_pts) == 0:
+        return "no frame is meant to be shown"
+    if any(later <= earlier for earlier, later in zip(dts, dts[1:], strict=False)):
+        return "decoding times do not increase"
+    if not packets or not packets[0].picture.is_entry:
+        return "the stream does not begin with a key frame"
+    if packets[0].pts > frame_pts[0]:
+        return "frames are shown before the first key frame"
+    return None
+
+

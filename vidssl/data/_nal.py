@@ -1,0 +1,200 @@
+"""What the units of a coded picture say: where decoding may start, what nobody refers to, what is missing.
+
+Read from the first bytes of length-prefixed H.264 (ITU-T H.264, section 7.3) and HEVC (ITU-T H.265) packets, as mp4
+and Matroska hold them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One coded picture.
+
+    Args:
+        is_entry: Decoding may start here: H.264 IDR slices, or a recovery point SEI message that promises an exact
+            picture at once (recovery_frame_cnt 0, exact_match_flag 1; D.2.8); HEVC types 16 to 21 (BLA, IDR, CRA).
+        is_disposable: No other picture of its temporal layer refers to it.
+        temporal_layer: HEVC TemporalId; pictures of higher layers may refer to disposable ones of this layer.
+        frame_num: H.264 counter of reference pictures, None where it is not known.
+        max_frame_num: Where that counter starts again, 0 where it may have gaps.
+    """
+
+    is_entry: bool
+    is_disposable: bool = False
+    temporal_layer: int = 0
+    frame_num: int | None = None
+    max_frame_num: int = 0
+
+
+def picture_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview], Picture] | None:
+    """Return what reads packets of a stream, None if they are not length-prefixed H.264 or HEVC.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+        extradata: Of the stream: an avcC or hvcC record (ISO/IEC 14496-15), which begins with version 1.
+    """
+    if not extradata or extradata[0] != 1:
+        return None
+    if codec == "h264" and len(extradata) >= 7:
+        length_size = (extradata[4] & 3) + 1
+        try:
+            frame_num_bits, gaps_allowed = _frame_num_rules(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
+        except (IndexError, ValueError):
+            frame_num_bits, gaps_allowed = 0, True
+        bits = 0 if gaps_allowed else frame_num_bits
+        return lambda packet: _h264_picture(list(nal_units(packet, length_size)), bits)
+    if codec == "hevc" and len(extradata) >= 23:
+        length_size = (extradata[21] & 3) + 1
+        return lambda packet: _hevc_picture(list(nal_units(packet, length_size)))
+    return None
+
+
+def nal_units(packet: memoryview, length_size: int) -> Iterator[memoryview]:
+    """Yield the NAL units of a length-prefixed packet.
+
+    Raises:
+        ValueError: The lengths do not fill the packet.
+    """
+    start = 0
+    while start + length_size <= len(packet):
+        size = int.from_bytes(packet[start : start + length_size], "big")
+        start += length_size
+        if size == 0 or start + size > len(packet):
+            raise ValueError(f"NAL unit of {size} bytes in a packet of {len(packet)}")
+        yield packet[start : start + size]
+        start += size
+
+
+def num_gaps(pictures: Sequence[Picture]) -> int:
+    """Count the H.264 pictures before which reference pictures are missing (frame_num jumps; 7.4.3).
+
+    An entry point starts a new count: what an open group leaves out is no gap.
+    """
+    gaps, last = 0, None
+    for picture in pictures:
+        if picture.frame_num is None or picture.max_frame_num == 0:
+            continue
+        if not picture.is_entry and last is not None:
+            gaps += picture.frame_num not in {last, (last + 1) % picture.max_frame_num}
+        if picture.is_entry or not picture.is_disposable:
+            last = picture.frame_num
+    return gaps
+
+
+class _Bits:
+    """Reads bits from the most significant on."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, num_bits: int) -> int:
+        self._left -= num_bits
+        if self._left < 0:
+            raise ValueError("unit ends too early")
+        return (self._value >> self._left) & ((1 << num_bits) - 1)
+
+    def unsigned(self) -> int:
+        """Exp-Golomb ue(v), section 9.1."""
+        zeros = 0
+        while self.take(1) == 0:
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        """Exp-Golomb se(v), section 9.1.1."""
+        code = self.unsigned()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def _without_escapes(unit: bytes) -> bytes:
+    """Drop the emulation prevention bytes of a unit (7.4.1)."""
+    return unit.replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+def _frame_num_rules(sps: bytes) -> tuple[int, bool]:
+    """Return (bits of frame_num, whether it may have gaps) from an H.264 sequence parameter set (7.3.2.1.1)."""
+    bits = _Bits(_without_escapes(sps)[1:])
+    profile = bits.take(8)
+    bits.take(16)  # constraint flags and level
+    bits.unsigned()  # seq_parameter_set_id
+    if profile in {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}:
+        chroma = bits.unsigned()
+        if chroma == 3 and bits.take(1):
+            raise ValueError("separate colour planes put other fields before frame_num")
+        bits.unsigned(), bits.unsigned(), bits.take(1)  # bit depths, transform bypass
+        if bits.take(1):
+            for number in range(8 if chroma != 3 else 12):
+                if bits.take(1):
+                    _skip_scaling_list(bits, 16 if number < 6 else 64)
+    frame_num_bits = bits.unsigned() + 4
+    order_type = bits.unsigned()
+    if order_type == 0:
+        bits.unsigned()
+    elif order_type == 1:
+        bits.take(1), bits.signed(), bits.signed()
+        for _ in range(bits.unsigned()):
+            bits.signed()
+    bits.unsigned()  # max_num_ref_frames
+    return frame_num_bits, bool(bits.take(1))
+
+
+def _skip_scaling_list(bits: _Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
+
+
+def _h264_picture(units: list[memoryview], frame_num_bits: int) -> Picture:
+    slices = [unit for unit in units if 1 <= unit[0] & 31 <= 5]
+    if not slices:
+        raise ValueError("no slice")
+    frame_num = None
+    if frame_num_bits:
+        header = _Bits(_without_escapes(bytes(slices[0][1:16])))
+        header.unsigned(), header.unsigned(), header.unsigned()  # first macroblock, type, parameter set
+        frame_num = header.take(frame_num_bits)
+    is_idr = all(unit[0] & 31 == 5 for unit in slices)
+    return Picture(
+        is_entry=is_idr or any(_is_exact_recovery_point(unit) for unit in units if unit[0] & 31 == 6),
+        is_disposable=all(unit[0] & 0x60 == 0 for unit in slices),  # nal_ref_idc
+        frame_num=frame_num,
+        max_frame_num=(1 << frame_num_bits) if frame_num_bits else 0,
+    )
+
+
+def _is_exact_recovery_point(sei: memoryview) -> bool:
+    """Tell whether an H.264 SEI unit holds a recovery point (type 6) with count 0 and exact match."""
+    position = 1
+    while position + 2 < len(sei):
+        fields = []
+        for _ in ("type", "size"):
+            value = 0
+            while sei[position] == 0xFF:
+                value, position = value + 255, position + 1
+            fields.append(value + sei[position])
+            position += 1
+        if fields[0] == 6:
+            return sei[position] & 0xC0 == 0xC0  # ue(v) 0 is the bit 1; then exact_match_flag
+        position += fields[1]
+    return False
+
+
+def _hevc_picture(units: list[memoryview]) -> Picture:
+    slices = [((unit[0] >> 1) & 63, (unit[1] & 7) - 1) for unit in units if (unit[0] >> 1) & 63 < 32]
+    if not slices:
+        raise ValueError("no slice")
+    return Picture(
+        is_entry=all(16 <= kind <= 21 for kind, _ in slices),
+        is_disposable=all(kind < 16 and kind % 2 == 0 for kind, _ in slices),  # table 7-1: ..._N types
+        temporal_layer=max(layer for _, layer in slices),
+    )

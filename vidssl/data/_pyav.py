@@ -1,0 +1,336 @@
+"""Reading video with PyAV, whose sequential decode is the truth that every other way of reading is held to."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._audio import AudioReader, audio_stream
+from ._container import MAX_PIXELS, MediaError, check_pixels, describe, open_container
+from ._index import read_index
+from ._reader import Reader, VideoInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+# Used where a file says nothing about its frame rate.
+DEFAULT_FPS = 24.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Astray(Exception):
+    """What came after a seek is not what the packet index says."""
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return FFmpeg's best video stream, set up for one decoding thread; a cover picture is no video.
+
+    Raises:
+        MediaError: There is none, or its pictures are too large.
+    """
+    from av.stream import Disposition
+
+    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    stream = best if best in videos else next(iter(videos), None)
+    if stream is None:
+        cure = "it holds sound alone, read it with open_audio" if container.streams.audio else "it holds no media"
+        raise MediaError(path, f"has no video stream: {cure}")
+    context = stream.codec_context
+    if context is None:
+        raise MediaError(path, "has a video stream of a codec that is not known")
+    check_pixels(path, width=context.width, height=context.height)
+    # Frame threads cost more than they give in a pool of workers, and can deadlock with logging.
+    context.thread_count, context.thread_type = 1, "NONE"
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # a picture may claim another size than its container
+    return stream
+
+
+class PyAVReader(Reader):
+    """Frames through FFmpeg's libraries as PyAV brings them.
+
+    Where the packet index can be trusted (see `_index.py`), a read jumps to the entry point before the first wanted
+    frame, decodes on, skips pictures that nobody wants or refers to, and jumps again where the next wanted frame has
+    a later entry point of its own. The packets after each jump and the frames that come out are compared with the
+    index; the first difference sends the reader back to the start of the file. Where the index cannot be trusted,
+    the whole stream is decoded once when the file is opened, its frames are numbered as they come, and each read
+    decodes from the start. Times that are missing or do not increase there are interpolated from those that do.
+    A stream that breaks off in the middle ends where sequential decoding ends; a warning is logged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._audio: AudioReader | None = None
+        self._container = open_container(path)
+        try:
+            super().__init__(self._examine(), backend="pyav")
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _examine(self) -> VideoInfo:
+        container, path = self._container, self._path
+        self._stream = video_stream(container, path)
+        sound = audio_stream(container)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        with _blaming(path):
+            self._index = read_index(container, self._stream)
+        if self._index.num_packets == 0:
+            raise MediaError(path, "holds no picture; it is a header alone or was cut off, copy it again")
+        self.distrust = self._index.distrust
+        first = self._first_by_seek() if self.distrust is None else None
+        if first is None:
+            self.distrust = self.distrust or "the first frame does not decode as the index says"
+            first, times = self._decode_all(float(rate) if rate else DEFAULT_FPS)
+        else:
+            pts = self._index.frame_pts
+            times = (pts - pts[0]) * float(self._stream.time_base)
+        self._zero_seconds = float((first.pts or 0) * self._stream.time_base)
+        turns = round(first.rotation / 90) % 4
+        width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        fps = (len(times) - 1) / times[-1] if len(times) > 1 else float(rate) if rate else DEFAULT_FPS
+        return VideoInfo(
+            path=path,
+            pts_seconds=times,
+            duration_seconds=float(times[-1] + 1 / fps),
+            fps=float(fps),
+            width=width,
+            height=height,
+            rotation_degrees=90 * turns,
+            codec=self._stream.codec_context.codec.canonical_name,
+            audio_sample_rate_hz=sound.sample_rate if sound else None,
+            audio_channels=sound.channels if sound else None,
+            distrust=self.distrust,
+        )
+
+    def _first_by_seek(self) -> VideoFrame | None:
+        """Return frame 0, None if it is not to be had as the index says."""
+        import av
+
+        try:
+            return next(self._by_seek([0]))[1]
+        except (_Astray, av.FFmpegError, StopIteration):
+            return None
+
+    def _decode_all(self, fps: float) -> tuple[VideoFrame, NDArray[np.float64]]:
+        """Decode the stream once; return its first frame and the time of each, seconds after the first."""
+        import av
+
+        first, pts = None, []
+        try:
+            for frame in self._from_start():
+                first = first or frame
+                pts.append(frame.pts)
+        except (av.FFmpegError, MediaError) as error:
+            if first is None:
+                raise MediaError(self._path, f"no picture can be decoded ({describe(error)})") from error
+            _log.warning(
+                "%s", MediaError(self._path, f"decoding breaks off after {len(pts)} frames ({describe(error)})")
+            )
+        if first is None:
+            raise MediaError(self._path, "no picture can be decoded: there is no key frame to begin with")
+        return first, repaired_times(pts, time_base=float(self._stream.time_base), fps=fps)
+
+    def _pictures(
+        self, numbers: Sequence[int], *, height: int, width: int
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        import av
+
+        missing = set(numbers)
+        if self.info.distrust is None:
+            try:
+                for number, frame in self._by_seek(numbers):
+                    yield number, self._to_rgb(frame, height=height, width=width)
+                    missing.discard(number)
+            except (_Astray, av.FFmpegError) as error:
+                _log.info("%s: decoding from the start, because %s", self._path, describe(error))
+        if missing:
+            for number, frame in self._by_decoding(missing):
+                yield number, self._to_rgb(frame, height=height, width=width)
+
+    def _to_rgb(self, frame: VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
+        """Convert, scale and turn upright: (height, width, 3). One call of swscale; one thread, as for decoding."""
+        turns = self.info.rotation_degrees // 90
+        if turns % 2:
+            height, width = width, height
+        picture = frame.reformat(width=width, height=height, format="rgb24", threads=1).to_ndarray()
+        return np.rot90(picture, turns)
+
+    # -- by seeking
+
+    def _by_seek(self, numbers: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield (number, frame) of increasing frame numbers, jumping to entry points.
+
+        Raises:
+            _Astray: A packet or a frame differs from the index.
+        """
+        groups: list[tuple[int, list[int]]] = []
+        for number in numbers:
+            entry = self._index.entry_of(number)
+            # Stay on the way unless the next entry point lies behind all that has to be decoded anyway.
+            if not groups or entry > self._index.frame_packet[groups[-1][1]].max():
+                groups.append((entry, []))
+            groups[-1][1].append(number)
+        for entry, group in groups:
+            yield from self._decode_group(entry, group)
+
+    def _decode_group(self, entry: int, numbers: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+        index = self._index
+        missing = {int(index.frame_pts[number]): number for number in numbers}
+        wanted_packets = set(index.frame_packet[numbers].tolist())
+        entry_pts = int(index.pts[entry])
+        landed = entry not in index.frame_packet  # an entry point that an edit list hides is never shown
+        for packet_number, packet in self._packets_from(entry):
+            if packet is not None and index.is_disposable[packet_number] and packet_number not in wanted_packets:
+                continue
+            for frame in self._stream.codec_context.decode(packet):
+                if frame.pts is None or frame.pts < entry_pts:
+                    continue  # a leading picture of an open group; its references were jumped over
+                if not landed and frame.pts != entry_pts:
+                    raise _Astray(f"frame {frame.pts} comes first, not the entry point {entry_pts}")
+                landed = True
+                if frame.is_corrupt:
+                    raise _Astray(f"frame {frame.pts} is damaged")
+                if frame.pts in missing:
+                    yield missing.pop(frame.pts), frame
+                elif missing and frame.pts > max(missing):
+                    raise _Astray(f"frame {frame.pts} comes before {max(missing)}")
+            if not missing:
+                return
+        raise _Astray(f"frames {sorted(missing)} did not come")
+
+    def _packets_from(self, entry: int) -> Iterator[tuple[int, Packet | None]]:
+        """Yield (packet number, packet) from number `entry` on, at last an empty packet that drains the decoder."""
+        index = self._index
+        packets, number = self._land(entry)
+        for packet in packets:
+            if packet.size == 0:
+                break
+            if number >= index.num_packets or packet.pts != index.pts[number]:
+                raise _Astray(f"packet {packet.pts} follows where the index has another")
+            if number >= entry:
+                yield number, packet
+            number += 1
+        yield index.num_packets, None
+
+    def _land(self, entry: int) -> tuple[Iterator[Packet], int]:
+        """Seek to packet `entry` or before it; return the packets from there and the number of the first."""
+        pts = self._index.pts
+        for target in np.flatnonzero(self._index.is_entry[: entry + 1])[::-1]:
+            self._container.seek(int(pts[target]), stream=self._stream)
+            packets = self._container.demux(self._stream)
+            first = next(packets)
+            places = np.flatnonzero(pts == first.pts) if first.size else []
+            if len(places) != 1:
+                raise _Astray(f"packet {first.pts} comes after seeking to {pts[target]}")
+            if places[0] <= entry:
+                return itertools.chain([first], packets), int(places[0])
+        raise _Astray("every seek lands too late")
+
+    # -- by decoding from the start
+
+    def _from_start(self) -> Iterator[VideoFrame]:
+        """Yield every frame that sequential decoding delivers; stops with the decoder's error where it breaks off."""
+        self._container.close()
+        self._container = open_container(self._path)
+        self._stream = video_stream(self._container, self._path)
+        yield from self._container.decode(self._stream)
+
+    def _by_decoding(self, numbers: set[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield (number, frame) of `numbers`, decoding everything before them.
+
+        Raises:
+            MediaError: One of them does not come.
+        """
+        missing = set(numbers)
+        number_of = {int(pts): number for number, pts in enumerate(self._index.frame_pts)}
+        with _blaming(self._path):
+            for count, frame in enumerate(self._from_start()):
+                number = count if self.info.distrust else number_of.get(frame.pts, -1)
+                if number in missing:
+                    yield number, frame
+                    missing.discard(number)
+                if not missing:
+                    return
+        seconds = ", ".join(f"{self.info.pts_seconds[number]:.3f}" for number in sorted(missing)[:5])
+        raise MediaError(self._path, f"frames at {seconds} s are promised but do not come; check the file for damage")
+
+    def _audio_reader(self) -> AudioReader:
+        if self._audio is None:
+            self._audio = AudioReader(self._path, zero_seconds=self._zero_seconds)
+        return self._audio
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._container.close()
+        if self._audio is not None:
+            self._audio.close()
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn a decoder's error into a `MediaError` that names the file."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise MediaError(path, f"cannot be decoded ({describe(error)}); check the file for damage") from error
+
+
+def repaired_times(pts: Sequence[int | None], *, time_base: float, fps: float) -> NDArray[np.float64]:
+    """Turn time stamps of frames in order of presentation into increasing seconds, the first 0.
+
+    The largest set of stamps that increases is believed; frames between are spread evenly between their believed
+    neighbours, frames before the first and after the last believed one follow at the mean interval, or at `fps`
+    where a single stamp is believed.
+
+    Args:
+        pts: Time stamp of each frame in units of `time_base`, None where it is missing (N,).
+        time_base: Seconds.
+        fps: Frames per second where the stamps say nothing.
+
+    Returns:
+        float64 (N,), strictly increasing.
+    """
+    known = longest_increasing([(number, value) for number, value in enumerate(pts) if value is not None])
+    numbers = np.array([number for number, _ in known], dtype=np.float64)
+    seconds = np.array([value for _, value in known], dtype=np.float64) * time_base
+    interval = (seconds[-1] - seconds[0]) / (numbers[-1] - numbers[0]) if len(known) > 1 else 1 / fps
+    if not known:
+        return np.arange(len(pts)) / fps
+    every = np.arange(len(pts), dtype=np.float64)
+    times = np.interp(every, numbers, seconds)
+    times += interval * (np.minimum(every - numbers[0], 0) + np.maximum(every - numbers[-1], 0))
+    return times - times[0]
+
+
+def longest_increasing(items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return a longest subsequence of (number, value) whose values increase strictly (patience sorting)."""
+    tails: list[int] = []  # smallest last value of an increasing run of each length
+    ends: list[int] = []  # place of that value in items
+    previous: list[int] = []
+    for place, (_, value) in enumerate(items):
+        length = bisect.bisect_left(tails, value)
+        tails[length : length + 1] = [value]
+        ends[length : length + 1] = [place]
+        previous.append(ends[length - 1] if length else -1)
+    run = []
+    place = ends[-1] if ends else -1
+    while place >= 0:
+        run.append(items[place])
+        place = previous[place]
+    return run[::-1]

@@ -1,0 +1,177 @@
+"""What all readers share: frames are asked for by presentation time, in seconds after the first frame."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._container import MediaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ._audio import AudioReader
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before its pictures are wanted.
+
+    Args:
+        path: Absolute path.
+        pts_seconds: Presentation time of each frame, float64 (N,), strictly increasing, the first is 0.
+        duration_seconds: From the first frame to the end of the last, which is shown for the mean frame interval.
+        fps: Mean frame rate, frames / duration.
+        width: Of the upright picture as stored (pixels are not stretched to be square).
+        height: Likewise.
+        rotation_degrees: 0, 90, 180 or 270; how far the stored picture is turned counter-clockwise to be upright.
+        codec: Name of the video codec, e.g. "h264"; "image" for still images.
+        audio_sample_rate_hz: Of the best audio stream; None without audio.
+        audio_channels: Likewise.
+        distrust: Why frames cannot be reached by seeking, so that each read decodes from the start; None if they can.
+    """
+
+    path: Path
+    pts_seconds: NDArray[np.float64]
+    duration_seconds: float
+    fps: float
+    width: int
+    height: int
+    rotation_degrees: int
+    codec: str
+    audio_sample_rate_hz: int | None = None
+    audio_channels: int | None = None
+    distrust: str | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that can be shown."""
+        return len(self.pts_seconds)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a video in the order in which they were asked for.
+
+    Args:
+        video: RGB, uint8 (T, 3, H, W). Its memory is laid out (T, H, W, 3), as decoders write it.
+        time: Presentation time of each frame, float64 (T,), seconds after the first frame of the file.
+    """
+
+    video: Tensor
+    time: Tensor
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __repr__(self) -> str:
+        return f"Frames(video={tuple(self.video.shape)}, time={tuple(self.time.shape)})"
+
+
+class Reader(ABC):
+    """An open video: one process, one thread, closed by `with` or `close()`; get one with `open_video`.
+
+    Args:
+        info: Of the video.
+        backend: The decoder that delivers the frames.
+    """
+
+    def __init__(self, info: VideoInfo, *, backend: str) -> None:
+        self.info = info
+        self.backend = backend
+
+    def frames(self, times_seconds: Sequence[float], *, short_side: int | None = None) -> Frames:
+        """Read the frames shown nearest to some times; several wanted at once cost one pass over the file.
+
+        Args:
+            times_seconds: Any order, repetition allowed. A time halfway between two frames is answered by the
+                earlier one; times before the first or after the last frame by those.
+            short_side: Height or width, whichever is smaller, of the frames returned; None for the stored size.
+                The aspect ratio is kept, scaling is bilinear and done by the decoder's colour conversion.
+
+        Raises:
+            MediaError: A frame that the file promises cannot be decoded.
+            ValueError: No times, a time that is no number, or a short side below 1.
+        """
+        import torch
+        from einops import rearrange
+
+        times = np.asarray(times_seconds, dtype=np.float64)
+        if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
+            raise ValueError(f"times_seconds is {times_seconds}, expected at least one finite number of seconds")
+        if short_side is not None and short_side < 1:
+            raise ValueError(f"short_side is {short_side}, expected at least 1 pixel")
+        numbers = nearest(self.info.pts_seconds, times)
+        height, width = scaled_size(self.info.height, self.info.width, short_side=short_side)
+        video = np.empty((len(numbers), height, width, 3), dtype=np.uint8)
+        for number, picture in self._pictures(sorted(set(numbers.tolist())), height=height, width=width):
+            video[numbers == number] = picture
+        return Frames(
+            video=rearrange(torch.from_numpy(video), "t h w c -> t c h w"),
+            time=torch.from_numpy(self.info.pts_seconds[numbers]),
+        )
+
+    def audio(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
+        """Read mono sound that belongs to the pictures from `start_seconds` on (time 0 is the first frame).
+
+        Args:
+            start_seconds: May lie before the first frame or after the last.
+            duration_seconds: Longer than 0.
+            sample_rate_hz: Of the result; the track is resampled to it.
+
+        Returns:
+            The mean of all channels in [-1, 1], float32 (S,), S = round(duration_seconds * sample_rate_hz); zeros
+            where the track has no sound.
+
+        Raises:
+            MediaError: No audio stream, or it cannot be decoded there.
+        """
+        return self._audio_reader().read(start_seconds, duration_seconds, sample_rate_hz=sample_rate_hz)
+
+    @abstractmethod
+    def _pictures(
+        self, numbers: Sequence[int], *, height: int, width: int
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield (number, upright RGB picture (height, width, 3)) of each frame number, in any order.
+
+        Raises:
+            MediaError: One of them cannot be delivered.
+        """
+
+    def _audio_reader(self) -> AudioReader:
+        raise MediaError(self.info.path, "has no audio stream")
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def nearest(pts_seconds: NDArray[np.float64], times_seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the index of the nearest of increasing `pts_seconds` (N,) for each time (T,), ties to the earlier."""
+    after = np.searchsorted(pts_seconds, times_seconds).clip(0, len(pts_seconds) - 1)
+    before = (after - 1).clip(0)
+    is_after = pts_seconds[after] - times_seconds < times_seconds - pts_seconds[before]
+    return np.where(is_after, after, before)
+
+
+def scaled_size(height: int, width: int, *, short_side: int | None) -> tuple[int, int]:
+    """Return (height, width) scaled so that the smaller one is `short_side`; None leaves them."""
+    if short_side is None:
+        return height, width
+    scale = short_side / min(height, width)
+    return (short_side, round(width * scale)) if height <= width else (round(height * scale), short_side)

@@ -1,0 +1,269 @@
+"""A corpus: the videos or images of a folder or a list, looked at once, with what is wrong with each of them.
+
+    corpus = Corpus.scan("my_videos")
+    print(corpus.summary())
+
+Files are looked at in child processes, several at a time: a file that crashes the decoder or keeps it busy for
+ever is reported like any other bad file. What was found is kept in the user's cache folder and believed as long as
+a file's size and time of change stay the same.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._container import MediaError, printable
+from ._isolation import call_each
+from ._sources import Source, find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Corpus", "Entry"]
+
+# Part of every cache record; raise it when what `probe` returns or how files are read changes.
+_PROBE_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One video or image of a corpus.
+
+    Args:
+        path: Absolute path of the file, or of the folder of frames.
+        duration_seconds: From the first frame to the end of the last.
+        fps: Mean frame rate.
+        num_frames: Frames that can be shown.
+        width: Of the upright picture, pixels.
+        height: Likewise.
+        has_audio: Whether there is an audio stream.
+        audio_silent: Whether no sample of it exceeds -80 dB of full scale; None without audio, or if it cannot be
+            decoded.
+        label: Number of its class in `Corpus.class_names`, -1 without labels.
+    """
+
+    path: Path
+    duration_seconds: float
+    fps: float
+    num_frames: int
+    width: int
+    height: int
+    has_audio: bool
+    audio_silent: bool | None
+    label: int = -1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Videos or images, and the files that should have been but cannot be read.
+
+    Args:
+        root: The folder or list that was scanned, absolute.
+        entries: In the order of the list, or of the file names.
+        class_names: Name of each label; empty without labels.
+        bad: (path, reason) of each file that cannot be read.
+        num_other: Files passed over because they are neither video nor image.
+    """
+
+    root: Path
+    entries: tuple[Entry, ...]
+    class_names: tuple[str, ...] = ()
+    bad: tuple[tuple[Path, str], ...] = ()
+    num_other: int = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @classmethod
+    def scan(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        labels: Literal["none", "folder"] = "none",
+        media: Literal["video", "image"] = "video",
+        cache: Path | None = None,
+        num_workers: int | None = None,
+        timeout_seconds: float = 60.0,
+        progress: bool = True,
+    ) -> Corpus:
+        """Look at every file of a folder or list once.
+
+        Folder: searched to any depth, links followed, hidden files and folders passed over. A file is taken for
+        what its name or, where that says nothing, its first bytes say.
+
+        List (`.txt`): one path per line, optionally followed by a tab or a space and its label. CSV (`.csv`):
+        columns path and, optionally, label, separated by commas; a first line that says so is optional. In both,
+        paths are relative to the list's folder, labels are whole numbers from 0 or names, and either every line has
+        one or none has.
+
+        Args:
+            source: The folder or list.
+            labels: "folder" takes the name of the folder that holds a file (or folder of frames) for its class.
+                Labels of a list are always used.
+            media: "video" finds video files, and folders with at least two images, no video and no folder in them,
+                each of which is one video. "image" finds image files, each a video of one frame.
+            cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
+            num_workers: Files looked at a time; by default the number of processors, at most 16.
+            timeout_seconds: Longest time for one file; a file that takes longer is bad.
+            progress: Show a progress bar.
+
+        Raises:
+            ValueError: Nothing was found, the list is malformed, or labels are asked for where there are none.
+        """
+        found = find(Path(source), labels=labels, media=media)
+        store = _Cache.of(found.root, cache or default_cache())
+        todo = [number for number, path in enumerate(found.paths) if store.get(path) is None]
+        workers = num_workers or min(16, os.cpu_count() or 1)
+        answers = call_each(
+            "vidssl.data.corpus:probe",
+            [os.fspath(found.paths[number]) for number in todo],
+            num_workers=workers,
+            timeout_seconds=timeout_seconds,
+        )
+        for place, answer in _with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
+            store.put(found.paths[todo[place]], answer)
+        if todo:
+            store.save(found.paths)
+        return cls._from_records(found, [store.get(path) for path in found.paths])
+
+    @classmethod
+    def _from_records(cls, found: Source, records: Sequence[dict[str, Any] | None]) -> Corpus:
+        entries, bad = [], []
+        for path, label, record in zip(found.paths, found.labels, records, strict=True):
+            if record is None or "reason" in record:
+                bad.append((path, record["reason"] if record else "changed while it was looked at"))
+            else:
+                entries.append(Entry(path=path, label=label, **record))
+        for path, reason in bad:
+            _log.warning("%s", MediaError(path, reason))
+        return cls(
+            root=found.root,
+            entries=tuple(entries),
+            class_names=tuple(found.class_names),
+            bad=tuple(bad),
+            num_other=found.num_other,
+        )
+
+    def summary(self) -> str:
+        """Describe the corpus in a few lines, bad files by name."""
+        hours = sum(entry.duration_seconds for entry in self.entries) / 3600
+        sound = sum(entry.has_audio and not entry.audio_silent for entry in self.entries)
+        silent = sum(bool(entry.audio_silent) for entry in self.entries)
+        sizes = collections.Counter(f"{entry.width}x{entry.height}" for entry in self.entries)
+        lines = [
+            f"{printable(self.root)}: {len(self)} entries, {hours:.2f} hours, "
+            f"{sum(entry.num_frames for entry in self.entries)} frames",
+            f"sound: {sound} with, {silent} with a silent track, {len(self) - sound - silent} without",
+            "sizes: " + ", ".join(f"{size} ({count})" for size, count in sizes.most_common(5)),
+        ]
+        if self.class_names:
+            lines.append(f"classes: {len(self.class_names)}")
+        if self.num_other:
+            lines.append(f"passed over: {self.num_other} files that are neither video nor image")
+        if self.bad:
+            lines.append(f"cannot be read: {len(self.bad)}")
+            lines += [f"  {printable(path)}: {reason}" for path, reason in self.bad]
+        return "\n".join(lines)
+
+
+def probe(path: str) -> dict[str, Any]:
+    """Look at one file: fields of its `Entry`, or {"reason": why it cannot be read}. Runs in a child process."""
+    from .video import open_video
+
+    try:
+        with open_video(path) as reader:
+            info = reader.info
+            has_audio = info.audio_sample_rate_hz is not None
+            return {
+                "duration_seconds": info.duration_seconds,
+                "fps": info.fps,
+                "num_frames": info.num_frames,
+                "width": info.width,
+                "height": info.height,
+                "has_audio": has_audio,
+                "audio_silent": _is_silent(path) if has_audio else None,
+            }
+    except MediaError as error:
+        return {"reason": error.reason}
+
+
+def _is_silent(path: str) -> bool | None:
+    """Whether the sound of a file is silent; None if it cannot be decoded, which is no fault of the pictures."""
+    from .video import open_audio
+
+    try:
+        with open_audio(path) as sound:
+            return sound.is_silent()
+    except MediaError:
+        return None
+
+
+def default_cache() -> Path:
+    """Return the folder for what is known of scanned files: `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidssl"
+
+
+@dataclass
+class _Cache:
+    """Answers of `probe` by path, with the size and the time of change for which they hold."""
+
+    file: Path
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, root: Path, folder: Path) -> _Cache:
+        name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
+        file = folder / f"scan-{name}.json"
+        try:
+            stored = json.loads(file.read_bytes())
+        except (OSError, ValueError):  # absent, or not ours: look at the files again
+            stored = {}
+        return cls(file, stored["records"] if stored.get("version") == _PROBE_VERSION else {})
+
+    def get(self, path: Path) -> dict[str, Any] | None:
+        record = self.records.get(os.fspath(path))
+        return record["answer"] if record and record["stamp"] == _stamp(path) else None
+
+    def put(self, path: Path, answer: dict[str, Any]) -> None:
+        if "died" in answer:
+            answer = {"reason": answer["died"]}
+        self.records[os.fspath(path)] = {"stamp": _stamp(path), "answer": answer}
+
+    def save(self, paths: Sequence[Path]) -> None:
+        """Write the records of `paths`, whole or not at all."""
+        records = {os.fspath(path): self.records[os.fspath(path)] for path in paths}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
+            json.dump({"version": _PROBE_VERSION, "records": records}, file)
+        Path(file.name).replace(self.file)
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when a file, or the images in a folder, change."""
+    try:
+        status = path.stat()
+        if not path.is_dir():
+            return [status.st_size, status.st_mtime_ns]
+        images = [image.stat() for image in path.iterdir()]
+    except OSError:
+        return [-1, -1]
+    return [sum(image.st_size for image in images), max((image.st_mtime_ns for image in images), default=0), len(images)]
+
+
+def _with_progress(
+    answers: Iterator[tuple[int, dict[str, Any]]], total: int, title: str, *, show: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    from rich.markup import escape
+    from rich.progress import track
+
+    yield from track(answers, description=escape(title), total=total, disable=not show or total == 0)

@@ -1,0 +1,66 @@
+"""One way to read pictures and sound: PyAV, decord, torchcodec, image files and folders of frames.
+
+    with open_video("clip.mp4") as reader:
+        frames = reader.frames([0.0, 0.5, 1.0], short_side=256)   # frames.video: uint8 (3, 3, H, W)
+        sound = reader.audio(0.0, 1.0, sample_rate_hz=16_000)     # float32 (16000,)
+
+Frames are addressed by the time at which they are shown, in seconds after the first frame of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from ._audio import AudioReader
+from ._container import MAX_PIXELS, MediaError, regular_file, sniff
+from ._images import ImagesReader, image_paths
+from ._pyav import DEFAULT_FPS, PyAVReader
+from ._reader import Frames, Reader, VideoInfo
+
+__all__ = ["MAX_PIXELS", "AudioReader", "Frames", "MediaError", "Reader", "VideoInfo", "open_audio", "open_video"]
+
+Backend = Literal["pyav", "decord", "torchcodec"]
+
+
+def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: float = DEFAULT_FPS) -> Reader:
+    """Open a video file, an image (a video of one frame) or a folder of images (its frames in natural order).
+
+    Readers belong to the process and the thread that opened them. Open one per use: opening costs a few
+    milliseconds, and an open reader does not survive a fork.
+
+    Args:
+        path: What it is, its first bytes tell, not its name.
+        backend: The decoder of video files. PyAV reads everything; decord (`pip install vidssl[decord]`, Linux
+            x86-64 alone) and torchcodec (`pip install vidssl[torchcodec]`) read the files they are known to read
+            rightly, see DecordReader and TorchcodecReader.
+        fps: Frames per second of a folder of images, which cannot say it itself.
+
+    Raises:
+        MediaError: The file cannot be read as video; the reason and, where there is one, the cure are in it.
+        ValueError: No such backend.
+    """
+    if backend not in {"pyav", "decord", "torchcodec"}:
+        raise ValueError(f"backend is {backend!r}, expected 'pyav', 'decord' or 'torchcodec'")
+    path = Path(path)
+    if path.is_dir():
+        return ImagesReader(path, image_paths(path), fps=fps)
+    path = regular_file(path)
+    if sniff(path) == "image":
+        return ImagesReader(path, [path], fps=fps)
+    reader = PyAVReader(path)
+    if backend == "pyav":
+        return reader
+    from ._others import open_other
+
+    return open_other(reader, backend)
+
+
+def open_audio(path: str | os.PathLike[str]) -> AudioReader:
+    """Open the sound of a file, with or without pictures; time 0 is its first sample.
+
+    Raises:
+        MediaError: The file cannot be read, or holds no sound.
+    """
+    return AudioReader(regular_file(path))

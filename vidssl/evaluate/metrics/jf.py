@@ -1,0 +1,121 @@
+"""Region similarity J and contour accuracy F, the figures of DAVIS, equal to davis2017-evaluation.
+
+Perazzi et al. 2016, "A benchmark dataset and evaluation methodology for video object segmentation", and
+Pont-Tuset et al. 2017, "The 2017 DAVIS challenge", arXiv:1704.00675. The official code
+(davisvideochallenge/davis2017-evaluation: metrics.py, utils.py, evaluation.py, semi-supervised task) is followed
+to the last bit of every float, with its oddities. It dilates both contours of the whole frame; here a contour is
+one Python integer, a bit per pixel of the object's box, and a dilation is a few shifts of it.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+TOLERANCE = 0.008  # of the frame's diagonal: how far apart two contours may lie and still match
+RECALL_THRESHOLD = 0.5
+
+
+class Statistics(NamedTuple):
+    """What is reported of the J or the F of one object over its frames."""
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def region_similarity(truth: np.ndarray, result: np.ndarray) -> float:
+    """Intersection over union of two masks, bool (H, W); 1 if both are empty."""
+    union = np.count_nonzero(truth | result)
+    return np.count_nonzero(truth & result) / union if union else 1.0
+
+
+def contour_accuracy(truth: np.ndarray, result: np.ndarray) -> float:
+    """F-measure of the contours of two masks, bool (H, W); 1 if neither has a contour.
+
+    A contour pixel is right if the other contour comes within ceil(0.008 * diagonal) pixels of it (8 pixels at
+    854x480). A mask that fills the frame has no contour, so it scores 1 against an empty one.
+    """
+    box = _box(truth | result)
+    if box is None:
+        return 1.0
+    height, width = truth.shape
+    radius = math.ceil(TOLERANCE * math.sqrt(height * height + width * width))
+    truth_contour, result_contour = _contour(truth[box]), _contour(result[box])
+    # A row ends with as many empty bits as a dilation moves bits sideways: rows do not run into each other.
+    stride = truth_contour.shape[1] + radius
+    truth_bits, result_bits = _pack(truth_contour, stride=stride), _pack(result_contour, stride=stride)
+    num_truth, num_result = truth_bits.bit_count(), result_bits.bit_count()
+    if num_truth == 0 and num_result == 0:
+        return 1.0
+    if num_truth == 0 or num_result == 0:
+        return 0.0
+    precision = (result_bits & _dilate(truth_bits, radius=radius, stride=stride)).bit_count() / num_result
+    recall = (truth_bits & _dilate(result_bits, radius=radius, stride=stride)).bit_count() / num_truth
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> list[tuple[float, float]]:
+    """J and F of every object of one frame.
+
+    Args:
+        truth: Object ids, uint8 (H, W). Ids above `num_objects`, 255 (void) among them, count as background.
+        result: Object ids, uint8 (H, W).
+        num_objects: Objects have the ids 1 to `num_objects`, the largest id of the first frame.
+
+    Returns:
+        (J, F) of each object.
+    """
+    masks = ((truth == number, result == number) for number in range(1, num_objects + 1))
+    return [(region_similarity(*pair), contour_accuracy(*pair)) for pair in masks]
+
+
+def statistics(values: np.ndarray) -> Statistics:
+    """Mean, recall and decay of one object's J or F over the scored frames, float64 (T,).
+
+    Recall is the share of frames above 0.5; decay is the mean of the first quarter of the frames less that of the
+    last. As in the official code (utils.py db_statistics) neighbouring quarters share a frame, and their limits
+    are kept in 8 bits: decay means nothing for more than 256 scored frames, and is NaN where a quarter is empty.
+    """
+    limits = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64) % 256
+    first, last = values[limits[0] : limits[1] + 1], values[limits[3] : limits[4] + 1]
+    decay = np.mean(first) - np.mean(last) if len(first) and len(last) else np.nan
+    return Statistics(float(np.mean(values)), float(np.mean(values > RECALL_THRESHOLD)), float(decay))
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Smallest box around a mask, one pixel wider on every side where the frame goes on; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return tuple(slice(max(edge[0] - 1, 0), edge[-1] + 2) for edge in (rows, columns))  # type: ignore[return-value]
+
+
+def _contour(mask: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their east, south or south-east neighbour (metrics.py _seg2bmap).
+
+    At the last row and column the official code compares with the neighbours inside the frame alone, which is the
+    same as going on with the last value.
+    """
+    extended = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    east, south, south_east = extended[:-1, 1:], extended[1:, :-1], extended[1:, 1:]
+    return (mask ^ east) | (mask ^ south) | (mask ^ south_east)
+
+
+def _pack(mask: np.ndarray, *, stride: int) -> int:
+    """A mask as one integer: pixel (y, x) is bit y * stride + x."""
+    rows = np.zeros((len(mask), stride), dtype=bool)
+    rows[:, : mask.shape[1]] = mask
+    return int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
+
+
+def _dilate(bits: int, *, radius: int, stride: int) -> int:
+    """Every pixel that lies within `radius` of a set one; bits between the rows are left undefined."""
+    widened = [bits]  # widened[k]: k pixels to the left and to the right
+    for distance in range(1, radius + 1):
+        widened.append(widened[-1] | bits << distance | bits >> distance)
+    disc = widened[radius]
+    for distance in range(1, radius + 1):
+        row = widened[math.isqrt(radius * radius - distance * distance)]
+        disc |= row << distance * stride | row >> distance * stride
+    return disc

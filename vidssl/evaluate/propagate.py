@@ -1,0 +1,650 @@
+"""Label propagation with frozen features: masks, keypoints, parts, boxes or points, as channels of a label map.
+
+A cell of a new frame takes the labels of the cells it resembles most, in the first frame and in the last few.
+What differs between published figures is the protocol around this: four are given here as data (`DINO`, `CRW`,
+`VFS`, `DINOV3`), each after the code its authors released, and one code path runs them all.
+`dataclasses.replace` makes variants; a result must say which knobs it used, `dataclasses.asdict` lists them.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+
+Window = Literal["square", "disc"]
+
+_TILE_CELLS = 16  # measured on CPU at 30x54 and 60x107 cells: within 10 % of the best of 4 to 54
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Every knob of a propagation protocol. Cells are feature cells.
+
+    Args:
+        name: As on the command line.
+        version: Counts changes of ours that move figures.
+        short_side: Pixels the shorter side of a frame is resized to; None keeps the native size.
+        long_side_multiple: The longer side follows the aspect ratio, then goes to a multiple of this.
+        side_rounding: How sides are rounded, to `long_side_multiple` and to what the encoder needs (the patch).
+        frame_resize: "opencv_bilinear" on uint8 without antialias, as cv2.resize; or "pil_bicubic".
+        color_mean: Replaces the encoder's mean; see `color_statistics`. None keeps it.
+        color_std: Replaces the encoder's standard deviation; see `color_statistics`. None keeps it.
+        resnet_layer: Last layer of a ResNet.
+        resnet_stride: Pixels per cell of a ResNet.
+        resnet_padding: Padding mode of a ResNet's convolutions.
+        vit_pos_embed: How a ViT's position embeddings are resized.
+        num_recent_frames: Context frames besides the first.
+        first_frame_repeats: How often the first frame stands in the context besides its own place: "never";
+            "while_recent" (a second time while it is one of the recent frames); "padding" (copies of it fill the
+            recent frames that do not exist yet).
+        first_frame_windowed: Whether the window applies to the first frame's own place in the context. The
+            repeats are always windowed.
+        window: Shape of the neighbourhood that a cell may copy from.
+        radius_cells: Its half-width or radius; None is no window.
+        radius_inclusive: Whether a cell exactly at the radius belongs to the window.
+        topk: Cells copied from, jointly over the context.
+        keep_ties: Whether cells as good as the last of the top-k join in.
+        temperature: Weights are softmax(cosine similarity / temperature) over the chosen cells.
+        first_label_resize: First mask to feature cells. "nearest" is Pillow's, on the index mask;
+            "nearest_through_frame" goes to the frame's size first; "nearest_exact" is PyTorch's; "bilinear" works
+            on the one-hot masks without antialias, so borders are soft.
+        upsample: Of the soft labels before the argmax.
+        upsample_to: "native" size; or the resized "frame", whose argmax is then brought to native size by Pillow's
+            nearest neighbour.
+        class_min_max: Stretch each channel to [0, 1] over the pixels of a frame before the argmax. A channel that
+            is constant: stays, or becomes zero. "off" leaves the soft labels.
+        first_output: What is put out for the first frame: the mask "given", or its label map "upsampled".
+    """
+
+    name: str
+    version: int
+    short_side: int | None
+    long_side_multiple: int
+    side_rounding: Literal["floor", "nearest", "ceil"]
+    frame_resize: Literal["opencv_bilinear", "pil_bicubic"]
+    color_mean: tuple[float, ...] | None
+    color_std: tuple[float, ...] | None
+    resnet_layer: Literal["layer1", "layer2", "layer3", "layer4"]
+    resnet_stride: int
+    resnet_padding: Literal["zeros", "reflect"]
+    vit_pos_embed: Literal["timm", "dino"]
+    num_recent_frames: int
+    first_frame_repeats: Literal["never", "while_recent", "padding"]
+    first_frame_windowed: bool
+    window: Window
+    radius_cells: float | None
+    radius_inclusive: bool
+    topk: int
+    keep_ties: bool
+    temperature: float
+    first_label_resize: Literal["nearest", "nearest_through_frame", "nearest_exact", "bilinear"]
+    upsample: Literal["bilinear", "nearest"]
+    upsample_to: Literal["native", "frame"]
+    class_min_max: Literal["off", "constant_stays", "constant_to_zero"]
+    first_output: Literal["given", "upsampled"]
+
+    def encoder_options(self, family: str) -> dict[str, Any]:
+        """Give the options of `load_encoder` that the protocol fixes for a family of `encoder_family(spec)`.
+
+        An exported encoder keeps the options it was trained with; other convolutional networks have none.
+        """
+        if family == "resnet":
+            return {"layer": self.resnet_layer, "stride": self.resnet_stride, "padding_mode": self.resnet_padding}
+        if family in ("vit", "torchvision_vit"):
+            return {"pos_embed": self.vit_pos_embed}
+        return {}
+
+
+DINO = Protocol(  # facebookresearch/dino, eval_video_segmentation.py
+    name="dino",
+    version=1,
+    short_side=480,
+    long_side_multiple=64,  # 854 x 480 becomes 832 x 480: the aspect ratio is broken
+    side_rounding="floor",
+    frame_resize="opencv_bilinear",
+    color_mean=(0.485, 0.456, 0.406),
+    color_std=(0.228, 0.224, 0.225),  # 0.228, not ImageNet's 0.229
+    resnet_layer="layer3",
+    resnet_stride=8,
+    resnet_padding="zeros",
+    vit_pos_embed="dino",
+    num_recent_frames=7,
+    first_frame_repeats="never",
+    first_frame_windowed=True,
+    window="square",
+    radius_cells=12,
+    radius_inclusive=True,
+    topk=5,
+    keep_ties=True,
+    temperature=0.1,
+    first_label_resize="nearest",
+    upsample="bilinear",
+    upsample_to="frame",
+    class_min_max="constant_stays",
+    first_output="given",
+)
+
+CRW = (
+    Protocol(  # ajabri/videowalk, code/test.py, code/utils/test_utils.py, code/data/vos.py; options of its README
+        name="crw",
+        version=1,
+        short_side=None,
+        long_side_multiple=1,
+        side_rounding="nearest",
+        frame_resize="opencv_bilinear",
+        color_mean=None,
+        color_std=None,
+        resnet_layer="layer3",
+        resnet_stride=8,
+        resnet_padding="reflect",
+        vit_pos_embed="timm",
+        num_recent_frames=20,
+        first_frame_repeats="padding",
+        first_frame_windowed=False,
+        window="disc",
+        radius_cells=12,
+        radius_inclusive=False,
+        topk=10,
+        keep_ties=False,
+        temperature=0.05,
+        first_label_resize="bilinear",
+        upsample="bilinear",
+        upsample_to="native",
+        class_min_max="off",
+        first_output="upsampled",
+    )
+)
+
+VFS = Protocol(  # xvjiarui/VFS, mmaction/models/trackers/vanilla_tracker.py, configs/r18_sgd_cos_*_k400.py
+    name="vfs",
+    version=1,
+    short_side=480,
+    long_side_multiple=1,
+    side_rounding="nearest",
+    frame_resize="opencv_bilinear",
+    color_mean=None,
+    color_std=None,
+    resnet_layer="layer3",
+    resnet_stride=8,
+    resnet_padding="zeros",
+    vit_pos_embed="timm",
+    num_recent_frames=20,
+    first_frame_repeats="while_recent",
+    first_frame_windowed=True,
+    window="disc",
+    radius_cells=12,
+    radius_inclusive=False,
+    topk=10,
+    keep_ties=False,
+    temperature=0.07,
+    first_label_resize="nearest_through_frame",
+    upsample="bilinear",
+    upsample_to="native",
+    class_min_max="constant_to_zero",
+    first_output="given",
+)
+
+DINOV3 = Protocol(  # facebookresearch/dinov3, notebooks/segmentation_tracking.ipynb
+    name="dinov3",
+    version=1,
+    short_side=960,
+    long_side_multiple=1,  # both sides go up to multiples of the patch
+    side_rounding="ceil",
+    frame_resize="pil_bicubic",
+    color_mean=None,
+    color_std=None,
+    resnet_layer="layer3",
+    resnet_stride=8,
+    resnet_padding="zeros",
+    vit_pos_embed="timm",
+    num_recent_frames=7,
+    first_frame_repeats="never",
+    first_frame_windowed=True,
+    window="disc",
+    radius_cells=12,
+    radius_inclusive=True,
+    topk=5,
+    keep_ties=True,
+    temperature=0.2,
+    first_label_resize="nearest_exact",
+    upsample="nearest",
+    upsample_to="native",
+    class_min_max="constant_to_zero",
+    first_output="given",
+)
+
+PROTOCOLS = (DINO, CRW, VFS, DINOV3)
+
+
+def propagate(
+    query: Tensor,
+    keys: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    topk: int,
+    radius_cells: float | None = None,
+    window: Window = "disc",
+    radius_inclusive: bool = True,
+    keep_ties: bool = False,
+    copies: Sequence[int] | None = None,
+    first_key_free: bool = False,
+    tile_cells: int = _TILE_CELLS,
+) -> Tensor:
+    """Label the cells of a frame by those they resemble most in the context: softmax over the top-k dot products.
+
+    The dense N x nN affinity is never made: the frame is cut into tiles, and a tile is compared with the cells
+    inside its window alone. The result is that of the dense computation.
+
+    Args:
+        query: Features of the frame (D, h, w), L2-normalised for cosine similarity.
+        keys: Features of the n context frames (n, D, h, w), normalised alike.
+        labels: Their soft labels (n, L, h, w).
+        temperature: Of the softmax.
+        topk: Cells copied from, jointly over all context frames.
+        radius_cells: Half-width or radius of the window around a cell; None is no window.
+        window: "square" or "disc".
+        radius_inclusive: Whether a cell exactly at the radius is inside.
+        keep_ties: Whether cells as good as the last of the top-k join in. Without it, which of them is taken is
+            arbitrary.
+        copies: How often each frame stands in the context, n numbers; each copy takes a place in the top-k.
+        first_key_free: Whether the first frame stands in the context once more, without the window; its `copies`
+            may then be 0.
+        tile_cells: Side of a tile.
+
+    Returns:
+        Soft labels of the frame (L, h, w).
+
+    Raises:
+        ValueError: The window holds no cell.
+    """
+    height, width = query.shape[1:]
+    if radius_cells is not None and not (radius_cells > 0 or (radius_cells == 0 and radius_inclusive)):
+        raise ValueError(f"a window of radius {radius_cells} cells holds no cell; give a larger one, or None")
+    # The largest whole offset inside the window, in cells.
+    reach = max(height, width)
+    if radius_cells is not None:
+        reach = math.floor(radius_cells) if radius_inclusive else math.ceil(radius_cells) - 1
+    counts = torch.tensor(copies if copies is not None else [1] * len(keys), device=query.device)
+    cells = torch.arange(len(keys) * height * width, device=query.device).view(len(keys), height, width)
+    values = rearrange(labels, "n l h w -> (n h w) l")
+    first = 1 if first_key_free else 0
+
+    def in_window(rows: slice, columns: slice, key_rows: slice, key_columns: slice) -> Tensor:
+        """Tell which cells may be copied from: bool (queries, keys)."""
+        dy, dx = _offsets(rows, key_rows, query.device), _offsets(columns, key_columns, query.device)
+        if radius_cells is None or window == "square":
+            inside = rearrange(dy <= reach, "y v -> y 1 v 1") & rearrange(dx <= reach, "x u -> 1 x 1 u")
+        else:
+            squared = rearrange(dy**2, "y v -> y 1 v 1") + rearrange(dx**2, "x u -> 1 x 1 u")
+            inside = squared <= radius_cells**2 if radius_inclusive else squared < radius_cells**2
+        return rearrange(inside, "y x v u -> (y x) (v u)")
+
+    def near(cells: slice, length: int) -> slice:
+        return slice(max(0, cells.start - reach), min(length, cells.stop + reach))
+
+    strips = []
+    for rows in _tiles(height, tile_cells):
+        strip = []
+        for columns in _tiles(width, tile_cells):
+            tile = rearrange(query[:, rows, columns], "d y x -> (y x) d")
+            near_rows, near_columns = near(rows, height), near(columns, width)
+            scores = tile @ rearrange(keys[first:, :, near_rows, near_columns], "n d v u -> n d (v u)")
+            scores.masked_fill_(~in_window(rows, columns, near_rows, near_columns), -torch.inf)
+            sources = [
+                _Source(
+                    scores=scores,
+                    cells=rearrange(cells[first:, near_rows, near_columns], "n v u -> n 1 (v u)"),
+                    copies=rearrange(counts[first:], "n -> n 1 1"),
+                )
+            ]
+            if first_key_free:
+                repeated = in_window(rows, columns, slice(0, height), slice(0, width)) * counts[0]
+                sources.append(
+                    _Source(
+                        scores=(tile @ rearrange(keys[0], "d h w -> d (h w)"))[None],
+                        cells=rearrange(cells[0], "h w -> 1 1 (h w)"),
+                        copies=1 + repeated[None],
+                    )
+                )
+            mixed = _weigh(sources, values, temperature=temperature, topk=topk, keep_ties=keep_ties)
+            strip.append(rearrange(mixed, "(y x) l -> l y x", y=rows.stop - rows.start))
+        strips.append(torch.cat(strip, dim=2))
+    return torch.cat(strips, dim=1)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Scores of some context frames for the queries of a tile; q queries, k cells in each of m frames.
+
+    Args:
+        scores: Dot products (m, q, k), -inf outside the window.
+        cells: Number of each cell in the context (m, 1, k).
+        copies: How often a cell stands in the context, broadcastable to (m, q, k).
+    """
+
+    scores: Tensor
+    cells: Tensor
+    copies: Tensor
+
+
+def _tiles(length: int, tile_cells: int) -> list[slice]:
+    """Cut an axis into pieces of `tile_cells`; the last may be shorter."""
+    return [slice(start, min(start + tile_cells, length)) for start in range(0, length, tile_cells)]
+
+
+def _offsets(queries: slice, keys: slice, device: torch.device) -> Tensor:
+    """Distances along one axis, in cells: int64 (queries, keys)."""
+    from_cell = torch.arange(queries.start, queries.stop, device=device)
+    to_cell = torch.arange(keys.start, keys.stop, device=device)
+    return (from_cell[:, None] - to_cell[None, :]).abs()
+
+
+def _weigh(sources: list[_Source], values: Tensor, *, temperature: float, topk: int, keep_ties: bool) -> Tensor:
+    """Softmax over the joint top-k of the sources, and the labels it mixes: (q, L)."""
+    # One more than asked for shows whether the last place is tied.
+    num_candidates = topk + 1 if keep_ties else topk
+    candidates = []
+    for source in sources:
+        best = source.scores.topk(min(num_candidates, source.scores.shape[-1]), dim=-1)
+        columns = (
+            best.values,
+            *(x.expand_as(source.scores).gather(-1, best.indices) for x in (source.cells, source.copies)),
+        )
+        candidates.append([rearrange(column, "m q k -> q (m k)") for column in columns])
+    scores, cells, copies = (torch.cat(parts, dim=1) for parts in zip(*candidates, strict=True))
+    scores, order = scores.topk(min(num_candidates, scores.shape[1]), dim=1)
+    cells, copies = cells.gather(1, order), copies.gather(1, order)
+
+    # Copies of a cell share its score: they fill the top-k from the best score on until it is full.
+    places_left = topk - (copies.cumsum(1) - copies)
+    used = torch.minimum(copies, places_left.clamp(min=0))
+    peak, last = scores[:, :1], scores.masked_fill(used == 0, torch.inf).amin(dim=1, keepdim=True)
+    weights = torch.exp((scores - peak) / temperature) * used
+    mixed = torch.einsum("qk, qkl -> ql", weights / weights.sum(dim=1, keepdim=True), values[cells])
+    if not keep_ties:
+        return mixed
+
+    tied = ((scores == last) & (used < copies) & last.isfinite()).any(dim=1)
+    if tied.any():
+        total = torch.zeros_like(mixed[tied])
+        norm = torch.zeros_like(total[:, :1])
+        for source in sources:
+            their_scores = source.scores[:, tied]
+            kept = torch.exp((their_scores - peak[tied]) / temperature) * (their_scores >= last[tied])
+            kept = kept * source.copies.expand_as(source.scores)[:, tied]
+            total += torch.einsum("mqk, mkl -> ql", kept, values[rearrange(source.cells, "m 1 k -> m k")])
+            norm += rearrange(kept.sum(dim=(0, 2)), "q -> q 1")
+        mixed[tied] = total / norm
+    return mixed
+
+
+def propagate_labels(
+    encoder: Encoder,
+    frames: Iterable[Tensor],
+    first_labels: Callable[[int, int], Tensor],
+    *,
+    protocol: Protocol,
+    device: torch.device | str | None = None,
+) -> Iterator[Tensor]:
+    """Carry label channels from the first frame through a video, frame by frame.
+
+    The context is bounded, so memory does not grow with the video.
+
+    Args:
+        encoder: In eval mode. It is moved to `device`.
+        frames: RGB, uint8 (3, H, W) each, all of one size.
+        first_labels: Gives the labels of the first frame, (L, h, w), for a feature grid of h rows and w columns.
+        protocol: How.
+        device: Where to compute; None is where the encoder is.
+
+    Yields:
+        Soft labels (L, h, w) of every frame, on `device`; for the first frame what `first_labels` gave.
+    """
+    device = encoder.mean.device if device is None else torch.device(device)
+    encoder = encoder.to(device)
+    mean, std = color_statistics(encoder, protocol)
+    recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=protocol.num_recent_frames)
+    for number, frame in enumerate(frames):
+        with torch.no_grad():
+            pixels = prepare_frame(frame.to(device), protocol=protocol, multiple=encoder.multiple)
+            features = F.normalize(_encode(encoder, pixels, mean=mean, std=std), dim=0)
+            if number == 0:
+                labels = first_labels(*features.shape[1:]).to(device, torch.float32)
+                first = (features, labels)
+                yield labels
+                continue
+            repeats = _first_frame_repeats(number, protocol)
+            context = [first, *recent]
+            labels = propagate(
+                features,
+                torch.stack([their_features for their_features, _ in context]),
+                torch.stack([their_labels for _, their_labels in context]),
+                temperature=protocol.temperature,
+                topk=protocol.topk,
+                radius_cells=protocol.radius_cells,
+                window=protocol.window,
+                radius_inclusive=protocol.radius_inclusive,
+                keep_ties=protocol.keep_ties,
+                copies=[repeats + protocol.first_frame_windowed] + [1] * len(recent),
+                first_key_free=not protocol.first_frame_windowed,
+            )
+        recent.append((features, labels))
+        yield labels
+
+
+def propagate_masks(
+    encoder: Encoder,
+    frames: Iterable[Tensor],
+    first_mask: Tensor,
+    *,
+    protocol: Protocol,
+    device: torch.device | str | None = None,
+) -> Iterator[Tensor]:
+    """Carry the object masks of the first frame through a video, frame by frame.
+
+    Args:
+        encoder: In eval mode. It is moved to `device`.
+        frames: RGB, uint8 (3, H, W) each, at native size.
+        first_mask: Object ids of the first frame, uint8 (H, W), 0 background; ids may have gaps.
+        protocol: How.
+        device: Where to compute; None is where the encoder is.
+
+    Yields:
+        Object ids of every frame, uint8 (H, W), on the CPU.
+
+    Raises:
+        ValueError: The mask and the frames differ in size.
+    """
+    ids = torch.unique(torch.cat((first_mask.new_zeros(1), first_mask.flatten())))
+    native_size = (first_mask.shape[0], first_mask.shape[1])
+    frame_size = resized_size(*native_size, protocol=protocol, multiple=encoder.multiple)
+
+    def checked_frames() -> Iterator[Tensor]:
+        for number, frame in enumerate(frames):
+            if frame.shape[1:] != first_mask.shape:
+                raise ValueError(
+                    f"frame {number} has {frame.shape[1]} x {frame.shape[2]} pixels (height x width), the first mask "
+                    f"{native_size[0]} x {native_size[1]}; they must be of one size"
+                )
+            yield frame
+
+    def first_labels(rows: int, columns: int) -> Tensor:
+        return _labels_from_mask(first_mask, ids, (rows, columns), frame_size=frame_size, protocol=protocol)
+
+    for number, labels in enumerate(
+        propagate_labels(encoder, checked_frames(), first_labels, protocol=protocol, device=device)
+    ):
+        if number == 0 and protocol.first_output == "given":
+            yield first_mask.cpu()
+            continue
+        size = frame_size if protocol.upsample_to == "frame" else native_size
+        winners = _upsample(labels, size, protocol=protocol).argmax(dim=0)
+        mask = ids[winners.cpu()].to(torch.uint8)
+        yield mask if size == native_size else _pil_nearest(mask, native_size)
+
+
+def identity_masks(frames: Iterable[Tensor], first_mask: Tensor) -> Iterator[Tensor]:
+    """The baseline that carries the first mask unchanged to every frame: uint8 (H, W) each."""
+    for _ in frames:
+        yield first_mask
+
+
+def color_statistics(encoder: Encoder, protocol: Protocol) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel that `protocol` normalises the pixels of `encoder` with.
+
+    The protocol's own replace ImageNet's (they were written for encoders trained with these). An encoder that
+    carries others, such as a grey one, keeps them: the protocol's would not be what it was trained with.
+    """
+    imagenet = (torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
+    own = (encoder.mean.flatten().cpu(), encoder.std.flatten().cpu())
+    used = own
+    if all(torch.equal(mine, theirs) for mine, theirs in zip(own, imagenet, strict=True)):
+        used = (
+            own[0] if protocol.color_mean is None else torch.tensor(protocol.color_mean),
+            own[1] if protocol.color_std is None else torch.tensor(protocol.color_std),
+        )
+    return tuple(used[0].tolist()), tuple(used[1].tolist())
+
+
+def resized_size(height: int, width: int, *, protocol: Protocol, multiple: int = 1) -> tuple[int, int]:
+    """Height and width in pixels at which `protocol` encodes a frame, multiples of the encoder's `multiple`."""
+
+    def round_to(side: float, unit: int) -> int:
+        rounding = {"floor": math.floor, "ceil": math.ceil, "nearest": lambda ratio: math.floor(ratio + 0.5)}
+        return max(1, rounding[protocol.side_rounding](side / unit)) * unit
+
+    short, long = min(height, width), max(height, width)
+    short_side = round_to(short if protocol.short_side is None else protocol.short_side, multiple)
+    long_side = float(long)
+    if protocol.short_side is not None:
+        long_side = round_to(short_side * long / short, protocol.long_side_multiple)
+    long_side = round_to(long_side, multiple)
+    return (long_side, short_side) if height > width else (short_side, long_side)
+
+
+def prepare_frame(frame: Tensor, *, protocol: Protocol, multiple: int = 1) -> Tensor:
+    """Resize a frame as the protocol does: uint8 (3, H, W) -> float (3, H', W') in [0, 1]."""
+    size = resized_size(frame.shape[1], frame.shape[2], protocol=protocol, multiple=multiple)
+    if size != tuple(frame.shape[1:]):
+        resize = opencv_bilinear if protocol.frame_resize == "opencv_bilinear" else _pil_bicubic
+        frame = resize(frame, size)
+    return frame.float() / 255
+
+
+def opencv_bilinear(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize as OpenCV's `resize` with INTER_LINEAR does for uint8, bit by bit: no antialias, 11-bit weights.
+
+    Args:
+        frame: uint8 (C, H, W).
+        size: Height and width in pixels.
+
+    Returns:
+        uint8 (C, *size).
+    """
+
+    def taps(length: int, new_length: int, *, zero_border: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Indices of the two pixels on each side, and their weights in units of 1 / 2048.
+
+        At the border both indices are the same pixel; OpenCV weighs it once along rows and twice along columns,
+        where the two parts are rounded down apart.
+        """
+        scale = 1 / (new_length / length)
+        position = ((np.arange(new_length) + 0.5) * scale - 0.5).astype(np.float32)
+        low = np.floor(position)
+        fraction = position - low
+        if zero_border:
+            fraction = np.where((low < 0) | (low >= length - 1), np.float32(0), fraction)
+        indices = [index.clip(0, length - 1).astype(np.int64) for index in (low, low + 1)]
+        weights = [np.rint(part * 2048).astype(np.int32) for part in (np.float32(1) - fraction, fraction)]
+        low_index, high_index, low_weight, high_weight = (
+            torch.from_numpy(array).to(frame.device) for array in (*indices, *weights)
+        )
+        return low_index, high_index, low_weight, high_weight
+
+    left, right, left_weight, right_weight = taps(frame.shape[2], size[1], zero_border=True)
+    top, bottom, top_weight, bottom_weight = taps(frame.shape[1], size[0], zero_border=False)
+    pixels = frame.to(torch.int32)
+    mixed = (pixels[:, :, left] * left_weight + pixels[:, :, right] * right_weight) >> 4
+    above = (mixed[:, top] * rearrange(top_weight, "h -> h 1")) >> 16
+    below = (mixed[:, bottom] * rearrange(bottom_weight, "h -> h 1")) >> 16
+    return ((above + below + 2) >> 2).to(torch.uint8)
+
+
+def _pil_bicubic(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize uint8 (3, H, W) by Pillow's bicubic filter, which has antialias."""
+    image = Image.fromarray(rearrange(frame.cpu().numpy(), "c h w -> h w c"))
+    resized = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return torch.from_numpy(rearrange(resized, "h w c -> c h w").copy()).to(frame.device)
+
+
+def _pil_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize uint8 (H, W) by Pillow's nearest neighbour."""
+    resized = Image.fromarray(mask.cpu().numpy()).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.asarray(resized).copy())
+
+
+class _FeaturesOf(nn.Module):
+    """Gives `features` of an encoder to `functional_call`, which calls `forward`."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.encoder.features(clip)
+
+
+def _encode(encoder: Encoder, pixels: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Features (D, h, w) of a frame (3, H, W), normalised by the given mean and std; the encoder keeps its own."""
+    statistics = {
+        "encoder.mean": pixels.new_tensor(mean).view(-1, 1, 1),
+        "encoder.std": pixels.new_tensor(std).view(-1, 1, 1),
+    }
+    features = functional_call(_FeaturesOf(encoder), statistics, (rearrange(pixels, "c h w -> 1 1 c h w"),))
+    return rearrange(features, "1 1 d h w -> d h w")
+
+
+def _first_frame_repeats(number: int, protocol: Protocol) -> int:
+    """Count the copies of the first frame among the recent frames of frame `number` (1, 2, ...)."""
+    if protocol.first_frame_repeats == "never":
+        return 0
+    if protocol.first_frame_repeats == "while_recent":
+        return int(number <= protocol.num_recent_frames)
+    return max(0, protocol.num_recent_frames - (number - 1))
+
+
+def _labels_from_mask(
+    mask: Tensor, ids: Tensor, grid: tuple[int, int], *, frame_size: tuple[int, int], protocol: Protocol
+) -> Tensor:
+    """Bring object ids (H, W) to one label channel per id on the feature grid: float (L, h, w)."""
+    if protocol.first_label_resize == "bilinear":
+        return F.interpolate((mask == ids[:, None, None]).float()[None], size=grid, mode="bilinear")[0]
+    if protocol.first_label_resize == "nearest_exact":
+        small = F.interpolate(mask[None, None].float(), size=grid, mode="nearest-exact")[0, 0].to(mask.dtype)
+    elif protocol.first_label_resize == "nearest_through_frame":
+        small = _pil_nearest(_pil_nearest(mask, frame_size), grid)
+    else:
+        small = _pil_nearest(mask, grid)
+    return (small == ids[:, None, None]).float()
+
+
+def _upsample(labels: Tensor, size: tuple[int, int], *, protocol: Protocol) -> Tensor:
+    """Bring soft labels (L, h, w) to pixels (L, *size), stretched per channel where the protocol says so."""
+    pixels = F.interpolate(labels[None], size=size, mode=protocol.upsample)[0]
+    if protocol.class_min_max == "off":
+        return pixels
+    low, high = pixels.amin(dim=(1, 2), keepdim=True), pixels.amax(dim=(1, 2), keepdim=True)
+    constant = pixels if protocol.class_min_max == "constant_stays" else torch.zeros_like(pixels)
+    return torch.where(high > low, (pixels - low) / (high - low), constant)

@@ -1,0 +1,142 @@
+"""Carry the masks of a video's first frame through the rest of it: a user's own video, no ground truth."""
+
+import dataclasses
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.benchmarks import VOID, read_mask
+from ..data.video import Reader, open_video
+from ..models.encoder import Encoder
+from .masks import write_mask
+from .overlay import overlay, write_video
+from .propagate import Protocol, propagate_masks
+from .provenance import device_name, fingerprint, frame_progress, versions, write_json
+
+# Frames decoded at once: few enough for the memory at 4K, enough that seeking does not count.
+_CHUNK_FRAMES = 16
+
+logger = logging.getLogger(__name__)
+
+
+def propagate_video(
+    video_path: str | Path,
+    first_mask_path: str | Path,
+    encoder: Encoder,
+    *,
+    protocol: Protocol,
+    out: str | Path,
+    model_name: str,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+    command: str | None = None,
+) -> Path:
+    """Propagate the objects of a first-frame mask, and write masks, an overlay video and a list of areas.
+
+        OUT/masks/00000.png ...   indexed masks, a file per frame
+        OUT/overlay.mp4           the masks over the video
+        OUT/labels.json           object ids, time of each frame, area in pixels of each object on it, provenance
+
+    Args:
+        video_path: Video file, or folder of frames.
+        first_mask_path: PNG with an object id per pixel (0 background), of the size of the upright first frame; a
+            mask with no values but 0 and 255 is taken as one object.
+        encoder: Frozen network in eval mode.
+        protocol: How labels travel.
+        out: Folder for the results.
+        model_name: What labels.json calls the model.
+        device: Where the encoder runs.
+        progress: Show a progress bar on stderr.
+        command: Command line that started this, for the record.
+
+    Returns:
+        Path of the overlay video.
+
+    Raises:
+        ValueError: The video or the mask cannot be read, the mask has another size than the video, or no object.
+    """
+    out, device = Path(out), torch.device(device)
+    mask_folder = out / "masks"
+    with open_video(video_path) as reader:
+        first_mask = _first_mask(first_mask_path, reader)
+        ids = [number for number in first_mask.unique().tolist() if number != 0]
+        (out / "labels.json").unlink(missing_ok=True)  # it is written last: with it, the folder is complete
+        shown: deque[Tensor] = deque()  # frames that were read but have no mask yet
+        areas: list[dict[str, int]] = []
+        masks = propagate_masks(
+            encoder, _noted(_frames(reader), shown), first_mask, protocol=protocol, device=device
+        )
+        start = time.perf_counter()
+
+        def pictures() -> Iterator[Tensor]:
+            with frame_progress(reader.info.num_frames, shown=progress) as advance:
+                for number, mask in enumerate(masks):
+                    mask = mask.cpu()
+                    write_mask(mask_folder / f"{number:05d}.png", mask)
+                    areas.append({str(i): int((mask == i).sum()) for i in ids})
+                    advance(Path(video_path).name)
+                    yield overlay(shown.popleft(), mask)
+
+        write_video(out / "overlay.mp4", pictures(), fps=reader.info.fps)
+        document = {
+            "video": str(video_path),
+            "first_mask": str(first_mask_path),
+            "height": reader.info.height,
+            "width": reader.info.width,
+            "fps": reader.info.fps,
+            "ids": ids,
+            "frames": [
+                {"file": f"{number:05d}.png", "time_seconds": seconds, "areas": area}
+                for number, (seconds, area) in enumerate(zip(reader.info.pts_seconds.tolist(), areas, strict=True))
+            ],
+            "model": {
+                "name": model_name,
+                "architecture": encoder.architecture,
+                "sha256": fingerprint(encoder),
+            },
+            "protocol": dataclasses.asdict(protocol),
+            "frames_per_second": len(areas) / (time.perf_counter() - start),
+            "device": device_name(device),
+            "versions": versions(),
+            "command": command,
+        }
+    write_json(out / "labels.json", document)
+    return out / "overlay.mp4"
+
+
+def _first_mask(path: str | Path, reader: Reader) -> Tensor:
+    """Read the first mask and compare it with the video."""
+    mask, info = read_mask(path), reader.info
+    if tuple(mask.shape) != (info.height, info.width):
+        turned = f" after turning it by {info.rotation_degrees} degrees" if info.rotation_degrees else ""
+        raise ValueError(
+            f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, the frames of {info.path} are "
+            f"{info.width}x{info.height}{turned}; draw the mask on the first frame as players show it"
+        )
+    if mask.unique().tolist() in ([0, VOID], [VOID]):
+        logger.info("%s has the values 0 and %d: one object, id 1", path, VOID)
+        return (mask == VOID).to(torch.uint8)
+    mask = mask.masked_fill(mask == VOID, 0)
+    if not mask.any():
+        raise ValueError(
+            f"{path} holds no object: all pixels are 0; give the pixels of objects the values 1, 2, ..."
+        )
+    return mask
+
+
+def _frames(reader: Reader) -> Iterator[Tensor]:
+    """All frames of a video, uint8 (3, H, W), a few decoded at a time."""
+    for chunk in torch.from_numpy(reader.info.pts_seconds).split(_CHUNK_FRAMES):
+        yield from reader.frames(chunk.tolist()).video
+
+
+def _noted(frames: Iterable[Tensor], shown: deque[Tensor]) -> Iterator[Tensor]:
+    """Hand frames on, and keep them for the overlay."""
+    for frame in frames:
+        shown.append(frame)
+        yield frame

@@ -1,0 +1,295 @@
+"""Encoders by name, from files and from runs; and the file pair a run exports.
+
+An exported encoder is two files: `NAME.safetensors` (its state dict) and `NAME.json` (architecture, mean, std,
+stride, dim, the version of vidssl that wrote it).
+"""
+
+import difflib
+import inspect
+import json
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidssl.models.adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from vidssl.models.encoder import Encoder
+from vidssl.models.resnet import BLOCKS, ResNet
+from vidssl.models.vit import ViT
+
+logger = logging.getLogger(__name__)
+
+FAMILIES: dict[str, type[Encoder]] = {
+    "resnet": ResNet,
+    "vit": ViT,
+    "timm_conv": TimmConvNet,
+    "torchvision_conv": TorchvisionConvNet,
+    "torchvision_vit": TorchvisionViT,
+}
+_SPEC_FORMS = (
+    "a run folder that holds encoder.safetensors, an exported .safetensors file, timm:NAME, torchvision:NAME, "
+    "or random: before any of these (random:NAME looks in torchvision, then in timm)"
+)
+# Where training code keeps the network inside a checkpoint, in the order we look.
+_CONTAINERS = ("teacher", "student", "state_dict", "model")
+_PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.")
+
+
+def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: int = 0, **options: Any) -> Encoder:
+    """Build an encoder, in eval mode and without gradients. Nothing is ever downloaded.
+
+    Args:
+        spec: A run folder ("runs/x", its `encoder.safetensors` and `encoder.json`); an exported `.safetensors`
+            file with its json beside it; "timm:NAME"; "torchvision:NAME"; or "random:" before any of these (or
+            before a bare name, looked for in torchvision, then in timm): that architecture with random weights.
+            ResNet-18, -34, -50, -101 and -152 of both libraries become `ResNet`. A timm name with a tag
+            ("vit_base_patch16_224.augreg_in21k") takes that tag's mean and std; a bare one takes ImageNet's.
+        weights: File to load for "timm:" and "torchvision:": `.safetensors`, or anything else `torch.load` reads
+            with `weights_only=True`; a state dict or a checkpoint with one under "teacher", "student",
+            "state_dict" or "model". Without it the weights are random and a warning says so.
+        seed: Of random weights. The global random state is left as it was.
+        options: Constructor arguments of the family the spec names (`stride`, `layer`, `padding_mode` of ResNets,
+            `pos_embed`, `img_size` of ViTs, `mean`, `std`); for a run or a file they override what was exported.
+
+    Raises:
+        ValueError: Unknown spec, name or option; a file that is missing, refused or does not fit.
+    """
+    spec = str(spec)
+    architecture, path = _resolve(spec.removeprefix("random:"), bare=spec.startswith("random:"))
+    encoder = _build({**architecture, **options}, spec=spec, seed=seed)
+    if spec.startswith("random:"):
+        if weights is not None:
+            raise ValueError(f"{spec} asks for random weights; drop `random:` or the weights file {weights}")
+    elif path is not None:
+        if weights is not None:
+            raise ValueError(f"{spec} brings its own weights; drop the weights file {weights}")
+        _fill(encoder, _read_tensors(path), path=path)
+    elif weights is not None:
+        _fill(encoder, _read_tensors(Path(weights)), path=Path(weights))
+    else:
+        logger.warning("%s: no weights given, so they are random (seed %d); nothing is downloaded", spec, seed)
+    return encoder.eval().requires_grad_(False)
+
+
+def encoder_family(spec: str | Path) -> str:
+    """Tell which of `FAMILIES` a spec names; "exported" for runs and files, which carry their own options."""
+    spec = str(spec)
+    architecture, path = _resolve(spec.removeprefix("random:"), bare=spec.startswith("random:"))
+    return architecture["family"] if path is None else "exported"
+
+
+def export_encoder(encoder: Encoder, path: str | Path) -> None:
+    """Write an encoder as `path` (.safetensors) and the json beside it; each file is replaced as a whole.
+
+    Raises:
+        ValueError: `path` does not end in .safetensors, or the encoder's architecture cannot be built again.
+    """
+    from safetensors.torch import save
+
+    from vidssl import __version__
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"cannot export to {path}: the name must end in .safetensors")
+    if encoder.architecture.get("family") not in FAMILIES:
+        raise ValueError(
+            f"cannot export a {type(encoder).__name__}: its architecture {encoder.architecture} names no family "
+            f"that load_encoder can build ({', '.join(FAMILIES)})"
+        )
+    description = {
+        "architecture": encoder.architecture,
+        "mean": encoder.mean.flatten().tolist(),
+        "std": encoder.std.flatten().tolist(),
+        "stride": encoder.stride,
+        "dim": encoder.dim,
+        "vidssl": __version__,
+    }
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in encoder.state_dict().items()}
+    _write(path, save(tensors))
+    _write(path.with_suffix(".json"), json.dumps(description, indent=2).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
+    """Turn a spec without `random:` into constructor arguments (and "family"), and the weights it brings."""
+    source, _, name = spec.partition(":")
+    if source == "torchvision":
+        return _torchvision_architecture(name), None
+    if source == "timm":
+        return _timm_architecture(name), None
+    path = Path(spec) / "encoder.safetensors" if Path(spec).is_dir() else Path(spec)
+    if path.suffix == ".safetensors" and path.is_file():
+        return _read_description(path.with_suffix(".json")), path
+    if bare and "/" not in spec and not path.suffix == ".safetensors":
+        import torchvision
+
+        if spec in torchvision.models.list_models():
+            return _torchvision_architecture(spec), None
+        return _timm_architecture(spec), None
+    if Path(spec).is_dir():
+        raise ValueError(f"run folder {spec} holds no encoder.safetensors; make it with `vidssl export {spec}`")
+    raise ValueError(f"cannot load an encoder from {spec!r}: no such file or folder. Accepted: {_SPEC_FORMS}")
+
+
+def _torchvision_architecture(name: str) -> dict[str, Any]:
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(_unknown("torchvision", name, known))
+    if name in {f"resnet{depth}" for depth in BLOCKS}:
+        return {"family": "resnet", "depth": int(name.removeprefix("resnet"))}
+    return {"family": "torchvision_vit" if name.startswith("vit_") else "torchvision_conv", "name": name}
+
+
+def _timm_architecture(name: str) -> dict[str, Any]:
+    import timm
+
+    bare_name, _, tag = name.partition(".")
+    config = timm.get_pretrained_cfg(name) if timm.is_model(bare_name) else None
+    if config is None or (tag and config.tag != tag):
+        raise ValueError(_unknown("timm", name, timm.list_models() + timm.list_pretrained()))
+    colours = {"mean": tuple(config.mean), "std": tuple(config.std)} if tag else {}
+    if bare_name in {f"resnet{depth}" for depth in BLOCKS}:
+        return {"family": "resnet", "depth": int(bare_name.removeprefix("resnet")), **colours}
+    is_vit = timm.models.is_model_in_modules(bare_name, ["vision_transformer", "deit", "eva"])
+    return {"family": "vit" if is_vit else "timm_conv", "name": bare_name, **colours}
+
+
+def _unknown(library: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    return f"{library} has no model {name!r}" + (f"; perhaps you meant {', '.join(near)}" if near else "")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Read the json of an exported encoder as constructor arguments."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
+    try:
+        description = json.loads(path.read_text())
+        architecture = description["architecture"]
+        if architecture["family"] not in FAMILIES:
+            raise ValueError(f"{path} names the unknown family {architecture['family']!r}")
+        return {**architecture, "mean": tuple(description["mean"]), "std": tuple(description["std"])}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe an encoder of vidssl: {error!r}") from error
+
+
+def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
+    """Construct an encoder with weights drawn from `seed`, leaving the global random state as it was."""
+    arguments = {name: value for name, value in architecture.items() if name != "family"}
+    family = FAMILIES[architecture["family"]]
+    known = [name for name in inspect.signature(family).parameters if name not in ("name", "depth")]
+    unknown = sorted(arguments.keys() - {*known, "name", "depth"})
+    if unknown:
+        raise ValueError(f"{spec} has no option {', '.join(unknown)}; its options: {', '.join(known)}")
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator alone: torch.manual_seed would also reseed every GPU.
+        torch.default_generator.manual_seed(seed)
+        return family(**arguments)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the state dict that a weights file holds, whatever it is wrapped in."""
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"weights file {path} is damaged or no safetensors file: {error}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"weights file {path} is no file of tensors only, or is damaged. Reading Python objects from it could "
+            f"run code of whoever wrote it, so it is refused. If you trust its source, convert it once: "
+            f"checkpoint = torch.load(path, weights_only=False), then torch.save its state dict alone. "
+            f"(torch says: {str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"weights file {path} is damaged: {error}") from error
+    while isinstance(content, Mapping):
+        inner = [name for name in _CONTAINERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            break
+        logger.info("%s: using the weights under %r", path, inner[0])
+        content = content[inner[0]]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(
+            f"weights file {path} holds no state dict; expected one, or a checkpoint with one under "
+            f"{', '.join(_CONTAINERS)}"
+        )
+    return dict(content)
+
+
+def _fill(encoder: Encoder, tensors: dict[str, Tensor], *, path: Path) -> None:
+    """Copy weights into an encoder, strictly.
+
+    Left out, and named in the log: what the encoder's `unused_keys` name (the classifier, later layers), and,
+    where a checkpoint marks its encoder by a prefix (`backbone.`, `encoder.`), everything outside of it.
+    """
+    network = encoder if isinstance(encoder, ResNet) else encoder.get_submodule("net")
+    split = {name: _split_prefix(name, network.state_dict().keys()) for name in tensors}
+    has_marked_encoder = any("backbone." in prefix or "encoder." in prefix for prefix, _ in split.values())
+    found, ignored = {}, []
+    for name, (prefix, bare_name) in split.items():
+        is_outside = has_marked_encoder and not ("backbone." in prefix or "encoder." in prefix)
+        if is_outside or bare_name.startswith(encoder.unused_keys):
+            ignored.append(name)
+        elif bare_name in found:
+            raise ValueError(f"weights file {path} holds {bare_name} twice under different prefixes (once {name})")
+        else:
+            found[bare_name] = tensors[name]
+
+    expected = network.state_dict()
+    # Files older than PyTorch 0.4.1 lack the batch counters; they play no part in eval mode.
+    missing = sorted(name for name in expected.keys() - found.keys() if not name.endswith("num_batches_tracked"))
+    unexpected = sorted(found.keys() - expected.keys())
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if found[name].shape != expected[name].shape
+    ]
+    problems = [
+        f"{what} ({len(names)}): {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"weights file {path} does not fit {encoder.architecture}. {'; '.join(problems)}")
+    if ignored:
+        logger.info(
+            "%s: left out %d tensors that the encoder does not have: %s", path, len(ignored), ", ".join(ignored)
+        )
+    network.load_state_dict(found, strict=False)
+
+
+def _split_prefix(name: str, known: Any) -> tuple[str, str]:
+    """Split a tensor's name into the wrappers around the network (`module.backbone.`) and the name inside."""
+    prefix = ""
+    # Some networks have parts of their own called `encoder`.
+    while name not in known and (found := next((p for p in _PREFIXES if name.startswith(p)), None)):
+        prefix, name = prefix + found, name.removeprefix(found)
+    return prefix, name

@@ -1,0 +1,122 @@
+"""ResNet with stride control (He et al. 2016), as the label-propagation literature uses it.
+
+The blocks are torchvision's, and so are the names in the state dict: torchvision's files load as they are.
+"""
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class ResNet(Encoder):
+    """ResNet up to one of its four layers, at a chosen stride.
+
+    torchvision doubles the stride in layers 2, 3 and 4 (total 8, 16, 32). Here a layer keeps stride 1 once
+    `stride` is reached: `stride=8, layer="layer3"` is the encoder of CRW and VFS (layers 3 and 4 at stride 1).
+
+    Args:
+        depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
+        stride: Pixels per feature cell: 4, 8, 16 or 32; at most what `layer` reaches.
+        layer: The last layer kept.
+        padding_mode: Of every padded convolution: "zeros", or "reflect" as in CRW's own encoder.
+        color: "gray" turns RGB into luminance first, and the first convolution takes one channel.
+        width: Channels of the first convolution; the layers have 1, 2, 4 and 8 times as many (bottlenecks: 4 times
+            that).
+        mean: Per input channel; None is ImageNet's for "rgb", 0.5 for "gray".
+        std: Per input channel; None is ImageNet's for "rgb", 0.5 for "gray" (so that grey is in [-1, 1], as in
+            Vondrick et al. 2018).
+
+    Raises:
+        ValueError: Unknown depth, or a stride that the layer does not have.
+    """
+
+    def __init__(
+        self,
+        depth: int = 18,
+        *,
+        stride: int = 8,
+        layer: Literal["layer1", "layer2", "layer3", "layer4"] = "layer3",
+        padding_mode: Literal["zeros", "reflect"] = "zeros",
+        color: Literal["rgb", "gray"] = "rgb",
+        width: int = 64,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        if depth not in BLOCKS:
+            raise ValueError(f"ResNet has no depth {depth}; depths: {', '.join(map(str, BLOCKS))}")
+        if layer not in _LAYERS:
+            raise ValueError(f"ResNet has no layer {layer!r}; layers: {', '.join(_LAYERS)}")
+        num_layers = _LAYERS.index(layer) + 1
+        strides = [4 * 2**position for position in range(num_layers)]
+        if stride not in strides:
+            raise ValueError(f"stride {stride} cannot be had at {layer}; strides: {', '.join(map(str, strides))}")
+        if color not in ("rgb", "gray"):
+            raise ValueError(f"color is {color!r}, expected 'rgb' or 'gray'")
+        from torchvision.models.resnet import BasicBlock, Bottleneck
+
+        block = BasicBlock if depth < 50 else Bottleneck
+        mean = mean or (IMAGENET_MEAN if color == "rgb" else (0.5,))
+        std = std or (IMAGENET_STD if color == "rgb" else (0.5,))
+        super().__init__(
+            dim=width * 2 ** (num_layers - 1) * block.expansion,
+            stride=stride,
+            mean=mean,
+            std=std,
+            architecture={
+                "family": "resnet",
+                "depth": depth,
+                "stride": stride,
+                "layer": layer,
+                "padding_mode": padding_mode,
+                "color": color,
+                "width": width,
+            },
+            unused_keys=("fc.", *(f"{name}." for name in _LAYERS[num_layers:])),
+        )
+        self.color = color
+        self.conv1 = nn.Conv2d(len(mean), width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layers = _LAYERS[:num_layers]
+        channels = width
+        for position, name in enumerate(self.layers):
+            out_channels = width * 2**position * block.expansion
+            layer_stride = 2 if position > 0 and strides[position] <= stride else 1
+            blocks = []
+            for number in range(BLOCKS[depth][position]):
+                step = layer_stride if number == 0 else 1
+                downsample = None
+                if step != 1 or channels != out_channels:
+                    downsample = nn.Sequential(
+                        nn.Conv2d(channels, out_channels, kernel_size=1, stride=step, bias=False),
+                        nn.BatchNorm2d(out_channels),
+                    )
+                blocks.append(block(channels, width * 2**position, step, downsample))
+                channels = out_channels
+            self.add_module(name, nn.Sequential(*blocks))
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.padding != (0, 0):
+                    module.padding_mode = padding_mode
+
+    def features(self, clip: Tensor) -> Tensor:
+        """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w), h = ceil(H / stride)."""
+        frames = rearrange(clip, "b t c h w -> (b t) c h w")
+        if self.color == "gray":
+            frames = torch.einsum("bchw, c -> bhw", frames, frames.new_tensor(_LUMINANCE))
+            frames = rearrange(frames, "b h w -> b 1 h w")
+        maps = self.maxpool(self.relu(self.bn1(self.conv1((frames - self.mean) / self.std))))
+        for name in self.layers:
+            maps = self.get_submodule(name)(maps)
+        return rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
