@@ -52,7 +52,7 @@ setup(
     ],
     extras_require={
         "torchcodec": ["torchcodec==0.11.*"],
-        "dev": ["mypy>=1.18", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "wheel"],
+        "dev": ["mypy>=1.18", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "setuptools>=77,<82", "wheel"],
     },
     entry_points={"console_scripts": ["vidssl = vidssl.cli:main"]},
     classifiers=[

@@ -31,6 +31,7 @@ def run(
     crop_px: int = 256,
     crop_scale: tuple[float, float] = (0.5, 1.0),
     offsets_frames: tuple[int, ...] = (0, 4, 8, 16),
+    width: int = 64,
     head_3d: bool = False,
 ) -> Run:
     """Train on a folder of videos.
@@ -44,9 +45,10 @@ def run(
         crop_px: Height and width of the training clips.
         crop_scale: Area of the training window, smallest and largest share of the frame.
         offsets_frames: Frames of a clip, counted from its first; the last one is coloured from the others.
+        width: Channels of the first layer of the ResNet; the others have 1, 2 and 4 times as many.
         head_3d: Use the paper's head of 3-D convolutions instead of one 1x1 convolution.
     """
-    encoder = ResNet(18, stride=8, layer="layer3", color="gray")
+    encoder = ResNet(18, stride=8, layer="layer3", color="gray", width=width, padding_mode="reflect")
     head = VolumeHead(encoder.dim, 64) if head_3d else FrameHead(encoder.dim, 64)
     view = RandomResizedCrop(crop_px, scale=crop_scale)
     clips = partial(frame_tuple, offsets_frames=offsets_frames)

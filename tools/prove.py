@@ -1,0 +1,12 @@
+"""Run the proof that a method learns and write results/NAME.json and docs/results.md: python tools/prove.py NAME."""
+
+import logging
+
+import tyro
+from rich import print
+
+from vidssl.proof import PROOFS
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print(tyro.extras.subcommand_cli_from_dict(PROOFS))
