@@ -2,14 +2,14 @@
 
     python datasets/prepare_moving_shapes.py --out data/moving_shapes
 
-Textured shapes move, turn, bend, pulse and occlude each other over a textured background under a drifting camera and
-a drifting light. Chroma is drawn independently of luminance, and all luminance textures have the same histogram, so a
-grey picture tells nothing about colour, or about what is object and what is background, unless the same surface is
-found again in another frame. Every shape sounds: its pitch belongs to its form, its loudness follows its speed and its
+Textured shapes move, turn, bend, pulse and occlude each other over a textured background, under a drifting camera
+and a drifting light. Chroma is drawn independently of luminance, and all surfaces have one luminance histogram: a
+grey picture tells nothing of colour, or of what is object and what is background, unless the same surface is found
+again in another frame. Every shape sounds: its pitch belongs to its form, its loudness follows its speed and its
 pulse, its place between the loudspeakers follows its place in the picture.
 
-Coordinates are (x, y) in pixels of the frame, pixel centres at whole numbers, (0, 0) the centre of the top left pixel.
-Every video has its own random generator, made of (seed, split, number): what is in a file depends on nothing else.
+Coordinates are (x, y) in pixels of the frame; pixel centres are at whole numbers, the top left one at (0, 0).
+Every video has its own random generator, made of (seed, split, number): its content depends on nothing else.
 
     OUT/corpus.json                            seed, options, versions, SHA-256 of every other file
     OUT/train/moving-000.mp4                   h264 and aac; no labels
@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,21 +40,38 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
+from vidssl.data.benchmarks import davis_palette
+
 World = Literal["moving", "fall", "gravity", "static"]
 Array = np.ndarray
+Response = Callable[[Array, Array], Array]
 
 SAMPLE_RATE_HZ = 16_000
-# Not harmonics of each other; the cross hisses. Each object is out of tune by up to 6 %.
+# None is a harmonic of another; the cross hisses. Each object is out of tune by up to 6 %.
 PITCH_HZ = {"disc": 220.0, "square": 350.0, "triangle": 560.0, "cross": None}
 SHAPES = tuple(PITCH_HZ)
 MOTIONS = ("line", "circle", "swing", "zigzag")
 TEXTURES = ("clouds", "blobs", "stripes", "patches")
 PARTS = ("top-left", "top-right", "bottom-left", "bottom-right")
-ANGLES = np.linspace(-np.pi, np.pi, 721)
+ANGLES = np.linspace(-np.pi, np.pi, 721)  # where outlines are tabulated
 NUM_TRACKS = 32
-# Luminance within [.22, .78] and chroma within this ellipse never leave the RGB cube: clipping would let grey see hue.
-LUMINANCE_RANGE = (0.22, 0.78)
-CHROMA_RADIUS = np.array([0.105, 0.19])
+
+# What makes the corpus easy or hard. Lengths are in units: pixels, if the frame is 192 pixels high.
+RADIUS = (32, 52)  # of the disc with the object's area
+SPEED = (2.5, 4.5)  # units per frame
+SPIN = (0.5, 1.5)  # degrees per frame, either way
+BEND = 0.05  # of the radius
+PULSE = 0.08  # of the scale
+BLOTS, GRAIN = (
+    3.0,
+    0.3,
+)  # weights of coarse and fine luminance beside the middle scale; blots survive a stride of 8
+NOISE = 0.012  # standard deviation of the sensor on the scale [0, 1]
+
+# Of the surfaces. The light takes off at most 28 %, and with chroma on this ellipse (U, V) no colour leaves the
+# RGB cube: clipping would let grey see hue.
+LUMINANCE_RANGE = (0.28, 0.76)
+CHROMA_RADIUS = (0.097, 0.17)
 
 
 @dataclass(frozen=True)
@@ -76,34 +94,21 @@ class Options:
 class Layer:
     """One surface and how it lies in every frame: an object, or the background.
 
-    A surface point q (pixels from the middle of the texture) is bent to p, q = p + bend(p), and lies in the frame at
-    centre + scale * rotation(angle) * p.
-
-    Attributes:
-        shape: Key of `PITCH_HZ`, or "background".
-        motion: One of `MOTIONS`, or the name of the world.
-        texture: (3, S, S') luminance and chroma (Y, U, V), float32.
-        contour_px: (721,) distance of the outline from the middle of the surface, per angle of `ANGLES`.
-        centre_px: (T, 2).
-        angle: (T,) in radians.
-        scale: (T,).
-        bend_phase: (T, 2) in radians.
-        bend_px: Largest displacement by bending.
-        bend_wave: Wave number of the bending, radians per pixel.
-        pitch_hz: Fundamental of its sound; None is noise.
+    A surface point q, in pixels from the middle of the texture, is bent to p, where q = p + bend(p), and lies in
+    the frame at centre + scale * rotation * p.
     """
 
-    shape: str
-    motion: str
-    texture: Array
-    contour_px: Array
-    centre_px: Array
-    angle: Array
-    scale: Array
-    bend_phase: Array
-    bend_px: float
-    bend_wave: float
-    pitch_hz: float | None
+    shape: str  # one of SHAPES, or "background"
+    motion: str  # one of MOTIONS, "camera", or the name of the world
+    pitch_hz: float | None  # None is noise
+    texture: Array  # (3, S, S') luminance and chroma as YUV, float32
+    outline_px: Array  # (721,) distance from the middle, per angle of ANGLES
+    centre_px: Array  # (T, 2)
+    angle: Array  # (T,) radians
+    scale: Array  # (T,)
+    bend_phase: Array  # (T, 2) radians
+    bend_px: float  # largest displacement
+    bend_wave: float  # radians per pixel
 
     def rotation(self, frame: int) -> Array:
         """Rotation matrix (2, 2) of a frame."""
@@ -112,6 +117,8 @@ class Layer:
 
     def bend(self, p: Array, frame: int) -> Array:
         """Displacement (..., 2) in pixels at p (..., 2); each axis waves along the other."""
+        if not self.bend_px:  # the background: most of the pixels
+            return np.zeros_like(p)
         return self.bend_px * np.sin(self.bend_wave * p[..., ::-1] + self.bend_phase[frame].astype(p.dtype))
 
     def to_surface(self, xy: Array, frame: int) -> Array:
@@ -128,10 +135,9 @@ class Layer:
         return self.centre_px[frame] + self.scale[frame] * p @ self.rotation(frame).T
 
     def depth_inside(self, q: Array) -> Array:
-        """Pixels (...) from surface points (..., 2) to the outline along the ray from the middle; negative outside."""
-        return np.interp(np.arctan2(q[..., 1], q[..., 0]), ANGLES, self.contour_px) - np.hypot(
-            q[..., 0], q[..., 1]
-        )
+        """Distance (...) of surface points (..., 2) from the outline, along the ray; negative outside."""
+        outline = np.interp(np.arctan2(q[..., 1], q[..., 0]), ANGLES, self.outline_px)
+        return outline - np.hypot(q[..., 0], q[..., 1])
 
 
 @dataclass(frozen=True)
@@ -140,80 +146,66 @@ class Scene:
 
     options: Options
     layers: list[Layer]
-    brightness: Array  # (T,) in (0, 1]
+    brightness: Array  # (T,) in [.86, 1]
     gamma: Array  # (T,) of luminance
     shade_phase: Array  # (T,) of the shadow that sweeps the picture
     shade_wave: Array  # (2,) radians per pixel
-    noise: float  # standard deviation of the sensor, on the scale [0, 1]
 
 
 # Textures.
 
 
-def smooth_noise(
-    rng: np.random.Generator, height: int, width: int, response: Callable[[Array, Array], Array]
-) -> Array:
-    """Draw noise (height, width) of unit variance whose spectrum is `response(fy, fx)`, in cycles per pixel."""
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
-    field = np.fft.irfft2(
-        spectrum * response(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]), s=(height, width)
-    )
+def smooth_noise(rng: np.random.Generator, height: int, width: int, response: Response) -> Array:
+    """Draw noise (height, width) of unit variance with the spectrum response(fy, fx), in cycles per pixel."""
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * response(fy, fx), s=(height, width))
     return (field - field.mean()) / field.std()
 
 
-def band(wavelength_px: float) -> Callable[[Array, Array], Array]:
+def band(wavelength_px: float) -> Response:
     """Response around one wavelength, an octave wide."""
-    return lambda fy, fx: np.exp(-0.5 * (np.log2(np.hypot(fy, fx) * wavelength_px + 1e-9) / 0.5) ** 2)
+    return lambda fy, fx: np.exp(-2 * np.log2(np.hypot(fy, fx) * wavelength_px + 1e-9) ** 2)
+
+
+def grating(wavelength_px: float, turn: float) -> Response:
+    """Response around one wavelength and one direction."""
+    cos, sin = np.cos(turn) * wavelength_px, np.sin(turn) * wavelength_px
+    return lambda fy, fx: np.exp(-4 * ((np.abs(fx * cos + fy * sin) - 1) ** 2 + (fy * cos - fx * sin) ** 2))
 
 
 def luminance(rng: np.random.Generator, kind: str, height: int, width: int, unit: float) -> Array:
-    """Draw a texture (height, width): coarse structure of one kind, with fine grain, in `LUMINANCE_RANGE`.
+    """Draw a texture (height, width) in `LUMINANCE_RANGE`: large blots, structure of one of `TEXTURES`, and grain.
 
     Ranks make the histogram flat, so that neither mean nor contrast tells one surface from another.
     """
+    wavelength, turn = rng.uniform(14, 26) * unit, rng.uniform(0, np.pi)
     if kind == "clouds":
-        coarse = smooth_noise(rng, height, width, lambda fy, fx: (np.hypot(fy, fx) + 1 / (40 * unit)) ** -1.7)
+        middle = smooth_noise(rng, height, width, lambda fy, fx: (np.hypot(fy, fx) + 1 / (40 * unit)) ** -1.7)
     elif kind == "stripes":
-        turn, wavelength = rng.uniform(0, np.pi), rng.uniform(12, 20) * unit
-        along, across = (np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))
-        coarse = smooth_noise(
-            rng,
-            height,
-            width,
-            lambda fy, fx: np.exp(
-                -0.5
-                * (
-                    ((np.abs(fx * across[0] + fy * across[1]) * wavelength - 1) / 0.35) ** 2
-                    + ((fx * along[0] + fy * along[1]) * wavelength / 0.35) ** 2
-                )
-            ),
-        )
+        middle = smooth_noise(rng, height, width, grating(wavelength, turn))
     else:
-        coarse = smooth_noise(rng, height, width, band(rng.uniform(14, 26) * unit))
-        if kind == "patches":
-            coarse = np.tanh(3 * coarse)
+        middle = smooth_noise(rng, height, width, band(wavelength))
+    if kind == "patches":
+        middle = np.tanh(3 * middle)
+    blots = smooth_noise(rng, height, width, band(rng.uniform(40, 70) * unit))
     grain = smooth_noise(rng, height, width, band(rng.uniform(5, 8) * unit))
-    field = (coarse + 0.35 * grain).ravel()
+    field = (BLOTS * blots + middle + GRAIN * grain).ravel()
     rank = np.empty(field.size)
     rank[np.argsort(field, kind="stable")] = np.linspace(*LUMINANCE_RANGE, field.size)
     return rank.reshape(height, width)
 
 
 def draw_colours(rng: np.random.Generator, num_colours: int) -> Array:
-    """Draw chroma values (num_colours, 2) as U, V: hue uniform, never pale."""
-    hue, strength = rng.uniform(0, 2 * np.pi, num_colours), rng.uniform(0.55, 1, num_colours)
-    return strength[:, None] * CHROMA_RADIUS * np.stack([np.cos(hue), np.sin(hue)], -1)
+    """Draw different chroma values (num_colours, 2) as U, V, from twelve hues."""
+    hue = 2 * np.pi / 12 * rng.permutation(12)[:num_colours]
+    return np.stack([np.cos(hue), np.sin(hue)], -1) * CHROMA_RADIUS
 
 
 def chroma(rng: np.random.Generator, colours: Array, height: int, width: int, region_px: float) -> Array:
-    """Draw a map (2, height, width) of smoothly bounded regions, one for each of the colours (N, 2)."""
-    fields = np.stack(
-        [
-            smooth_noise(rng, height, width, lambda fy, fx: np.exp(-((np.hypot(fy, fx) * region_px) ** 2)))
-            for _ in colours
-        ]
-    )  # (N, height, width)
-    weights = np.exp(12 * (fields - fields.max(0)))
+    """Draw a map (2, height, width) of regions with soft borders, one for each of the colours (N, 2)."""
+    fields = [smooth_noise(rng, height, width, lambda fy, fx: np.exp(-(np.hypot(fy, fx) * region_px) ** 2))
+              for _ in colours]  # fmt: skip
+    weights = np.exp(12 * (np.stack(fields) - np.max(fields, axis=0)))  # (N, height, width)
     return np.einsum("nhw,nc->chw", weights / weights.sum(0), colours)
 
 
@@ -229,7 +221,7 @@ def surface(
 
 
 def outline(shape: str) -> Array:
-    """Distance (721,) of a shape's outline from its middle, per angle of `ANGLES`; its area is that of the unit disc."""
+    """Distance (721,) of an outline from its middle, per angle of `ANGLES`; the area is that of the unit disc."""
     cos, sin = np.abs(np.cos(ANGLES)) + 1e-9, np.abs(np.sin(ANGLES)) + 1e-9
     if shape == "disc":
         distance = np.ones_like(ANGLES)
@@ -243,7 +235,7 @@ def outline(shape: str) -> Array:
     return distance / np.sqrt(np.mean(distance[:-1] ** 2))
 
 
-def fold(x: Array, low: float, high: float) -> Array:
+def fold(x: Array, low: Array, high: Array) -> Array:
     """Reflect positions at two walls."""
     return low + (high - low) - np.abs((x - low) % (2 * (high - low)) - (high - low))
 
@@ -252,7 +244,7 @@ def path(rng: np.random.Generator, motion: str, options: Options) -> Array:
     """Draw the centres (T, 2) in pixels of an object in one of the `MOTIONS` or one of the worlds' own."""
     t, unit = np.arange(options.num_frames)[:, None], options.unit_px
     low, high = np.array([45.0, 45.0]) * unit, np.array([options.width_px, options.height_px]) - 45.0 * unit
-    start, speed, turn = rng.uniform(low, high), rng.uniform(2, 4) * unit, rng.uniform(0, 2 * np.pi)
+    start, speed, turn = rng.uniform(low, high), rng.uniform(*SPEED) * unit, rng.uniform(0, 2 * np.pi)
     heading = np.array([np.cos(turn), np.sin(turn)])
     if motion == "static":
         return start + 0.0 * t
@@ -294,7 +286,7 @@ def draw_background(rng: np.random.Generator, colours: Array, options: Options) 
         shape="background",
         motion="camera" if moves else "static",
         texture=surface(rng, colours, *size, 110 * unit, unit),
-        contour_px=np.full_like(ANGLES, 1e6),
+        outline_px=np.full_like(ANGLES, 1e6),
         centre_px=np.array([options.width_px - 1, options.height_px - 1]) / 2 + moves * pan,
         angle=moves * 0.12 * wave(rng, t, 100, 200),
         scale=1 + moves * 0.08 * wave(rng, t, 70, 140),
@@ -309,22 +301,21 @@ def draw_object(rng: np.random.Generator, colours: Array, motion: str, options: 
     """Draw an object; only in the moving world does it turn, bend and pulse."""
     t, unit, moves = np.arange(options.num_frames), options.unit_px, options.world == "moving"
     shape = str(rng.choice(SHAPES))
-    radius = rng.uniform(28, 46) * unit
-    contour = radius * outline(shape)
-    bend_px = moves * 0.07 * radius
-    side = 2 * int(np.ceil(contour.max() + 2)) + 1
-    spin = rng.choice([-1, 1]) * np.radians(rng.uniform(1.0, 3.0))
+    radius = rng.uniform(*RADIUS) * unit
+    outline_px = radius * outline(shape)
+    side = 2 * int(np.ceil(outline_px.max() + 2)) + 1
+    spin = rng.choice([-1, 1]) * np.radians(rng.uniform(*SPIN))
     pitch = PITCH_HZ[shape]
     return Layer(
         shape=shape,
         motion=motion,
         texture=surface(rng, colours, side, side, 1.1 * radius, unit),
-        contour_px=contour,
+        outline_px=outline_px,
         centre_px=path(rng, motion, options),
         angle=moves * spin * t + rng.uniform(0, 2 * np.pi),
-        scale=1 + moves * 0.08 * wave(rng, t / options.fps, 0.4, 1.0),
+        scale=1 + moves * PULSE * wave(rng, t / options.fps, 0.4, 1.0),
         bend_phase=2 * np.pi * (t[:, None] / options.fps * rng.uniform(0.5, 1.2, 2) + rng.uniform(0, 1, 2)),
-        bend_px=bend_px,
+        bend_px=moves * BEND * radius,
         bend_wave=2 * np.pi / (2.2 * radius),
         pitch_hz=None if pitch is None else pitch * rng.uniform(0.94, 1.06),
     )
@@ -333,15 +324,14 @@ def draw_object(rng: np.random.Generator, colours: Array, motion: str, options: 
 def draw_scene(rng: np.random.Generator, options: Options) -> Scene:
     """Draw a background and one object (fall) or two to three, well apart in frame 0, and the light on them."""
     moves = options.world == "moving"
-    motion = (
-        str(rng.choice(MOTIONS)) if moves else options.world
-    )  # one to a video, so that videos have classes, too
+    # One motion to a video, so that videos have classes, too.
+    motion = str(rng.choice(MOTIONS)) if moves else options.world
     palettes = [draw_colours(rng, 4)]
     for _ in range(1 if options.world == "fall" else rng.integers(2, 4)):
-        lookalike = rng.uniform() < 0.25  # some objects wear the colours of another surface
-        palettes.append(
-            palettes[rng.integers(len(palettes))] if lookalike else draw_colours(rng, rng.integers(2, 5))
-        )
+        if rng.uniform() < 0.25:  # some objects wear the colours of another surface
+            palettes.append(palettes[rng.integers(len(palettes))])
+        else:
+            palettes.append(draw_colours(rng, int(rng.integers(2, 5))))
     background = draw_background(rng, palettes[0], options)
     objects = [draw_object(rng, colours, motion, options) for colours in palettes[1:]]
     while crowded(objects):
@@ -350,22 +340,19 @@ def draw_scene(rng: np.random.Generator, options: Options) -> Scene:
     return Scene(
         options=options,
         layers=[background, *objects],
-        brightness=0.82 + moves * 0.18 * wave(rng, t, 40, 100),
-        gamma=np.exp(moves * 0.35 * wave(rng, t, 40, 100)),
+        brightness=0.93 + moves * 0.07 * wave(rng, t, 40, 100),
+        gamma=np.exp(moves * 0.3 * wave(rng, t, 40, 100)),
         shade_phase=2 * np.pi * t * moves / rng.uniform(50, 120) + rng.uniform(0, 2 * np.pi),
         shade_wave=2 * np.pi / (260 * options.unit_px) * np.array([np.cos(turn), np.sin(turn)]),
-        noise=0.012,
     )
 
 
 def crowded(objects: list[Layer]) -> bool:
     """Tell whether two objects of frame 0 lie so close that one might hide the other."""
-    near = [
-        np.hypot(*(a.centre_px[0] - b.centre_px[0])) < 0.7 * (a.contour_px.mean() + b.contour_px.mean())
-        for i, a in enumerate(objects)
-        for b in objects[:i]
-    ]
-    return any(near)
+    return any(
+        np.hypot(*(a.centre_px[0] - b.centre_px[0])) < 0.7 * (a.outline_px.mean() + b.outline_px.mean())
+        for a, b in combinations(objects, 2)
+    )
 
 
 # Picture and sound.
@@ -375,9 +362,8 @@ def look_up(texture: Array, q: Array) -> Array:
     """Read a texture (3, S, S') bilinearly at surface points q (h, w, 2): (3, h, w)."""
     half = (np.array(texture.shape[:0:-1], np.float32) - 1) / 2
     grid = torch.from_numpy(q / half)[None]
-    return F.grid_sample(torch.from_numpy(texture)[None], grid, padding_mode="border", align_corners=True)[
-        0
-    ].numpy()
+    read = F.grid_sample(torch.from_numpy(texture)[None], grid, padding_mode="border", align_corners=True)
+    return read[0].numpy()
 
 
 def pixels(left: int, top: int, right: int, bottom: int) -> Array:
@@ -399,7 +385,7 @@ def render(scene: Scene, frame: int, rng: np.random.Generator) -> tuple[Array, A
     yuv = look_up(background.texture, background.to_surface(pixels(0, 0, width, height), frame))  # (3, H, W)
     ids, parts = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
     for number, layer in enumerate(objects, 1):
-        reach = layer.scale[frame] * (layer.contour_px.max() + 2 * layer.bend_px) + 2
+        reach = layer.scale[frame] * (layer.outline_px.max() + 2 * layer.bend_px) + 2
         left, top = np.clip(layer.centre_px[frame] - reach, 0, [width, height]).astype(int)
         right, bottom = np.clip(layer.centre_px[frame] + reach + 2, 0, [width, height]).astype(int)
         rows, columns = slice(top, bottom), slice(left, right)
@@ -414,18 +400,19 @@ def render(scene: Scene, frame: int, rng: np.random.Generator) -> tuple[Array, A
 
 
 def photograph(scene: Scene, frame: int, yuv: Array, rng: np.random.Generator) -> Array:
-    """Light a picture (3, H, W) in YUV, add sensor noise, return RGB (H, W, 3) uint8."""
+    """Light a picture (3, H, W) in YUV, add sensor noise, return RGB (H, W, 3) uint8.
+
+    Light, contrast and noise change luminance alone: a surface keeps its colour (nearly so in Lab, too).
+    """
     (low, high), (y, u, v) = LUMINANCE_RANGE, yuv
-    y = low + (high - low) * ((y - low) / (high - low)).clip(0, 1) ** np.float32(scene.gamma[frame])
-    y += np.float32(scene.noise) * rng.standard_normal(y.shape, np.float32)
     height, width = y.shape
-    along = pixels(0, 0, width, height) @ scene.shade_wave.astype(np.float32)
-    # At most 1, so that light never clips.
-    light = np.float32(scene.brightness[frame]) * (
-        0.85 + 0.15 * np.sin(along + np.float32(scene.shade_phase[frame]))
-    )
+    y = low + (high - low) * ((y - low) / (high - low)).clip(0, 1) ** np.float32(scene.gamma[frame])
+    across, down = np.arange(width) * scene.shade_wave[0], np.arange(height) * scene.shade_wave[1]
+    phase = (across + down[:, None] + scene.shade_phase[frame]).astype(np.float32)
+    y *= np.float32(scene.brightness[frame]) * (0.92 + 0.08 * np.sin(phase))
+    y += np.float32(NOISE) * rng.standard_normal(y.shape, np.float32)
     # ITU-R BT.601
-    rgb = np.stack([y + 1.13983 * v, y - 0.39465 * u - 0.58060 * v, y + 2.03211 * u], -1) * light[..., None]
+    rgb = np.stack([y + 1.13983 * v, y - 0.39465 * u - 0.58060 * v, y + 2.03211 * u], -1)
     return (rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -439,9 +426,8 @@ def sound(scene: Scene, rng: np.random.Generator) -> Array:
         if layer.pitch_hz is None:
             tone = 0.5 * rng.standard_normal(len(t))
         else:
-            tone = sum(
-                np.sin(2 * np.pi * k * layer.pitch_hz * t + rng.uniform(0, 2 * np.pi)) / k for k in (1, 2, 3)
-            )
+            phase = 2 * np.pi * layer.pitch_hz * t
+            tone = np.sum([np.sin(k * phase + rng.uniform(0, 2 * np.pi)) / k for k in (1, 2, 3)], axis=0)
         speed = np.hypot(*np.gradient(layer.centre_px, axis=0).T) / options.unit_px  # (T,)
         loudness = (0.2 + 0.8 * np.minimum(1, speed / 6)) * (1 + 6 * (layer.scale - 1))
         right = np.interp(t, frames, layer.centre_px[:, 0] / options.width_px).clip(0, 1)
@@ -463,8 +449,8 @@ def follow(layer: Layer, number: int, q: Array, masks: Array) -> tuple[Array, Ar
         masks: Object ids (T, H, W).
 
     Returns:
-        Positions (T, P, 2) in pixels, and whether they are visible (T, P): the pixel that holds the point shows its
-        object.
+        Positions (T, P, 2) in pixels, and whether they are visible (T, P): the pixel that holds the point shows
+        its object.
     """
     num_frames, height, width = masks.shape
     xy = np.stack([layer.to_frame(q, frame) for frame in range(num_frames)])
@@ -484,9 +470,10 @@ def box(mask: Array) -> list[int] | None:
 
 def ground_truth(scene: Scene, masks: Array, rng: np.random.Generator) -> dict[str, Any]:
     """Gather what is known of a video with object ids (T, H, W), as JSON values."""
-    objects, compass = [], {"centre": (0, 0), "right": (1, 0), "bottom": (0, 1), "left": (-1, 0), "top": (0, -1)}
+    compass = {"centre": (0, 0), "right": (1, 0), "bottom": (0, 1), "left": (-1, 0), "top": (0, -1)}
+    objects: list[dict[str, Any]] = []
     for number, layer in enumerate(scene.layers[1:], 1):
-        distance = [0.65 * np.interp(np.arctan2(y, x), ANGLES, layer.contour_px) for x, y in compass.values()]
+        distance = [0.65 * np.interp(np.arctan2(y, x), ANGLES, layer.outline_px) for x, y in compass.values()]
         xy, visible = follow(layer, number, np.array([*compass.values()]) * np.array(distance)[:, None], masks)
         objects.append(
             {
@@ -501,7 +488,7 @@ def ground_truth(scene: Scene, masks: Array, rng: np.random.Generator) -> dict[s
                 },
             }
         )
-    # Query points: pixels of frame 0, two thirds of them on objects.
+    # Tracks start at pixels of frame 0; background and objects have about as many each.
     owner = np.sort(rng.integers(0, len(scene.layers), NUM_TRACKS))
     tracks = []
     for number, layer in enumerate(scene.layers):
@@ -534,20 +521,12 @@ def ground_truth(scene: Scene, masks: Array, rng: np.random.Generator) -> dict[s
 # Files.
 
 
-def davis_palette() -> list[int]:
-    """Palette of the DAVIS annotations, 256 * 3 values: 22 colours whose bits spell the index, then greys."""
-    colours = [
-        [sum(((i >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
-        for i in range(22)
-    ]
-    return [value for colour in [*colours, *([i] * 3 for i in range(22, 256))] for value in colour]
-
-
 def write_video(path: Path, pictures: list[Array], samples: Array, fps: int) -> None:
     """Encode pictures (H, W, 3) uint8 as h264 (key frame every 12) and samples (2, S) as aac."""
     with av.open(str(path), "w") as container:
-        # One thread: x264 splits its work by threads, and its bytes with it.
-        options = {"preset": "veryfast", "crf": "21", "threads": "1"}
+        # One thread, because bytes depend on the number of threads; no mbtree, because with it the same pictures
+        # gave different bytes from run to run (x264 core 165 on a busy AVX-512 machine, 1 file in 2 to 100).
+        options = {"preset": "veryfast", "crf": "22", "threads": "1", "mbtree": "0"}
         video = container.add_stream("libx264", rate=Fraction(fps), options=options)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.gop_size = "yuv420p", 12
@@ -564,7 +543,7 @@ def write_video(path: Path, pictures: list[Array], samples: Array, fps: int) -> 
 def write_indexed(path: Path, ids: Array) -> None:
     """Write ids (H, W) uint8 as an indexed PNG with the DAVIS palette."""
     image = Image.fromarray(ids, "P")
-    image.putpalette(davis_palette())
+    image.putpalette(davis_palette().tobytes())
     image.save(path)
 
 
@@ -589,9 +568,8 @@ def write_val(out: Path, number: int, options: Options, seed: int) -> None:
         write_indexed(out / f"val/Parts/480p/{name}/{i:05d}.png", parts)
     truth = ground_truth(scene, np.stack([ids for _, ids, _ in frames]), rng)
     (out / f"val/Truth/{name}.json").write_text(json.dumps(truth))
-    write_video(
-        out / f"val/Videos/{name}.mp4", [picture for picture, _, _ in frames], sound(scene, rng), options.fps
-    )
+    pictures = [picture for picture, _, _ in frames]
+    write_video(out / f"val/Videos/{name}.mp4", pictures, sound(scene, rng), options.fps)
 
 
 def write_corpus(
@@ -613,24 +591,29 @@ def write_corpus(
     Args:
         out: Folder to write.
         seed: Same seed, same bytes, on one machine with the same versions.
-        world: moving: everything moves. fall: one object moves down. gravity: objects fall from rest. static: nothing
-            moves, the control in which no order can be seen. All but moving have a still camera and a steady light.
+        world: moving: everything moves. fall: one object moves down. gravity: objects fall from rest. static:
+            nothing moves, the control in which no order can be seen. All but moving have a still camera, a steady
+            light, and objects that neither turn nor bend nor pulse.
         num_train_videos: Number of training videos.
         num_val_videos: Number of validation sequences.
-        num_train_frames: Frames of a training video.
-        num_val_frames: Frames of a validation sequence.
-        width_px: Width of the frames, even.
+        num_train_frames: Frames of a training video, at least 2.
+        num_val_frames: Frames of a validation sequence, at least 2.
+        width_px: Width of the frames, even and not below the height.
         height_px: Height of the frames, even; objects grow with it.
         fps: Frames per second.
         num_workers: Threads that draw and encode.
 
     Raises:
-        ValueError: If the folder holds files.
+        ValueError: The folder holds files, or the frames have a size that cannot be drawn or encoded.
     """
     if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} already holds files; the corpus needs a new or an empty folder")
+    if width_px % 2 or height_px % 2 or width_px < height_px:
         raise ValueError(
-            f"{out} already holds files; the corpus needs a new or empty folder: choose another --out"
+            f"frames of {width_px}x{height_px} pixels; width and height must be even, and width >= height"
         )
+    if min(num_train_frames, num_val_frames) < 2:
+        raise ValueError(f"videos of {num_train_frames} and {num_val_frames} frames; motion needs at least 2")
     for folder in ("train", "val/ImageSets/2017", "val/Truth", "val/Videos"):
         (out / folder).mkdir(parents=True)
     train = Options(world, width_px, height_px, fps, num_train_frames)

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+
 from vidssl import Batch
 
 
@@ -21,7 +22,7 @@ def test_a_float_video_is_refused():
 
 
 def test_a_video_without_the_clip_axis_is_refused():
-    with pytest.raises(ValueError, match="expected torch.uint8 with 6 dimensions"):
+    with pytest.raises(ValueError, match=re.escape("expected torch.uint8 with 6 dimensions")):
         batch(video=torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8))
 
 

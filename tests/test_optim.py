@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+
 from vidssl import optim
 from vidssl.method import Method
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vidssl.cli import main
 from vidssl.models import ResNet, export_encoder
 
@@ -47,7 +48,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     export_encoder(encoder, tmp_path / "runs" / "color" / "encoder.safetensors")
     (code,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
     names = {"clip": torch.rand(1, 2, 3, 32, 40)}
-    exec(code, names)
+    exec(code, names)  # noqa: S102
     torch.testing.assert_close(names["features"], encoder.eval().features(names["clip"]))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+
 from vidssl import Run, fit, load_encoder, optim
 from vidssl.augment import RandomResizedCrop
 from vidssl.data import Corpus, VideoDataset
@@ -23,17 +24,16 @@ from vidssl.stop import Stopped
 
 
 def colorization(root: Path, *, steps: int = 10) -> Run:
-    """A run small enough for a test: every part of the real one is in it (dropout draws from torch's generator)."""
+    """A run small enough for a test, with every part of a real one; dropout draws from torch's generator."""
     torch.manual_seed(3)
     encoder = ResNet(18, stride=8, layer="layer3", color="gray", width=4)
     method = VideoColorization(
         encoder,
-        head=nn.Sequential(nn.Dropout(0.1), nn.Conv3d(1, 1, 1)),
+        head=nn.Dropout(0.1),
         view=RandomResizedCrop(32, scale=(0.3, 1)),
         clips=partial(frame_tuple, offsets_frames=(0, 2, 5)),
         num_colors=4,
     )
-    method.head = nn.Dropout(0.1)
     dataset = VideoDataset(Corpus.scan(root, cache=None, progress=False), clips=method.clips, size_px=48)
     return Run(
         method=method,
@@ -193,7 +193,8 @@ def test_every_epoch_visits_every_sample_once(counting, tmp_path):
 
 def test_the_schedule_reaches_the_optimizer(counting, tmp_path):
     fit(counting, out=tmp_path, seed=1, log_every=1)
-    assert [line["learning_rate"] for line in log(tmp_path)] == pytest.approx([0.01 * (1 - s / 12) for s in range(12)])
+    rates = [line["learning_rate"] for line in log(tmp_path)]
+    assert rates == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(counting, tmp_path, caplog):
@@ -236,7 +237,8 @@ def test_two_processes_stay_replicas(small_corpus, tmp_path):
     script.write_text(TWO_RANKS)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, str(Path(__file__).parent), str(small_corpus), str(tmp_path)], check=True, env=environment)
+    arguments = [str(Path(__file__).parent), str(small_corpus), str(tmp_path)]
+    subprocess.run([*launch, *arguments], check=True, env=environment)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert_equal(first, second)
     torch.manual_seed(3)

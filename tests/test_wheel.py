@@ -34,7 +34,7 @@ def run(code: str, installed: Path) -> str:
     return subprocess.check_output([sys.executable, "-P", "-c", code], text=True, cwd=installed)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P, which keeps the checkout off the path, is 3.11's")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P, which keeps the checkout off, is of 3.11")
 def test_the_wheel_finds_its_configs(installed):
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
@@ -46,8 +46,8 @@ def test_the_wheel_finds_its_configs(installed):
     package, *lines = run(code, installed).splitlines()
     assert package.startswith(str(installed))
     listed = dict(line.split() for line in lines[:-1])
-    in_checkout = (ROOT / "configs" / "pretrain").rglob("*.py")
-    assert set(listed) == {path.relative_to(ROOT / "configs" / "pretrain").with_suffix("").as_posix() for path in in_checkout}
+    configs = ROOT / "configs" / "pretrain"
+    assert set(listed) == {path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.py")}
     for path in (*listed.values(), lines[-1]):
         assert path.startswith(str(installed)) and Path(path).is_file()
 

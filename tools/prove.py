@@ -1,4 +1,4 @@
-"""Run the proof that a method learns and write results/NAME.json and docs/results.md: python tools/prove.py NAME."""
+"""Prove that a method learns: python tools/prove.py NAME writes results/NAME.json and docs/results.md."""
 
 import logging
 

@@ -8,6 +8,7 @@ Letters used in every docstring and shape comment:
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -69,12 +70,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
-        return self._map(lambda value: value.to(device, non_blocking=True))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Copy every tensor to page-locked memory (called by torch's loader)."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function) -> "Batch":  # type: ignore[no-untyped-def]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: None if value is None else function(value) for name, value in tensors.items()})
+        return dataclasses.replace(
+            self, **{name: function(tensor) for name, tensor in tensors.items() if tensor is not None}
+        )

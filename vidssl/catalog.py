@@ -41,7 +41,7 @@ def shared_folder(top: str, *, package: Path = PACKAGE) -> Path:
     Raises:
         ValueError: It is in neither place.
     """
-    # The wheel's copy comes first: what lies beside an installed package belongs to others (`datasets` does exist).
+    # The wheel's copy comes first: what lies beside an installed package is not ours (`datasets` is a known one).
     places = [package / "_share" / top, package.parent / top]
     for place in places:
         if place.is_dir():
@@ -95,7 +95,7 @@ def find(name: str, *, package: Path = PACKAGE) -> Entry:
 
 
 def near_misses(word: str, known: list[str]) -> list[str]:
-    """Names that `word` may have been meant to be: mistyped, or a part of it, such as the name without its folder."""
+    """Names that `word` may have been meant to be: mistyped, or a part, such as a name without its folder."""
     parts = [name for name in known if word and (word in name or name.rpartition("/")[2] in word)]
     return list(dict.fromkeys([*difflib.get_close_matches(word, known, n=3), *parts]))[:3]
 
@@ -116,9 +116,9 @@ def _assigned(tree: ast.Module) -> tuple[dict[str, str], set[str]]:
 
 
 def _figures(*, package: Path) -> dict[str, list[str]]:
-    """Measured figures by the name of their config."""
+    """Measured figures by the name of their config; the folder is absent where nothing was measured."""
     figures: dict[str, list[str]] = {}
-    for path in sorted(shared_folder("results", package=package).glob("*.json")):
+    for path in sorted((shared_folder("configs", package=package).parent / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         figures.setdefault(result["config"], []).append(result["figure"])
     return figures

@@ -1,6 +1,6 @@
 """The `vidssl` command: finds the command that is asked for, and turns errors of the user into one paragraph.
 
-Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 an error of the user; 128 + signal when stopped.
+Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 error of the user; 128 + signal if stopped.
 Nothing here imports torch: help, lists and mistyped commands answer at once. Signatures of the commands
 (vidssl/commands) are their options.
 """
@@ -112,7 +112,9 @@ def _show_overview(names: Sequence[str] = tuple(COMMANDS)) -> None:
     for name in names:
         table.add_row(f"  [bold]{name}[/]", COMMANDS[name][1])
     console = Console(highlight=False)
-    console.print("vidssl COMMAND [OPTIONS]: self-supervised learning from video, and the measurement of what was learned\n")
+    console.print(
+        "vidssl COMMAND [OPTIONS]: self-supervised learning from video, and the measurement of what was learned\n"
+    )
     console.print(table)
     console.print(
         "\n`vidssl COMMAND --help` lists the options of a command, with units and defaults.\n"
@@ -142,7 +144,9 @@ class _LogHandler(logging.Handler):
 def _configure_logging() -> None:
     """Send log records to the console; of several processes (torchrun) only the first one tells its progress."""
     is_first_process = os.environ.get("RANK", "0") == "0"
-    logging.getLogger("vidssl").setLevel(os.environ.get("VIDSSL_LOG", "info" if is_first_process else "error").upper())
+    logging.getLogger("vidssl").setLevel(
+        os.environ.get("VIDSSL_LOG", "info" if is_first_process else "error").upper()
+    )
     root = logging.getLogger()
     if not any(isinstance(handler, _LogHandler) for handler in root.handlers):
         root.addHandler(_LogHandler())

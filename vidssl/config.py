@@ -32,7 +32,7 @@ class Config:
 
 
 def load(name: str) -> Config:
-    """Load a config by its name in the catalog ("video/colorization_resnet18") or from a file of the user ("my.py").
+    """Load a config by its name in the catalog ("video/colorization_resnet18") or from a file ("my.py").
 
     The folder of the file is put first on `sys.path`, as if Python ran it, so that it imports what lies beside it.
 
@@ -42,9 +42,11 @@ def load(name: str) -> Config:
     path = Path(name).resolve() if name.endswith(".py") else catalog.find(name).path
     if not path.is_file():
         raise ValueError(f"there is no config file {name}; the configs of vidssl are given by name, without .py")
-    module = _module(path)
+    module = load_module(path)
     if "run" not in vars(module):
-        raise ValueError(f"{path} defines no function `run`; it is what `vidssl pretrain` calls (see CONTRIBUTING.md)")
+        raise ValueError(
+            f"{path} defines no function `run`; it is what `vidssl pretrain` calls (see CONTRIBUTING.md)"
+        )
     run = module.run
     kinds = {parameter.kind for parameter in inspect.signature(run).parameters.values()}
     if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
@@ -55,8 +57,12 @@ def load(name: str) -> Config:
     return Config(name=name, path=path, summary=(inspect.getdoc(module) or "").partition("\n\n")[0], run=run)
 
 
-def _module(path: Path) -> ModuleType:
-    """Import a file under its own name, so that worker processes started afresh find it again."""
+def load_module(path: Path) -> ModuleType:
+    """Import a file under its own name, so that worker processes started afresh find it again.
+
+    Raises:
+        ValueError: Another module of that name is imported.
+    """
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) != str(path):
         raise ValueError(

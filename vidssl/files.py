@@ -10,8 +10,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; what was written there takes its place when the block ends well.
 
-    The file is flushed to disk before it is renamed, and the folder after, so that a power cut is survived as well.
-    The temporary lies in the same folder because a rename across file systems is a copy, which a kill can halve.
+    The file is flushed to disk before it is renamed, and the folder after, so that a power cut is survived too. The
+    temporary lies in the same folder because a rename across file systems is a copy, which a kill can halve.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

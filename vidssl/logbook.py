@@ -6,7 +6,14 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor
 
 from .files import replacing
@@ -65,7 +72,7 @@ class Logbook:
             self.progress.advance(self.bar)
 
     def scalars(self, step: int, values: dict[str, Tensor | float]) -> None:
-        """Write the scalars of a step, with the rate since the last call; the only place that waits for the GPU."""
+        """Write the scalars of a step, with the rate since the last call."""
         numbers = {name: float(value) for name, value in values.items()}
         elapsed = time.perf_counter() - self.since
         rate, wait = self.num_samples / elapsed, self.waited_seconds / elapsed

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .data.clips import ClipSampler
+from .models import Encoder
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Method(nn.Module):
     everything; every trainable parameter receives a gradient; each network is registered once.
     """
 
-    encoder: nn.Module
+    encoder: Encoder
     """What pretraining is for: exported and evaluated."""
 
     clips: ClipSampler

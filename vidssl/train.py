@@ -67,9 +67,9 @@ def fit(
 ) -> Method:
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
-    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/ and the encoder (encoder.safetensors, encoder.json).
-    Under torchrun every process takes its part of each batch (DistributedDataParallel). SIGINT, SIGTERM and SIGUSR1
-    end the training after the current step, with a checkpoint.
+    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/ and encoder.safetensors with encoder.json. Under
+    torchrun every process takes its part of each batch (DistributedDataParallel). SIGINT, SIGTERM and SIGUSR1 end
+    the training after the current step, with a checkpoint.
 
     Args:
         run: What to train.
@@ -146,8 +146,8 @@ def fit(
                 logging.getLogger(__name__).warning("step %d is skipped: its gradient is not finite", step)
                 if num_skipped > MAX_SKIPPED_STEPS:
                     raise FloatingPointError(
-                        f"the gradient was not finite in {num_skipped} steps up to step {step}; lower the learning "
-                        "rate or use float32"
+                        f"the gradient was not finite in {num_skipped} steps up to step {step}; lower the "
+                        "learning rate or use float32"
                     )
             optimizer.zero_grad(set_to_none=True)
             step += 1
@@ -170,7 +170,7 @@ def fit(
 
 
 def _look(method: Method, function: Callable[[], Any]) -> Any:
-    """Call a function in evaluation mode, without gradient, leaving the random state and the method as they are."""
+    """Call a function in evaluation mode, without gradient; random state and method stay as they are."""
     method.eval()
     with torch.no_grad(), torch.random.fork_rng():
         value = function()

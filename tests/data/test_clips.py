@@ -3,6 +3,7 @@ from functools import partial
 
 import pytest
 import torch
+
 from vidssl.data import clips
 
 

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from conftest import moving_square, write_video
+
 from vidssl.data import Corpus, ImageDataset, Loader, VideoDataset, open_video
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.datasets import sample_seed
@@ -19,9 +20,8 @@ def dataset(small_corpus) -> VideoDataset:
 
 
 def same(first, second) -> bool:
-    return all(
-        torch.equal(getattr(first, name), getattr(second, name)) for name in ("index", "video", "time", "label", "seed")
-    )
+    names = ("index", "video", "time", "label", "seed")
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in names)
 
 
 def test_a_sample_holds_the_frames_at_its_times(small_corpus):
@@ -103,7 +103,7 @@ def test_in_order_is_the_dataset_unaugmented(dataset):
     assert torch.equal(batches[0].video[3], dataset[None, 3].video)
 
 
-def test_an_unreadable_file_is_replaced_by_the_seed_named_and_bounded(tmp_path, small_corpus):
+def test_an_unreadable_file_is_replaced_by_the_seed_named_and_bounded(tmp_path):
     for number in range(10):
         write_video(tmp_path / f"{number}.mp4", moving_square(seed=number))
     corpus = Corpus.scan(tmp_path, cache=None, progress=False)
@@ -117,7 +117,9 @@ def test_an_unreadable_file_is_replaced_by_the_seed_named_and_bounded(tmp_path, 
     assert 4 not in torch.cat([batch.index for batch in batches])
 
     corpus.entries[7].path.write_bytes(b"no video")
-    with pytest.raises(ValueError, match=r"2 of 10 files cannot be read, 1 are allowed; .*--bad-file-budget") as error:
+    with pytest.raises(
+        ValueError, match=r"2 of 10 files cannot be read, 1 are allowed; .*--bad-file-budget"
+    ) as error:
         list(first.batches(0, 4))
     assert str(broken) in str(error.value) and str(corpus.entries[7].path) in str(error.value)
     patient = Loader(dataset, batch_size=5, seed=2, bad_file_budget=0.2)

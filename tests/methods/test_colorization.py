@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
 from vidssl import Batch
 from vidssl.method import Epoch
 from vidssl.methods import VideoColorization
@@ -56,9 +57,7 @@ def test_loss_equals_the_mean_log_probability_of_the_true_colors():
         video = clip.video[:, 0].float() / 255
         classes = pointer.quantize(pointer.colors(video))
         copied, _ = pointer.copy(pointer.head(pointer.encoder.features(video)), classes)
-    picked = [
-        float(copied[b, classes[b, -1, y, x], y, x]) for b in range(2) for y in range(4) for x in range(4)
-    ]
+    picked = [float(copied[b, classes[b, -1, y, x], y, x]) for b in range(2) for y in range(4) for x in range(4)]
     assert float(losses["loss"]) == pytest.approx(-sum(map(math.log, picked)) / len(picked), rel=1e-5)
 
 

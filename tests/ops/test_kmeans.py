@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from vidssl.ops.kmeans import kmeans, nearest
 
 

@@ -4,33 +4,34 @@ import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ..evaluate.propagate import CRW, DINO, DINOV3, VFS, Protocol
+from ..evaluate.propagate import PROTOCOLS, Protocol
 from ..models import Encoder, encoder_family, load_encoder
 
-ProtocolName = Literal["dino", "crw", "vfs", "dinov3"]
-PROTOCOLS: dict[str, Protocol] = {"dino": DINO, "crw": CRW, "vfs": VFS, "dinov3": DINOV3}
+TRANSFORMERS = ("vit", "torchvision_vit")
 
 
 def model_and_protocol(
-    spec: str, *, weights: Path | None, seed: int, protocol: str | None, encoder_options: Iterable[str]
-) -> tuple[Encoder, str]:
-    """Load an encoder as a protocol wants it.
+    spec: str, *, weights: Path | None, seed: int, protocol_name: str | None, encoder_options: Iterable[str]
+) -> tuple[Encoder, Protocol]:
+    """Load an encoder as a protocol wants it, with `encoder_options` (NAME=VALUE) over those of the protocol.
 
-    Without a protocol, vision transformers take `dino` and everything else `crw`: the ones they were published with.
-    The protocol `dino` interpolates position embeddings as DINO's code does, unless `encoder_options` say otherwise.
-
-    Returns:
-        The encoder and the name of the protocol.
+    Without a protocol, vision transformers take `dino` and everything else `crw`: those they were published with.
     """
-    options = dict(_parsed(option) for option in encoder_options)
     family = encoder_family(spec)
-    if family == "vit" and protocol in (None, "dino"):
-        options = {"pos_embed": "dino", **options}
-    encoder = load_encoder(spec, weights=weights, seed=seed, **options)
-    is_transformer = encoder.architecture["family"] in ("vit", "torchvision_vit")
-    return encoder, protocol or ("dino" if is_transformer else "crw")
+    options = dict(_parsed(option) for option in encoder_options)
+    if family == "exported":  # it keeps the options it was trained with
+        encoder = load_encoder(spec, seed=seed, weights=weights, **options)
+        return encoder, _protocol(protocol_name, family=encoder.architecture["family"])
+    protocol = _protocol(protocol_name, family=family)
+    options = {**protocol.encoder_options(family), **options}
+    return load_encoder(spec, seed=seed, weights=weights, **options), protocol
+
+
+def _protocol(name: str | None, *, family: str) -> Protocol:
+    name = name or ("dino" if family in TRANSFORMERS else "crw")
+    return next(protocol for protocol in PROTOCOLS if protocol.name == name)
 
 
 def slug(text: str) -> str:

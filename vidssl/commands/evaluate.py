@@ -32,8 +32,8 @@ def davis(
         root: Folder in the layout of DAVIS: JPEGImages/480p, Annotations/480p, ImageSets/2017/val.txt.
         model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, random:NAME or random:RUN
             (random weights), or identity (the first mask on every frame).
-        weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is ever
-            downloaded.
+        weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is
+            ever downloaded.
         protocol: How labels travel; published figures differ by protocol. None is dino for vision transformers and
             crw for everything else.
         sequences: Names of sequences, with commas between them. None is all of the subset.
@@ -51,20 +51,21 @@ def davis(
 
     from ..evaluate.davis import evaluate_davis
     from ._device import compute_device
-    from ._model import PROTOCOLS, model_and_protocol
+    from ._model import model_and_protocol
 
-    encoder, protocol_name = None, "identity"
+    encoder, chosen = None, None
     if model != "identity":
-        encoder, protocol_name = model_and_protocol(
-            model, weights=weights, seed=seed, protocol=protocol, encoder_options=encoder_options
+        encoder, chosen = model_and_protocol(
+            model, weights=weights, seed=seed, protocol_name=protocol, encoder_options=encoder_options
         )
-    out = out or default_folder(model, protocol_name, weights=weights, seed=seed)
+    name = chosen.name if chosen else ""
+    out = out or default_folder(model, protocol=name, weights=weights, seed=seed)
     result = evaluate_davis(
         encoder,
-        root=root,
+        root=root.resolve(),  # the report looks there again, from wherever it is made
         out=out,
         model_name=f"{model} with {weights.name}" if weights else model,
-        protocol=PROTOCOLS.get(protocol_name),
+        protocol=chosen,
         sequences=None if sequences is None else [name.strip() for name in sequences.split(",")],
         subset=subset,
         resolution=resolution,
@@ -77,13 +78,15 @@ def davis(
     logger.info("masks, overlays and result.json are in %s", out)
 
 
-def default_folder(model: str, protocol: str, *, weights: Path | None, seed: int) -> Path:
+def default_folder(model: str, *, protocol: str, weights: Path | None, seed: int) -> Path:
     """Where results go that were given no folder: another one for each model, weights, seed and protocol."""
     from ._model import slug
 
-    spec = model.removeprefix("random:")
-    drawn = f"seed{seed}-" if seed else ""
-    if Path(spec).is_dir():
-        return Path(spec) / "evaluate" / f"{'random-' if spec != model else ''}{drawn}{protocol}"
-    name = slug(model) if weights is None else f"{slug(model)}-{slug(weights.stem)}"
-    return Path("runs") / "evaluate" / (name if model == "identity" else f"{name}-{drawn}{protocol}")
+    if model == "identity":
+        return Path("runs/evaluate/identity")
+    bare = model.removeprefix("random:")
+    drawn = [f"seed{seed}"] if seed else []
+    if Path(bare).is_dir():
+        return Path(bare) / "evaluate" / "-".join([*(["random"] if bare != model else []), *drawn, protocol])
+    stem = [slug(weights.stem)] if weights else []
+    return Path("runs/evaluate") / "-".join([slug(model), *stem, *drawn, protocol])

@@ -9,16 +9,16 @@ logger = logging.getLogger(__name__)
 
 
 def export(run: tyro.conf.Positional[Path], *, out: Path | None = None) -> None:
-    """Write the encoder of a run as a .safetensors file, and what it is (architecture, mean, std) as .json beside it.
+    """Write the encoder of a run as a .safetensors file, with its architecture, mean and std as .json beside it.
 
     Args:
         run: Run folder.
-        out: File to write, NAME.safetensors. None is <name of the run>.safetensors in this folder.
+        out: File to write, NAME.safetensors. None is <name of the run>_encoder.safetensors in this folder.
     """
     from ..models import export_encoder, load_encoder
 
     if not (run / "encoder.safetensors").is_file():
         raise ValueError(f"{run} holds no encoder yet; a run writes it with its first checkpoint (--save-every)")
-    out = out or Path(f"{run.resolve().name}.safetensors")
+    out = out or Path(f"{run.resolve().name}_encoder.safetensors")
     export_encoder(load_encoder(run), out)
     logger.info("%s and %s hold the encoder: load_encoder(%r)", out, out.with_suffix(".json"), str(out))

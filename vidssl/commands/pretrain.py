@@ -3,7 +3,7 @@
     OUT/run.json          what was asked for: config, options, command, versions, git commit; written at the start
     OUT/config.py         the config as it was
     OUT/bad_files.txt     files that could not be read, one a line with the reason
-    OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json    by vidssl.train.fit
+    OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json: see vidssl.train
 
 The same command again continues the run. Several processes: torchrun --nproc-per-node 4 tools/train.py NAME ...
 """
@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from rich.console import Console
 
 from .. import catalog, config
 from ..data.corpus import Corpus
@@ -66,14 +68,12 @@ class FitOptions:
 
 def pretrain(words: list[str]) -> None:
     """Train as the command line says: the config first, then its options and those of `FitOptions`."""
-    names = "\n".join(f"  {entry.name:<36} {entry.summary}" for entry in catalog.entries())
-    if words[:1] in (["-h"], ["--help"]):
-        from rich.console import Console
-
+    if not words or words[0].startswith("-"):
+        names = "\n".join(f"  {entry.name:<36} {entry.summary}" for entry in catalog.entries())
+        if words[:1] not in (["-h"], ["--help"]):
+            raise ValueError(f"the config comes first. {USAGE}, where NAME is one of\n{names}")
         text = f"{USAGE}\n\n`vidssl pretrain NAME --help` lists the options of a config. Configs:\n{names}"
         return Console().print(text, markup=False, highlight=False, soft_wrap=True)
-    if not words or words[0].startswith("-"):
-        raise ValueError(f"the config comes first. {USAGE}, where NAME is one of\n{names}")
     chosen = config.load(words[0])
     import tyro
 
@@ -161,7 +161,9 @@ def _record(
     record = {
         "config": chosen.name,
         "options": {**asked, **lasting},
-        "overrides": {name: value for name, value in asked.items() if name not in defaults or value != defaults[name]},
+        "overrides": {
+            name: value for name, value in asked.items() if name not in defaults or value != defaults[name]
+        },
         "command": command,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
         "git": _git_commit(),
@@ -226,7 +228,9 @@ def _report_bad_files(corpus: Corpus, *, out: Path, budget: float) -> None:
     share = len(corpus.bad) / num_files
     raise ValueError(
         f"{len(corpus.bad)} of {num_files} files of {corpus.root} cannot be read ({share:.1%}), more than "
-        f"--bad-file-budget {budget:g} allows:\n" + "".join(f"  {line}\n" for line in shown) + f"all are listed in "
+        f"--bad-file-budget {budget:g} allows:\n"
+        + "".join(f"  {line}\n" for line in shown)
+        + f"all are listed in "
         f"{out / 'bad_files.txt'}. Repair or remove them, or go on without them by --bad-file-budget "
         f"{math.ceil(share * 100) / 100:g}"
     )
@@ -241,7 +245,7 @@ def _write_start(out: Path, record: dict[str, Any], chosen: config.Config) -> No
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout that vidssl runs from, "-dirty" where files were changed; None for an installed wheel."""
+    """Commit of the checkout that vidssl runs from, "-dirty" if files were changed; None for a wheel."""
     root = catalog.PACKAGE.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None

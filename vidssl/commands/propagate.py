@@ -29,8 +29,8 @@ def propagate(
         labels: PNG of the size of the first frame with an object id per pixel: 0 background, 1, 2, ...
         model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, random:NAME or random:RUN.
         out: Folder for the results. None is runs/propagate/<name of the video>.
-        weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is ever
-            downloaded.
+        weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is
+            ever downloaded.
         protocol: How labels travel. None is dino for vision transformers and crw for everything else.
         device: Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu.
         seed: Of random weights.
@@ -39,16 +39,16 @@ def propagate(
     """
     from ..evaluate.video import propagate_video
     from ._device import compute_device
-    from ._model import PROTOCOLS, model_and_protocol, slug
+    from ._model import model_and_protocol, slug
 
-    encoder, protocol_name = model_and_protocol(
-        model, weights=weights, seed=seed, protocol=protocol, encoder_options=encoder_options
+    encoder, chosen = model_and_protocol(
+        model, weights=weights, seed=seed, protocol_name=protocol, encoder_options=encoder_options
     )
     path = propagate_video(
         video,
         labels,
         encoder,
-        protocol=PROTOCOLS[protocol_name],
+        protocol=chosen,
         out=out or Path("runs") / "propagate" / slug(video.stem),
         model_name=f"{model} with {weights.name}" if weights else model,
         device=compute_device(device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,8 +35,9 @@ _CONTEXT_SAMPLES = 256
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """Return FFmpeg's best audio stream that a decoder is known for, None without one."""
-    stream = container.streams.best("audio") if container.streams.audio else None
-    return stream if stream is not None and stream.codec_context is not None and stream.sample_rate else None
+    best = container.streams.best("audio") if container.streams.audio else None
+    known = [stream for stream in container.streams.audio if stream is best and stream.codec_context is not None]
+    return next((stream for stream in known if stream.sample_rate), None)
 
 
 class AudioReader:
@@ -54,13 +55,17 @@ class AudioReader:
         MediaError: The file cannot be opened, or has no audio stream.
     """
 
+    SILENCE = 1e-4  # largest magnitude of a silent sample: -80 dB, three steps of 16 bits
+
     def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
         self._path = path
         self._open()
         self.sample_rate_hz: int = self._stream.sample_rate
         self.channels: int = self._stream.channels
         try:
-            self._zero_seconds = self._first_seconds() if zero_seconds is None else zero_seconds
+            if zero_seconds is None:
+                zero_seconds = next((start for start, _ in self._pieces(None)), 0.0)
+            self._zero_seconds = zero_seconds
         except BaseException:
             self.close()
             raise
@@ -74,21 +79,24 @@ class AudioReader:
         stream.codec_context.thread_count = 1
         self._stream = stream
 
-    def _first_seconds(self) -> float:
-        for start, _ in self._pieces(None):
-            return start
-        return 0.0
+    def pieces(self) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Decode everything: yield (seconds after time 0, samples (C, S) at the stored rate), piece by piece.
+
+        Raises:
+            MediaError: Decoding fails somewhere.
+        """
+        for seconds, samples in self._pieces(None):
+            yield seconds - self._zero_seconds, samples
 
     def measure_seconds(self) -> float:
         """Decode everything; return the time from time 0 to the end of the last sample, in seconds."""
-        end = self._zero_seconds
-        for start, samples in self._pieces(None):
-            end = start + samples.shape[1] / self.sample_rate_hz
-        return end - self._zero_seconds
+        return max(
+            (start + samples.shape[1] / self.sample_rate_hz for start, samples in self.pieces()), default=0.0
+        )
 
-    def is_silent(self, *, threshold: float = 1e-4) -> bool:
-        """Tell whether no sample exceeds `threshold` (default -80 dB of full scale); stops at the first that does."""
-        return all(float(np.abs(samples).max(initial=0.0)) <= threshold for _, samples in self._pieces(None))
+    def is_silent(self) -> bool:
+        """Tell whether no sample exceeds -80 dB of full scale; stops at the first that does."""
+        return all(float(np.abs(samples).max(initial=0.0)) <= self.SILENCE for _, samples in self.pieces())
 
     def read(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
         """Read mono sound; see `Reader.audio`."""
@@ -113,7 +121,7 @@ class AudioReader:
         return torch.from_numpy(mono.clip(-1, 1))
 
     def _collect(self, first_sample: int, num_samples: int) -> NDArray[np.float32]:
-        """Samples [first, first + num) after time 0 at the stored rate, mono float32, zeros where there is no sound."""
+        """Mono samples [first, first + num) after time 0 at the stored rate, zeros where there is no sound."""
         rate = self.sample_rate_hz
         mono = np.zeros(num_samples, dtype=np.float32)
         end = first_sample + num_samples
@@ -138,20 +146,23 @@ class AudioReader:
         import av
 
         try:
+            following = None
             for frame in self._frames(from_seconds):
-                if frame.pts is not None and frame.samples:
-                    yield float(frame.pts * frame.time_base), _to_float(frame)
+                # A packet of several frames (AMR) gives a time to the first of them alone.
+                seconds = following if frame.pts is None else _seconds(frame)
+                if seconds is not None and frame.samples:
+                    following = seconds + frame.samples / self._stream.sample_rate
+                    yield seconds, _to_float(frame)
         except av.FFmpegError as error:
             raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
 
     def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
-        seekable = self._container.format.name in _SEEKABLE_FORMATS and from_seconds is not None
-        if seekable:
-            target = from_seconds - _PREROLL_SECONDS
-            self._container.seek(round(target / self._stream.time_base), stream=self._stream)
+        time_base = self._stream.time_base
+        if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
+            self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
             frames = self._container.decode(self._stream)
             first = next(frames, None)
-            if first is not None and first.pts is not None and first.pts * first.time_base <= from_seconds:
+            if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
                 yield from frames
                 return
@@ -172,16 +183,20 @@ class AudioReader:
         self.close()
 
 
+def _seconds(frame: AudioFrame) -> float:
+    assert frame.pts is not None and frame.time_base is not None
+    return float(frame.pts * frame.time_base)
+
+
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
-    samples = frame.to_ndarray()
+    samples: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
     if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+        return ((samples - 128.0) / 128).astype(np.float32)
+    scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
+    return (samples / scale).astype(np.float32)
 
 
 def _resample(mono: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:

@@ -26,7 +26,12 @@ FORMATS = (
 )
 
 _PLAYLISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "an ffconcat playlist", b"v=0": "an SDP description"}
-_EBML, _ASF, _MPEG_PS, _MPEG_ES = b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"
+_EBML, _ASF, _MPEG_PS, _MPEG_ES = (
+    b"\x1a\x45\xdf\xa3",
+    b"\x30\x26\xb2\x75",
+    b"\x00\x00\x01\xba",
+    b"\x00\x00\x01\xb3",
+)
 
 
 class MediaError(ValueError):
@@ -56,7 +61,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a regular file, links followed, without opening it.
 
     Raises:
-        MediaError: Absent, a dangling link, a URL, or a folder, pipe, socket or device (whose reading may never end).
+        MediaError: Absent, a dangling link, a URL, a folder, or a pipe, socket or device (reading may never end).
     """
     try:
         mode = Path(path).stat().st_mode
@@ -137,5 +142,6 @@ def check_pixels(path: Path, *, width: int, height: int) -> None:
     """
     if width * height > MAX_PIXELS:
         raise MediaError(
-            path, f"claims {width} x {height} pixels; at most {MAX_PIXELS} (8192 x 4320) are decoded, scale it down"
+            path,
+            f"claims {width} x {height} pixels; at most 8192 x 4320 are decoded, scale it down first",
         )

@@ -32,7 +32,9 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 def image_paths(folder: Path) -> list[Path]:
     """Image files of a folder, hidden ones left out, in natural order."""
     names = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted((path for path in names if not path.name.startswith(".")), key=lambda path: natural_key(path.name))
+    return sorted(
+        (path for path in names if not path.name.startswith(".")), key=lambda path: natural_key(path.name)
+    )
 
 
 class ImagesReader(Reader):
@@ -47,7 +49,9 @@ class ImagesReader(Reader):
     def __init__(self, path: Path, images: Sequence[Path], *, fps: float) -> None:
         if not images:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise MediaError(path, f"is a folder without images ({suffixes}); give a video, an image or such a folder")
+            raise MediaError(
+                path, f"is a folder without images ({suffixes}); give a video, an image or such a folder"
+            )
         if not fps > 0:
             raise ValueError(f"fps is {fps}, expected more than 0")
         self._images = images
@@ -81,6 +85,9 @@ class ImagesReader(Reader):
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             yield number, np.asarray(image)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
 
 def _read(path: Path) -> Image.Image:

@@ -16,7 +16,7 @@ stream is decoded from its start, always.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class PacketIndex:
         is_entry: Whether decoding may start at a packet, bool (P,).
         is_disposable: Whether no other picture refers to that of a packet, bool (P,).
         frame_packet: Packet number of each presented frame, int64 (N,), in order of presentation.
-        has_leading: Whether an entry point is followed by pictures that are shown before it (open groups).
+        trap: What makes other decoders fail on a stream that can be trusted here, None if nothing does.
         num_packets: Packets of the stream, empty ones left out.
         num_corrupt: Packets that are marked as damaged by the demuxer, or whose units do not add up.
         num_gaps: Places where reference pictures are missing (H.264 alone).
@@ -54,7 +54,7 @@ class PacketIndex:
     is_entry: NDArray[np.bool_]
     is_disposable: NDArray[np.bool_]
     frame_packet: NDArray[np.int64]
-    has_leading: bool
+    trap: str | None
     num_packets: int
     num_corrupt: int
     num_gaps: int
@@ -72,10 +72,10 @@ class PacketIndex:
         return int(entries[self.pts[entries] <= self.pts[packet]][-1])
 
 
-@dataclass(frozen=True)
-class _Packet:
+class _Packet(NamedTuple):
     pts: int | None
     dts: int | None
+    is_key: bool
     is_shown: bool
     is_corrupt: bool
     picture: Picture
@@ -95,7 +95,6 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
     shown = [number for number, packet in enumerate(packets) if packet.is_shown and packet.pts is not None]
     frame_packet = np.array(sorted(shown, key=lambda number: pts[number]), dtype=np.int64)
     is_entry = np.array([picture.is_entry for picture in pictures], dtype=bool)
-    last_entry_pts = np.maximum.accumulate(np.where(is_entry, pts, np.iinfo(np.int64).min))
     return PacketIndex(
         pts=pts,
         is_entry=is_entry,
@@ -103,7 +102,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
             [picture.is_disposable and picture.temporal_layer == top_layer for picture in pictures], dtype=bool
         ),
         frame_packet=frame_packet,
-        has_leading=bool(np.any(pts < last_entry_pts)),
+        trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries]),
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
@@ -121,7 +120,7 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
             picture = look(memoryview(packet))
         except (IndexError, ValueError):
             picture, is_corrupt = Picture(is_entry=False), True
-    return _Packet(packet.pts, packet.dts, is_shown, is_corrupt, picture)
+    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture)
 
 
 def _distrust(
@@ -131,7 +130,7 @@ def _distrust(
     packets: list[_Packet],
     frame_pts: NDArray[np.int64],
 ) -> str | None:
-    dts = [packet.dts for packet in packets if packet.dts is not None]
+    dts = np.array([packet.dts for packet in packets if packet.dts is not None], dtype=np.int64)
     if container_format not in _SEEKABLE_FORMATS:
         return f"container {container_format} has no exact index"
     if codec not in _SEEKABLE_CODECS:
@@ -148,7 +147,7 @@ def _distrust(
         return "several frames have one presentation time"
     if len(frame_pts) == 0:
         return "no frame is meant to be shown"
-    if any(later <= earlier for earlier, later in zip(dts, dts[1:], strict=False)):
+    if np.any(np.diff(dts) <= 0):
         return "decoding times do not increase"
     if not packets or not packets[0].picture.is_entry:
         return "the stream does not begin with a key frame"
@@ -157,3 +156,19 @@ def _distrust(
     return None
 
 
+def _trap(
+    packets: list[_Packet], pts: NDArray[np.int64], is_entry: NDArray[np.bool_], is_listed_key: list[bool]
+) -> str | None:
+    last_entry_pts = np.maximum.accumulate(np.where(is_entry, pts, np.iinfo(np.int64).min))
+    if np.any(pts < last_entry_pts):
+        return "groups of pictures are open"
+    is_key = np.array([packet.is_key for packet in packets], dtype=bool)
+    if len(is_listed_key) == len(
+        packets
+    ):  # mp4 lists every packet; its list may differ from the packets' own flags
+        is_key |= np.array(is_listed_key, dtype=bool)
+    if np.any(is_key & ~is_entry):
+        return "key flags lie"
+    if not all(packet.is_shown for packet in packets):
+        return "some packets are not shown"
+    return None

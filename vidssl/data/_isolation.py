@@ -1,4 +1,4 @@
-"""Calling a function on many files in child processes, so that a decoder that crashes or hangs loses one file only.
+"""Calling a function on many files in child processes: a decoder that crashes or hangs loses one file only.
 
 Children are started as `python -c ...`, not by multiprocessing: that would import the caller's main module again,
 which fails or runs the whole script twice where it has no `if __name__ == "__main__"`. They talk in lines of JSON.
@@ -28,7 +28,7 @@ class _Child:
     """One child process that answers one request at a time."""
 
     def __init__(self, target: str) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD.format(path=sys.path, target=target)],
             stdin=subprocess.PIPE,
@@ -41,7 +41,12 @@ class _Child:
         """Return the answer, or {"died": reason} if there is none; the child is then of no use any more."""
         assert self._process.stdin is not None and self._process.stdout is not None
         late = threading.Event()
-        timer = threading.Timer(timeout_seconds, lambda: (late.set(), self._process.kill()))
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout_seconds, end)
         timer.start()
         try:
             self._process.stdin.write(json.dumps(item).encode() + b"\n")

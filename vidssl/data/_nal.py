@@ -1,21 +1,19 @@
 """What the units of a coded picture say: where decoding may start, what nobody refers to, what is missing.
 
-Read from the first bytes of length-prefixed H.264 (ITU-T H.264, section 7.3) and HEVC (ITU-T H.265) packets, as mp4
-and Matroska hold them.
+Read from the first bytes of length-prefixed H.264 (ITU-T H.264, section 7.3) and HEVC (ITU-T H.265) packets, as
+mp4 and Matroska hold them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One coded picture.
+class Picture(NamedTuple):
+    """One coded picture. (There is one for each packet, and a tuple is made quickly.)
 
     Args:
         is_entry: Decoding may start here: H.264 IDR slices, or a recovery point SEI message that promises an exact
@@ -45,7 +43,9 @@ def picture_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview]
     if codec == "h264" and len(extradata) >= 7:
         length_size = (extradata[4] & 3) + 1
         try:
-            frame_num_bits, gaps_allowed = _frame_num_rules(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
+            frame_num_bits, gaps_allowed = _frame_num_rules(
+                extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")]
+            )
         except (IndexError, ValueError):
             frame_num_bits, gaps_allowed = 0, True
         bits = 0 if gaps_allowed else frame_num_bits
@@ -62,14 +62,14 @@ def nal_units(packet: memoryview, length_size: int) -> Iterator[memoryview]:
     Raises:
         ValueError: The lengths do not fill the packet.
     """
-    start = 0
-    while start + length_size <= len(packet):
-        size = int.from_bytes(packet[start : start + length_size], "big")
-        start += length_size
-        if size == 0 or start + size > len(packet):
-            raise ValueError(f"NAL unit of {size} bytes in a packet of {len(packet)}")
-        yield packet[start : start + size]
-        start += size
+    start, end = 0, len(packet)
+    while start + length_size <= end:
+        begin = start + length_size
+        size = int.from_bytes(packet[start:begin], "big")
+        start = begin + size
+        if size == 0 or start > end:
+            raise ValueError(f"NAL unit of {size} bytes in a packet of {end}")
+        yield packet[begin:start]
 
 
 def num_gaps(pictures: Sequence[Picture]) -> int:
@@ -77,14 +77,18 @@ def num_gaps(pictures: Sequence[Picture]) -> int:
 
     An entry point starts a new count: what an open group leaves out is no gap.
     """
-    gaps, last = 0, None
+    gaps = 0
+    last: int | None = None
     for picture in pictures:
         if picture.frame_num is None or picture.max_frame_num == 0:
             continue
-        if not picture.is_entry and last is not None:
-            gaps += picture.frame_num not in {last, (last + 1) % picture.max_frame_num}
-        if picture.is_entry or not picture.is_disposable:
+        expected = picture.frame_num if last is None else (last + 1) % picture.max_frame_num
+        is_gap = not picture.is_entry and picture.frame_num not in {last, expected}
+        gaps += is_gap
+        if not picture.is_disposable:
             last = picture.frame_num
+        elif is_gap:  # counted once: the next reference picture has the same number
+            last = (picture.frame_num - 1) % picture.max_frame_num
     return gaps
 
 
@@ -92,21 +96,20 @@ class _Bits:
     """Reads bits from the most significant on."""
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
+        self._rest = int.from_bytes(data, "big")
         self._left = 8 * len(data)
 
     def take(self, num_bits: int) -> int:
         self._left -= num_bits
         if self._left < 0:
             raise ValueError("unit ends too early")
-        return (self._value >> self._left) & ((1 << num_bits) - 1)
+        taken = self._rest >> self._left
+        self._rest -= taken << self._left
+        return taken
 
     def unsigned(self) -> int:
-        """Exp-Golomb ue(v), section 9.1."""
-        zeros = 0
-        while self.take(1) == 0:
-            zeros += 1
-        return (1 << zeros) - 1 + self.take(zeros)
+        """Exp-Golomb ue(v), section 9.1: as many zeros as there are bits after the first 1."""
+        return self.take(2 * (self._left - self._rest.bit_length()) + 1) - 1
 
     def signed(self) -> int:
         """Exp-Golomb se(v), section 9.1.1."""
@@ -163,13 +166,11 @@ def _h264_picture(units: list[memoryview], frame_num_bits: int) -> Picture:
         header = _Bits(_without_escapes(bytes(slices[0][1:16])))
         header.unsigned(), header.unsigned(), header.unsigned()  # first macroblock, type, parameter set
         frame_num = header.take(frame_num_bits)
-    is_idr = all(unit[0] & 31 == 5 for unit in slices)
-    return Picture(
-        is_entry=is_idr or any(_is_exact_recovery_point(unit) for unit in units if unit[0] & 31 == 6),
-        is_disposable=all(unit[0] & 0x60 == 0 for unit in slices),  # nal_ref_idc
-        frame_num=frame_num,
-        max_frame_num=(1 << frame_num_bits) if frame_num_bits else 0,
-    )
+    headers = {unit[0] for unit in slices}
+    is_idr = all(header & 31 == 5 for header in headers)
+    is_entry = is_idr or any(_is_exact_recovery_point(unit) for unit in units if unit[0] & 31 == 6)
+    is_disposable = not any(header & 0x60 for header in headers)  # nal_ref_idc
+    return Picture(is_entry, is_disposable, 0, frame_num, (1 << frame_num_bits) if frame_num_bits else 0)
 
 
 def _is_exact_recovery_point(sei: memoryview) -> bool:

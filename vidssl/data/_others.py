@@ -1,105 +1,84 @@
-"""Reading video with decord and torchcodec, as far as they can be trusted.
-
-Both are wrong on whole classes of files without saying so: open groups of pictures, MPEG-TS, AVI with B frames, edit
-lists, intra refresh, lying key flags (measured with frame numbers burned into the pictures; see
-tests/data/test_decoders_agree.py). So one rule holds for both: PyAV opens the file first and indexes its packets.
-The other decoder is used only if that index can be trusted, every group of pictures is closed, nothing is hidden by an
-edit list, the codec is one that was seen to agree, and it reports the same number of frames, the same size and the same
-times. Else PyAV reads the file; `Reader.backend` names who does, and a line is logged at level INFO.
-"""
+"""Reading video with decord and torchcodec, as far as they can be trusted."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ._container import MediaError, describe
-from ._pyav import PyAVReader
+from ._container import describe
 from ._reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ._audio import AudioReader
+    from ._pyav import PyAVReader
 
-_TRUSTED_CODECS = {"decord": {"h264", "hevc", "vp9"}, "torchcodec": {"h264", "hevc", "vp9", "av1"}}
-
-# Decoders report times as float32 or rounded; frames are further apart than this.
-_TIME_TOLERANCE_SECONDS = 1e-4
+# Seen to agree with PyAV frame for frame. decord's FFmpeg knows no AV1.
+_CODECS = {"decord": {"h264", "hevc", "vp8", "vp9"}, "torchcodec": {"h264", "hevc", "vp8", "vp9", "av1"}}
 
 _log = logging.getLogger(__name__)
 
 
-class _Unfit(Exception):
-    """A decoder does not see the file as the packet index does."""
+class OtherReader(Reader):
+    """Frames by decord or torchcodec where these can be trusted, by PyAV elsewhere.
 
+    Both are wrong on whole classes of files without saying so: open groups of pictures, MPEG-TS, AVI with B
+    frames, edit lists, intra refresh, lying key flags (tests/data/test_decoders_agree.py shows it). So PyAV opens
+    the file and indexes its packets, and the other decoder is asked only where that index can be trusted, all
+    groups of pictures are closed, no edit list hides frames, no key flag lies, and the codec is one that was seen
+    to agree. Its answer is taken only if it sees the same number of frames, of the same size, at the same times.
+    In every other case PyAV reads the file; then `backend` is "pyav" from there on, and a line with the reason is
+    logged at level INFO.
 
-def open_other(reader: PyAVReader, backend: Literal["decord", "torchcodec"]) -> Reader:
-    """Return a reader of the same file with another decoder, or `reader` itself where that cannot be trusted.
-
-    Raises:
-        ImportError: The decoder is not installed.
+    A decoder is opened for each call of `frames`, with one thread, and dropped after it: kept ones of decord hold
+    about 100 MB each. Sound is always read by PyAV, which keeps its offset from the pictures.
     """
-    kinds: dict[str, type[DecordReader] | type[TorchcodecReader]]
-    kinds = {"decord": DecordReader, "torchcodec": TorchcodecReader}
-    try:
-        why_not = reader.why_not_elsewhere() or (
-            f"codec {reader.info.codec}" if reader.info.codec not in _TRUSTED_CODECS[backend] else None
+
+    def __init__(self, reader: PyAVReader, *, backend: Literal["decord", "torchcodec"]) -> None:
+        super().__init__(reader.info, backend=backend)
+        self._reader = reader
+        self._decode = {"decord": _decord, "torchcodec": _torchcodec}[backend]
+        why_not = reader.trap or (
+            None if reader.info.codec in _CODECS[backend] else f"codec is {reader.info.codec}"
         )
-        if why_not is None:
-            return kinds[backend](reader)
-    except _Unfit as error:
-        why_not = str(error)
-    except BaseException:
-        reader.close()
-        raise
-    _log.info("%s is read with pyav, not %s: %s", reader.info.path, backend, why_not)
-    return reader
+        if why_not is not None:
+            self._leave_to_pyav(why_not)
 
-
-class DecordReader(Reader):
-    """Frames by decord (Linux x86-64), addressed by frame number; see the module for when it is used.
-
-    Each call of `frames` opens a decoder of its own with one thread, and drops it: kept decoders hold about 100 MB each,
-    and with more threads some files fail. Sound is read by PyAV; decord's own audio reader leaks and drops offsets.
-    """
-
-    def __init__(self, reader: PyAVReader) -> None:
-        super().__init__(reader.info, backend="decord")
-        self._reader = reader
-        decoder = self._open(height=-1, width=-1)
-        num_frames = len(decoder)
-        if num_frames != self.info.num_frames:
-            raise _Unfit(f"decord sees {num_frames} frames, the index {self.info.num_frames}")
-
-    def _open(self, *, height: int, width: int) -> Any:
-        try:
-            import decord
-        except ImportError as error:
-            raise ImportError("backend='decord' needs decord: pip install vidssl[decord] (Linux x86-64)") from error
-        try:
-            return decord.VideoReader(
-                str(self.info.path), ctx=decord.cpu(0), num_threads=1, width=width, height=height
-            )
-        except Exception as error:  # DECORDError, RuntimeError, UnicodeEncodeError for names that are not UTF-8
-            raise _Unfit(f"decord cannot open it ({describe(error)})") from error
+    def _leave_to_pyav(self, why: str) -> None:
+        _log.info("%s is read with pyav, not %s: %s", self.info.path, self.backend, why)
+        self.backend = self._reader.backend
 
     def _pictures(
         self, numbers: Sequence[int], *, height: int, width: int
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        scaled = (height, width) != (self.info.height, self.info.width)
-        decoder = self._open(height=height if scaled else -1, width=width if scaled else -1)
-        try:
-            pictures = decoder.get_batch(list(numbers)).asnumpy()
-            times = decoder.get_frame_timestamp(list(numbers))[:, 0] - decoder.get_frame_timestamp(0)[0]
-        except Exception as error:
-            raise MediaError(self.info.path, f"decord cannot decode it ({describe(error)})") from error
-        _check(self.info.path, times, self.info.pts_seconds[list(numbers)], pictures, height=height, width=width)
-        yield from zip(numbers, pictures, strict=True)
+        if self.backend != self._reader.backend:
+            scaled = (height, width) != (self.info.height, self.info.width)
+            try:
+                pictures, times, num_frames = self._decode(
+                    self.info.path, numbers, size=(height, width) if scaled else None
+                )
+            except ImportError:
+                raise
+            except Exception as error:  # DECORDError, RuntimeError, UnicodeEncodeError for a file name, ...
+                self._leave_to_pyav(describe(error))
+            else:
+                expected = self.info.pts_seconds[list(numbers)]
+                if num_frames != self.info.num_frames:
+                    self._leave_to_pyav(f"it sees {num_frames} frames, the index {self.info.num_frames}")
+                elif pictures.shape[1:] != (height, width, 3):
+                    self._leave_to_pyav(f"its frames are {pictures.shape[1:]}, expected {(height, width, 3)}")
+                elif not np.allclose(times, expected, rtol=1e-6, atol=1e-4):  # decord's times are float32
+                    self._leave_to_pyav("it delivers frames of other times")
+                else:
+                    yield from zip(numbers, pictures, strict=True)
+                    return
+        yield from self._reader._pictures(numbers, height=height, width=width)
 
     def _audio_reader(self) -> AudioReader:
         return self._reader._audio_reader()
@@ -109,54 +88,37 @@ class DecordReader(Reader):
         self._reader.close()
 
 
-class TorchcodecReader(Reader):
-    """Frames by torchcodec in its exact seek mode; see the module for when it is used.
+def _decord(
+    path: Path, numbers: Sequence[int], *, size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
+    """Return (pictures (n, H, W, 3), seconds after the first frame (n,), frames in the file)."""
+    try:
+        import decord
+    except ImportError as error:
+        raise ImportError("backend='decord' needs decord: pip install vidssl[decord] (Linux x86-64)") from error
+    height, width = size or (-1, -1)
+    decoder = decord.VideoReader(str(path), num_threads=1, width=width, height=height)
+    seconds = decoder.get_frame_timestamp([0, *numbers])[:, 0].astype(np.float64)
+    return decoder.get_batch(list(numbers)).asnumpy(), seconds[1:] - seconds[0], len(decoder)
 
-    The file is opened here and handed over as an object, so that no name is taken for a protocol. Sound is read by
-    PyAV, which keeps its offset from the pictures.
-    """
 
-    def __init__(self, reader: PyAVReader) -> None:
-        super().__init__(reader.info, backend="torchcodec")
-        self._reader = reader
-        num_frames = len(self._open(height=self.info.height, width=self.info.width))
-        if num_frames != self.info.num_frames:
-            raise _Unfit(f"torchcodec sees {num_frames} frames, the index {self.info.num_frames}")
-
-    def _open(self, *, height: int, width: int) -> Any:
-        try:
-            from torchcodec.decoders import VideoDecoder
-            from torchcodec.transforms import Resize
-        except ImportError as error:
-            raise ImportError("backend='torchcodec' needs torchcodec: pip install vidssl[torchcodec]") from error
-        scaled = (height, width) != (self.info.height, self.info.width)
-        try:
-            return VideoDecoder(
-                self.info.path.open("rb"),
-                dimension_order="NHWC",
-                num_ffmpeg_threads=1,
-                seek_mode="exact",
-                transforms=[Resize((height, width))] if scaled else None,
-            )
-        except Exception as error:
-            raise _Unfit(f"torchcodec cannot open it ({describe(error)})") from error
-
-    def _pictures(
-        self, numbers: Sequence[int], *, height: int, width: int
-    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        decoder = self._open(height=height, width=width)
-        try:
-            first = decoder.metadata.begin_stream_seconds
-            batch = decoder.get_frames_at(list(numbers))
-        except Exception as error:
-            raise MediaError(self.info.path, f"torchcodec cannot decode it ({describe(error)})") from error
-        pictures, times = batch.data.numpy(), batch.pts_seconds.numpy() - first
-        _check(self.info.path, times, self.info.pts_seconds[list(numbers)], pictures, height=height, width=width)
-        yield from zip(numbers, pictures, strict=True)
-
-    def _audio_reader(self) -> AudioReader:
-        return self._reader._audio_reader()
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        self._reader.close()
+def _torchcodec(
+    path: Path, numbers: Sequence[int], *, size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
+    """As `_decord`; the file is handed over open, so that no name is taken for a protocol."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+        from torchcodec.transforms import Resize
+    except ImportError as error:
+        raise ImportError("backend='torchcodec' needs torchcodec: pip install vidssl[torchcodec]") from error
+    with path.open("rb") as file:
+        decoder = VideoDecoder(
+            file,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            seek_mode="exact",
+            transforms=None if size is None else [Resize(size)],
+        )
+        batch = decoder.get_frames_at(list(numbers))
+        first_seconds = decoder.metadata.begin_stream_seconds
+        return batch.data.numpy(), batch.pts_seconds.numpy() - first_seconds, len(decoder)

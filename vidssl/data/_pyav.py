@@ -62,13 +62,13 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 class PyAVReader(Reader):
     """Frames through FFmpeg's libraries as PyAV brings them.
 
-    Where the packet index can be trusted (see `_index.py`), a read jumps to the entry point before the first wanted
-    frame, decodes on, skips pictures that nobody wants or refers to, and jumps again where the next wanted frame has
-    a later entry point of its own. The packets after each jump and the frames that come out are compared with the
-    index; the first difference sends the reader back to the start of the file. Where the index cannot be trusted,
-    the whole stream is decoded once when the file is opened, its frames are numbered as they come, and each read
-    decodes from the start. Times that are missing or do not increase there are interpolated from those that do.
-    A stream that breaks off in the middle ends where sequential decoding ends; a warning is logged.
+    Where the packet index can be trusted (see `_index.py`), a read jumps to the entry point before the first
+    wanted frame, decodes on, skips pictures that nobody wants or refers to, and jumps again where the next wanted
+    frame has a later entry point of its own. The packets after each jump and the frames that come out are compared
+    with the index; the first difference sends the reader back to the start of the file. Where the index cannot be
+    trusted, the whole stream is decoded once when the file is opened, its frames are numbered as they come, and
+    each read decodes from the start. Times that are missing or do not increase there are interpolated from those
+    that do. A stream that breaks off in the middle ends where sequential decoding ends; a warning is logged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,20 +85,21 @@ class PyAVReader(Reader):
         container, path = self._container, self._path
         self._stream = video_stream(container, path)
         sound = audio_stream(container)
+        self._time_base = float(self._stream.time_base or 0)
         rate = self._stream.average_rate or self._stream.guessed_rate
         with _blaming(path):
             self._index = read_index(container, self._stream)
         if self._index.num_packets == 0:
             raise MediaError(path, "holds no picture; it is a header alone or was cut off, copy it again")
-        self.distrust = self._index.distrust
-        first = self._first_by_seek() if self.distrust is None else None
+        distrust = self._index.distrust
+        first = self._first_by_seek() if distrust is None else None
         if first is None:
-            self.distrust = self.distrust or "the first frame does not decode as the index says"
+            distrust = distrust or "the first frame does not decode as the index says"
             first, times = self._decode_all(float(rate) if rate else DEFAULT_FPS)
         else:
             pts = self._index.frame_pts
-            times = (pts - pts[0]) * float(self._stream.time_base)
-        self._zero_seconds = float((first.pts or 0) * self._stream.time_base)
+            times = (pts - pts[0]) * self._time_base
+        self._zero_seconds = (first.pts or 0) * self._time_base
         turns = round(first.rotation / 90) % 4
         width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
         fps = (len(times) - 1) / times[-1] if len(times) > 1 else float(rate) if rate else DEFAULT_FPS
@@ -113,8 +114,13 @@ class PyAVReader(Reader):
             codec=self._stream.codec_context.codec.canonical_name,
             audio_sample_rate_hz=sound.sample_rate if sound else None,
             audio_channels=sound.channels if sound else None,
-            distrust=self.distrust,
+            distrust=distrust,
         )
+
+    @property
+    def trap(self) -> str | None:
+        """What is likely to make another decoder read other frames than these; None if nothing is known."""
+        return self.info.distrust or self._index.trap
 
     def _first_by_seek(self) -> VideoFrame | None:
         """Return frame 0, None if it is not to be had as the index says."""
@@ -142,7 +148,7 @@ class PyAVReader(Reader):
             )
         if first is None:
             raise MediaError(self._path, "no picture can be decoded: there is no key frame to begin with")
-        return first, repaired_times(pts, time_base=float(self._stream.time_base), fps=fps)
+        return first, repaired_times(pts, time_base=self._time_base, fps=fps)
 
     def _pictures(
         self, numbers: Sequence[int], *, height: int, width: int
@@ -162,7 +168,7 @@ class PyAVReader(Reader):
                 yield number, self._to_rgb(frame, height=height, width=width)
 
     def _to_rgb(self, frame: VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
-        """Convert, scale and turn upright: (height, width, 3). One call of swscale; one thread, as for decoding."""
+        """Convert and scale in one call of swscale, then turn upright: (height, width, 3)."""
         turns = self.info.rotation_degrees // 90
         if turns % 2:
             height, width = width, height
@@ -213,7 +219,7 @@ class PyAVReader(Reader):
         raise _Astray(f"frames {sorted(missing)} did not come")
 
     def _packets_from(self, entry: int) -> Iterator[tuple[int, Packet | None]]:
-        """Yield (packet number, packet) from number `entry` on, at last an empty packet that drains the decoder."""
+        """Yield (packet number, packet) from number `entry` on, at last None, which drains the decoder."""
         index = self._index
         packets, number = self._land(entry)
         for packet in packets:
@@ -233,8 +239,8 @@ class PyAVReader(Reader):
             self._container.seek(int(pts[target]), stream=self._stream)
             packets = self._container.demux(self._stream)
             first = next(packets)
-            places = np.flatnonzero(pts == first.pts) if first.size else []
-            if len(places) != 1:
+            places = np.flatnonzero(pts == first.pts)
+            if first.size == 0 or len(places) != 1:
                 raise _Astray(f"packet {first.pts} comes after seeking to {pts[target]}")
             if places[0] <= entry:
                 return itertools.chain([first], packets), int(places[0])
@@ -243,7 +249,7 @@ class PyAVReader(Reader):
     # -- by decoding from the start
 
     def _from_start(self) -> Iterator[VideoFrame]:
-        """Yield every frame that sequential decoding delivers; stops with the decoder's error where it breaks off."""
+        """Yield every frame that sequential decoding delivers; raises the decoder's error where it breaks off."""
         self._container.close()
         self._container = open_container(self._path)
         self._stream = video_stream(self._container, self._path)
@@ -256,7 +262,7 @@ class PyAVReader(Reader):
             MediaError: One of them does not come.
         """
         missing = set(numbers)
-        number_of = {int(pts): number for number, pts in enumerate(self._index.frame_pts)}
+        number_of: dict[int | None, int] = {int(pts): number for number, pts in enumerate(self._index.frame_pts)}
         with _blaming(self._path):
             for count, frame in enumerate(self._from_start()):
                 number = count if self.info.distrust else number_of.get(frame.pts, -1)
@@ -266,7 +272,9 @@ class PyAVReader(Reader):
                 if not missing:
                     return
         seconds = ", ".join(f"{self.info.pts_seconds[number]:.3f}" for number in sorted(missing)[:5])
-        raise MediaError(self._path, f"frames at {seconds} s are promised but do not come; check the file for damage")
+        raise MediaError(
+            self._path, f"frames at {seconds} s are promised but do not come; check the file for damage"
+        )
 
     def _audio_reader(self) -> AudioReader:
         if self._audio is None:

@@ -36,7 +36,7 @@ class VideoInfo:
         codec: Name of the video codec, e.g. "h264"; "image" for still images.
         audio_sample_rate_hz: Of the best audio stream; None without audio.
         audio_channels: Likewise.
-        distrust: Why frames cannot be reached by seeking, so that each read decodes from the start; None if they can.
+        distrust: Why frames cannot be reached by seeking and each read decodes from the start; None if they can.
     """
 
     path: Path
@@ -149,6 +149,7 @@ class Reader(ABC):
     def _audio_reader(self) -> AudioReader:
         raise MediaError(self.info.path, "has no audio stream")
 
+    @abstractmethod
     def close(self) -> None:
         """Close the file; may be called again."""
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts "
-    ".mxf .nut .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
+    ".3g2 .3gp .asf .avi .divx .dv .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg "
+    ".mts .mxf .nut .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
 )
 _AUDIO_SUFFIXES = frozenset(".aac .aif .aiff .amr .au .flac .m4a .mp3 .oga .ogg .opus .w64 .wav .wma".split())
 # Names that say what a file is: no look at its bytes is needed.
 _OTHER_SUFFIXES = frozenset(
-    ".ckpt .csv .db .gz .h5 .hdf5 .html .json .jsonl .log .md .npy .npz .pdf .pkl .pt .pth .py .safetensors .sh .srt "
-    ".tar .tgz .toml .tsv .txt .vtt .xml .yaml .yml .zip".split()
+    ".ckpt .csv .db .gz .h5 .hdf5 .html .json .jsonl .log .md .npy .npz .pdf .pkl .pt .pth .py .safetensors .sh "
+    ".srt .tar .tgz .toml .tsv .txt .vtt .xml .yaml .yml .zip".split()
 )
 
 
@@ -52,25 +52,31 @@ def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["vid
         found = _find_in_folder(source, media=media)
         if not found.paths:
             wanted = _wanted(media)
-            raise ValueError(f"{printable(source)} holds no {wanted}; {found.num_other} other files were passed over")
+            raise ValueError(
+                f"{printable(source)} holds no {wanted}; {found.num_other} other files were passed over"
+            )
         if labels == "folder":
             _label_by_folder(found)
     elif source.suffix.lower() in {".txt", ".csv"} and source.is_file():
         found = _read_list(source)
     elif source.exists():
         raise ValueError(
-            f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label); give "
-            f"the folder that holds it"
+            f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label); "
+            f"give the folder that holds it"
         )
     else:
-        raise ValueError(f"{printable(source)} does not exist; give a folder of videos, a .txt list or a .csv file")
+        raise ValueError(
+            f"{printable(source)} does not exist; give a folder of videos, a .txt list or a .csv file"
+        )
     found.labels = found.labels or [-1] * len(found.paths)
     return found
 
 
 def _wanted(media: str) -> str:
     suffixes = sorted(VIDEO_SUFFIXES if media == "video" else IMAGE_SUFFIXES)
-    frames = ", nor a folder of at least two images without videos or folders beside them" if media == "video" else ""
+    frames = (
+        ", nor a folder of at least two images without videos or folders beside them" if media == "video" else ""
+    )
     return f"{media} files ({' '.join(suffixes)}){frames}"
 
 
@@ -115,8 +121,8 @@ def _label_by_folder(found: Source) -> None:
     direct = [path for path in found.paths if path.parent == found.root or path == found.root]
     if direct:
         raise ValueError(
-            f"{printable(direct[0])} lies directly in {printable(found.root)}; labels='folder' needs one folder per "
-            f"class, as in {printable(found.root)}/CLASS/{printable(direct[0].name)}"
+            f"{printable(direct[0])} lies directly in {printable(found.root)}; labels='folder' needs one folder "
+            f"per class, as in {printable(found.root)}/CLASS/{printable(direct[0].name)}"
         )
     found.class_names = sorted({path.parent.name for path in found.paths}, key=natural_key)
     number = {name: label for label, name in enumerate(found.class_names)}
@@ -141,7 +147,7 @@ def _read_list(source: Path) -> Source:
                 row = _csv_row(line, is_first=not rows)
             else:
                 row = _list_row(line, source.parent)
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise ValueError(f"{name}:{number}: {error}; expected e.g. '{example}'") from error
         if row is not None:
             rows.append((number, *row))
@@ -159,10 +165,10 @@ def _read_list(source: Path) -> Source:
         found.paths.append(source.parent / path)
     absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not path.exists()]
     if absent:
-        number, path = absent[0]
+        number, first = absent[0]
         more = f" ({len(absent)} of {len(rows)} lines name no file)" if len(absent) > 1 else ""
         raise ValueError(
-            f"{name}:{number}: {printable(path)} does not exist{more}; paths are relative to the list's folder; "
+            f"{name}:{number}: {printable(first)} does not exist{more}; paths are relative to the list's folder; "
             f"expected e.g. '{example}'"
         )
     if rows[0][2] is not None:
@@ -173,12 +179,16 @@ def _read_list(source: Path) -> Source:
 def _csv_row(line: str, *, is_first: bool) -> tuple[str, str | None] | None:
     """Split "path" or "path,label"; None for the heading."""
     cells = [cell.strip() for cell in next(csv.reader([line], strict=True))]
-    if is_first and cells[0].lower() == "path" and [cell.lower() for cell in cells] in (["path"], ["path", "label"]):
+    if (
+        is_first
+        and cells[0].lower() == "path"
+        and [cell.lower() for cell in cells] in (["path"], ["path", "label"])
+    ):
         return None
     if len(cells) > 2:
         raise ValueError(f"{len(cells)} columns instead of path and label")
-    if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
-        raise ValueError(f"columns are separated by {'a tab' if chr(9) in cells[0] else 'a semicolon'}, not a comma")
+    if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]):
+        raise ValueError("a semicolon or a tab separates the columns, not a comma")
     if not cells[0]:
         raise ValueError("the path is empty")
     if len(cells) == 2 and not cells[1]:
@@ -188,7 +198,7 @@ def _csv_row(line: str, *, is_first: bool) -> tuple[str, str | None] | None:
 
 def _list_row(line: str, folder: Path) -> tuple[str, str | None]:
     """Split "path", "path<tab>label" or "path label"; a line that names a file as it stands is a path."""
-    line = line.strip()
+    line = line.strip(" ")
     if "\t" in line:
         path, _, label = line.partition("\t")
         if not path.strip() or not label.strip() or "\t" in label:
@@ -207,8 +217,8 @@ def _number_labels(found: Source, labels: Sequence[tuple[int, str]], name: str) 
         found.class_names = [str(label) for label in range(max(found.labels) + 1)]
         return
     for number, text in labels:
-        if text.lstrip("+-").replace(".", "", 1).isdecimal():
-            raise ValueError(f"{name}:{number}: label '{text}' is a number; labels are whole numbers from 0, or names")
+        if not text.isdecimal() and text.lstrip("+-").replace(".", "", 1).isdecimal():
+            raise ValueError(f"{name}:{number}: label is {text}; labels are whole numbers from 0, or names")
     found.class_names = sorted(set(texts), key=natural_key)
     number_of = {text: label for label, text in enumerate(found.class_names)}
     found.labels = [number_of[text] for text in texts]

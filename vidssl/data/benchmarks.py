@@ -46,7 +46,7 @@ class MaskSequence:
     @property
     def num_objects(self) -> int:
         """Largest id in the first frame; as in the official code, ids above it in later frames do not count."""
-        return int(self.mask(0).max())
+        return int(self.mask(0).numpy().max())
 
     @property
     def scored(self) -> list[int]:
@@ -76,12 +76,12 @@ class MaskSequence:
         path, frame_path = self.annotation_paths[number], self.frame_paths[number]
         if path is None:
             raise ValueError(f"{self.name}: frame {frame_path.name} has no annotation")
-        mask = read_mask(path)
+        mask = read_mask(path).numpy()
         height, width = _size(frame_path)
-        if tuple(mask.shape) != (height, width):
+        if mask.shape != (height, width):
             raise ValueError(f"{path} is {_text(mask)} pixels, its frame {frame_path} {width}x{height}; "
                              "frames and annotation must be of the same resolution")  # fmt: skip
-        return mask.masked_fill(mask == VOID, 0)
+        return torch.from_numpy(np.where(mask == VOID, 0, mask))
 
 
 def davis_sequences(
@@ -233,6 +233,6 @@ def _size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _text(pixels: Tensor) -> str:
+def _text(pixels: Tensor | np.ndarray) -> str:
     """Size of an image as people write it."""
     return f"{pixels.shape[-1]}x{pixels.shape[-2]}"

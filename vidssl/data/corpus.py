@@ -16,10 +16,11 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._audit import Finding
 from ._container import MediaError, printable
 from ._isolation import call_each
 from ._sources import Source, find
@@ -27,7 +28,9 @@ from ._sources import Source, find
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Corpus", "Entry"]
+    from rich.console import Group
+
+__all__ = ["Audit", "Corpus", "Entry", "Finding", "audit"]
 
 # Part of every cache record; raise it when what `probe` returns or how files are read changes.
 _PROBE_VERSION = 1
@@ -103,8 +106,8 @@ class Corpus:
 
         List (`.txt`): one path per line, optionally followed by a tab or a space and its label. CSV (`.csv`):
         columns path and, optionally, label, separated by commas; a first line that says so is optional. In both,
-        paths are relative to the list's folder, labels are whole numbers from 0 or names, and either every line has
-        one or none has.
+        paths are relative to the list's folder, labels are whole numbers from 0 or names, and either every line
+        has one or none has.
 
         Args:
             source: The folder or list.
@@ -122,30 +125,31 @@ class Corpus:
         """
         found = find(Path(source), labels=labels, media=media)
         store = _Cache.of(found.root, cache or default_cache())
-        todo = [number for number, path in enumerate(found.paths) if store.get(path) is None]
-        workers = num_workers or min(16, os.cpu_count() or 1)
+        stamps = [_stamp(path) for path in found.paths]
+        stamped = list(zip(found.paths, stamps, strict=True))
+        records = {path: record for path, stamp in stamped if (record := store.get(path, stamp)) is not None}
+        todo = [path for path in dict.fromkeys(found.paths) if path not in records]
         answers = call_each(
             "vidssl.data.corpus:probe",
-            [os.fspath(found.paths[number]) for number in todo],
-            num_workers=workers,
+            [os.fspath(path) for path in todo],
+            num_workers=num_workers or _default_workers(),
             timeout_seconds=timeout_seconds,
         )
         for place, answer in _with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
-            store.put(found.paths[todo[place]], answer)
+            records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
         if todo:
-            store.save(found.paths)
-        return cls._from_records(found, [store.get(path) for path in found.paths])
-
-    @classmethod
-    def _from_records(cls, found: Source, records: Sequence[dict[str, Any] | None]) -> Corpus:
+            store.save(stamped, records)
         entries, bad = [], []
-        for path, label, record in zip(found.paths, found.labels, records, strict=True):
-            if record is None or "reason" in record:
-                bad.append((path, record["reason"] if record else "changed while it was looked at"))
+        for path, label in zip(found.paths, found.labels, strict=True):
+            record = records[path]
+            if "reason" in record:
+                bad.append((path, record["reason"]))
             else:
                 entries.append(Entry(path=path, label=label, **record))
-        for path, reason in bad:
-            _log.warning("%s", MediaError(path, reason))
+        if bad:
+            _log.warning(
+                "%d of %d files of %s cannot be read, see Corpus.bad", len(bad), len(found.paths), found.root
+            )
         return cls(
             root=found.root,
             entries=tuple(entries),
@@ -230,22 +234,20 @@ class _Cache:
             stored = {}
         return cls(file, stored["records"] if stored.get("version") == _PROBE_VERSION else {})
 
-    def get(self, path: Path) -> dict[str, Any] | None:
+    def get(self, path: Path, stamp: list[int]) -> dict[str, Any] | None:
         record = self.records.get(os.fspath(path))
-        return record["answer"] if record and record["stamp"] == _stamp(path) else None
+        return record["answer"] if record and record["stamp"] == stamp else None
 
-    def put(self, path: Path, answer: dict[str, Any]) -> None:
-        if "died" in answer:
-            answer = {"reason": answer["died"]}
-        self.records[os.fspath(path)] = {"stamp": _stamp(path), "answer": answer}
-
-    def save(self, paths: Sequence[Path]) -> None:
-        """Write the records of `paths`, whole or not at all."""
-        records = {os.fspath(path): self.records[os.fspath(path)] for path in paths}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
-            json.dump({"version": _PROBE_VERSION, "records": records}, file)
-        Path(file.name).replace(self.file)
+    def save(self, stamped: Sequence[tuple[Path, list[int]]], answers: dict[Path, dict[str, Any]]) -> None:
+        """Write what was found, whole or not at all; a folder that cannot be written costs only time."""
+        records = {os.fspath(path): {"stamp": stamp, "answer": answers[path]} for path, stamp in stamped}
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
+                json.dump({"version": _PROBE_VERSION, "records": records}, file)
+            Path(file.name).replace(self.file)
+        except OSError as error:
+            _log.warning("what was found in the scan is not kept: %s", error)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -257,7 +259,101 @@ def _stamp(path: Path) -> list[int]:
         images = [image.stat() for image in path.iterdir()]
     except OSError:
         return [-1, -1]
-    return [sum(image.st_size for image in images), max((image.st_mtime_ns for image in images), default=0), len(images)]
+    return [
+        sum(image.st_size for image in images),
+        max((image.st_mtime_ns for image in images), default=0),
+        len(images),
+    ]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found. Print it with rich for a table of every file with a finding.
+
+    Args:
+        root: The folder, list or file that was audited.
+        files: (path, findings) of every file, in order.
+        num_other: Files passed over because they are neither video nor image.
+    """
+
+    root: Path
+    files: tuple[tuple[Path, tuple[Finding, ...]], ...]
+    num_other: int = 0
+
+    @property
+    def bad(self) -> list[tuple[Path, str]]:
+        """(path, reasons) of each file with an error."""
+        found = [
+            (path, [str(one) for one in findings if one.severity == "error"]) for path, findings in self.files
+        ]
+        return [(path, "; ".join(errors)) for path, errors in found if errors]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Files by (severity, kind of finding), the most frequent first, errors before notes."""
+        kinds = collections.Counter(
+            kind for _, findings in self.files for kind in {(one.severity, one.kind) for one in findings}
+        )
+        return dict(sorted(kinds.items(), key=lambda item: (item[0][0], -item[1], item[0][1])))
+
+    def summary(self) -> str:
+        """Count files and findings in a few lines."""
+        lines = [f"{printable(self.root)}: {len(self.files)} files, {len(self.bad)} with errors"]
+        lines += [f"  {severity}: {kind} ({count})" for (severity, kind), count in self.counts().items()]
+        if self.num_other:
+            lines.append(f"  passed over: {self.num_other} files that are neither video nor image")
+        return "\n".join(lines)
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("file", "finding")
+        base = self.root if self.root.is_dir() else self.root.parent
+        for path, findings in self.files:
+            name = path.relative_to(base) if path.is_relative_to(base) else path
+            for one in findings:
+                colour = "red" if one.severity == "error" else "yellow"
+                table.add_row(escape(printable(name)), f"[{colour}]{one.severity}[/] {escape(str(one))}")
+        return Group(*([table] if table.row_count else []), escape(self.summary()))
+
+
+def audit(
+    source: str | os.PathLike[str],
+    *,
+    media: Literal["video", "image"] = "video",
+    num_workers: int | None = None,
+    timeout_seconds: float = 600.0,
+    progress: bool = True,
+) -> Audit:
+    """Decode every file of a folder or a list, or a single file, to its last packet, and say what is wrong.
+
+    Each file is decoded in a child process: one that crashes the decoder or takes longer than `timeout_seconds` is
+    reported, the others go on. Arguments as for `Corpus.scan`.
+
+    Raises:
+        ValueError: Nothing was found, or the list is malformed.
+    """
+    path = Path(source).absolute()
+    is_list = path.suffix.lower() in {".txt", ".csv"}
+    single = path.exists() and not path.is_dir() and not is_list
+    found = Source(path, [path]) if single else find(path, labels="none", media=media)
+    answers = call_each(
+        "vidssl.data._audit:examine",
+        [os.fspath(file) for file in found.paths],
+        num_workers=num_workers or _default_workers(),
+        timeout_seconds=timeout_seconds,
+    )
+    findings: dict[int, tuple[Finding, ...]] = {}
+    for number, answer in _with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):
+        died = [{"severity": "error", "kind": "cannot be read", "detail": answer.get("died", "")}]
+        findings[number] = tuple(Finding(**one) for one in answer.get("findings", died))
+    files = tuple((file, findings[number]) for number, file in enumerate(found.paths))
+    return Audit(root=path, files=files, num_other=found.num_other)
+
+
+def _default_workers() -> int:
+    return min(16, os.cpu_count() or 1)
 
 
 def _with_progress(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
-from .video import MediaError, open_video
+from .video import Backend, MediaError, open_video
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
 MAX_REPLACEMENTS = 10
@@ -70,7 +70,7 @@ class VideoDataset(Dataset[Sample]):
         size_px: int = 256,
         audio_seconds: float | None = None,
         sample_rate_hz: int = 16_000,
-        backend: str = "pyav",
+        backend: Backend = "pyav",
     ) -> None:
         self.clips = clips
         self.size_px = size_px

@@ -86,7 +86,8 @@ class Loader:
         num_samples, global_batch = len(self.dataset), self.batch_size * self.world_size
         num_repeats = max(1, math.ceil(global_batch / num_samples))
         permutations = [
-            torch.randperm(num_samples, generator=generator) + num_samples * repeat for repeat in range(num_repeats)
+            torch.randperm(num_samples, generator=generator) + num_samples * repeat
+            for repeat in range(num_repeats)
         ]
         return torch.cat(permutations)
 

@@ -16,6 +16,7 @@ from typing import Literal
 from ._audio import AudioReader
 from ._container import MAX_PIXELS, MediaError, regular_file, sniff
 from ._images import ImagesReader, image_paths
+from ._others import OtherReader
 from ._pyav import DEFAULT_FPS, PyAVReader
 from ._reader import Frames, Reader, VideoInfo
 
@@ -33,8 +34,8 @@ def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: 
     Args:
         path: What it is, its first bytes tell, not its name.
         backend: The decoder of video files. PyAV reads everything; decord (`pip install vidssl[decord]`, Linux
-            x86-64 alone) and torchcodec (`pip install vidssl[torchcodec]`) read the files they are known to read
-            rightly, see DecordReader and TorchcodecReader.
+            x86-64 alone) and torchcodec (`pip install vidssl[torchcodec]`) read the files on which they can be
+            trusted, PyAV the others; see `OtherReader`, and `Reader.backend` for who it is.
         fps: Frames per second of a folder of images, which cannot say it itself.
 
     Raises:
@@ -43,18 +44,15 @@ def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: 
     """
     if backend not in {"pyav", "decord", "torchcodec"}:
         raise ValueError(f"backend is {backend!r}, expected 'pyav', 'decord' or 'torchcodec'")
-    path = Path(path)
-    if path.is_dir():
-        return ImagesReader(path, image_paths(path), fps=fps)
-    path = regular_file(path)
-    if sniff(path) == "image":
-        return ImagesReader(path, [path], fps=fps)
-    reader = PyAVReader(path)
+    if Path(path).is_dir():
+        return ImagesReader(Path(path), image_paths(Path(path)), fps=fps)
+    file = regular_file(path)
+    if sniff(file) == "image":
+        return ImagesReader(file, [file], fps=fps)
+    reader = PyAVReader(file)
     if backend == "pyav":
         return reader
-    from ._others import open_other
-
-    return open_other(reader, backend)
+    return OtherReader(reader, backend=backend)
 
 
 def open_audio(path: str | os.PathLike[str]) -> AudioReader:

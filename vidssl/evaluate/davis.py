@@ -232,8 +232,8 @@ def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
     num_objects = sequence.num_objects
     objects: dict[str, dict[str, list[float]]] = {str(i + 1): {"J": [], "F": []} for i in range(num_objects)}
     for number in sequence.scored:
-        path, truth = folder / f"{sequence.frame_paths[number].stem}.png", sequence.mask(number)
-        mask = read_mask(path)
+        path = folder / f"{sequence.frame_paths[number].stem}.png"
+        mask, truth = read_mask(path).numpy(), sequence.mask(number).numpy()
         if mask.shape != truth.shape:
             raise ValueError(
                 f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its annotation "
@@ -244,7 +244,7 @@ def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
                 f"{path} has the object id {int(mask.max())}, but the first frame of {sequence.name} has "
                 f"{num_objects} object(s)"
             )
-        frame_scores = score_frame(truth.numpy(), mask.numpy(), num_objects=num_objects)
+        frame_scores = score_frame(truth, mask, num_objects=num_objects)
         for values, (similarity, accuracy) in zip(objects.values(), frame_scores, strict=True):
             values["J"].append(similarity)
             values["F"].append(accuracy)

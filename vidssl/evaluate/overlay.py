@@ -9,7 +9,6 @@ import torch
 from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..files import replacing
 from .masks import davis_palette
@@ -28,19 +27,18 @@ def overlay(frame: Tensor, mask: Tensor, *, alpha: float = 0.5) -> Tensor:
     Returns:
         uint8 (3, H, W). Colours are those of DAVIS, a third brighter.
     """
-    palette = torch.from_numpy(davis_palette()).float().mul(4 / 3).clamp(max=255)
-    colours = rearrange(palette[mask.long()], "h w c -> c h w")
-    weight = (mask > 0) * alpha
-    weight = torch.where(_contour(mask), 1.0, weight)
-    return torch.lerp(frame.float(), colours, weight.expand_as(colours)).round().to(torch.uint8)
+    palette = np.minimum(davis_palette() * np.float32(4 / 3), 255)
+    ids, picture = mask.numpy(), rearrange(frame.numpy(), "c h w -> h w c")
+    weight = np.where(_contour(ids), np.float32(1), np.where(ids > 0, np.float32(alpha), np.float32(0)))[..., None]
+    mixed = picture * (1 - weight) + palette[ids] * weight
+    return rearrange(torch.from_numpy(np.rint(mixed).astype(np.uint8)), "h w c -> c h w")
 
 
-def _contour(mask: Tensor) -> Tensor:
+def _contour(ids: np.ndarray) -> np.ndarray:
     """Pixels of an object beside, above or below a pixel of something else, bool (H, W)."""
-    framed = pad(mask[None].float(), (1, 1, 1, 1), mode="replicate")[0]
-    inner = framed[1:-1, 1:-1]
+    framed = np.pad(ids, 1, mode="edge")
     neighbours = (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:])
-    return torch.stack([inner != neighbour for neighbour in neighbours]).any(0) & (mask > 0)
+    return np.any([ids != neighbour for neighbour in neighbours], axis=0) & (ids > 0)
 
 
 def write_video(path: str | Path, frames: Iterable[Tensor], *, fps: float) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from ..models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 
 Window = Literal["square", "disc"]
 
@@ -465,8 +465,14 @@ def propagate_masks(
         Object ids of every frame, uint8 (H, W), on the CPU.
 
     Raises:
-        ValueError: The mask and the frames differ in size.
+        ValueError: The mask is not uint8 (H, W), or the mask and the frames differ in size.
     """
+    if first_mask.dtype != torch.uint8 or first_mask.ndim != 2:
+        raise ValueError(
+            f"the first mask is {first_mask.dtype} of shape {tuple(first_mask.shape)}, expected object ids as "
+            f"uint8 (H, W)"
+        )
+    first_mask = first_mask.cpu()
     ids = torch.unique(torch.cat((first_mask.new_zeros(1), first_mask.flatten())))
     native_size = (first_mask.shape[0], first_mask.shape[1])
     frame_size = resized_size(*native_size, protocol=protocol, multiple=encoder.multiple)
@@ -475,7 +481,7 @@ def propagate_masks(
         for number, frame in enumerate(frames):
             if frame.shape[1:] != first_mask.shape:
                 raise ValueError(
-                    f"frame {number} has {frame.shape[1]} x {frame.shape[2]} pixels (height x width), the first mask "
+                    f"frame {number} has {frame.shape[1]} x {frame.shape[2]} pixels (height x width), the mask "
                     f"{native_size[0]} x {native_size[1]}; they must be of one size"
                 )
             yield frame
@@ -487,10 +493,11 @@ def propagate_masks(
         propagate_labels(encoder, checked_frames(), first_labels, protocol=protocol, device=device)
     ):
         if number == 0 and protocol.first_output == "given":
-            yield first_mask.cpu()
+            yield first_mask
             continue
         size = frame_size if protocol.upsample_to == "frame" else native_size
-        winners = _upsample(labels, size, protocol=protocol).argmax(dim=0)
+        # max gives the first of equal channels, as argmax does, and is 20 times as fast over the first dimension.
+        winners = _upsample(labels, size, protocol=protocol).max(dim=0).indices
         mask = ids[winners.cpu()].to(torch.uint8)
         yield mask if size == native_size else _pil_nearest(mask, native_size)
 

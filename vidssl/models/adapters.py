@@ -8,8 +8,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from vidssl.models.vit import PositionRule, patch_grid, resize_position_embedding
+from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .vit import PositionRule, patch_grid, resize_position_embedding
 
 
 class TimmConvNet(Encoder):
@@ -37,11 +37,12 @@ class TimmConvNet(Encoder):
     ) -> None:
         import timm
 
-        net: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        if net.pretrained_cfg["fixed_input_size"]:
+        config = timm.get_pretrained_cfg(name)
+        if config is not None and config.fixed_input_size:
             raise ValueError(
                 f"timm's {name} takes one fixed image size; use a convolutional network or a plain ViT"
             )
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0)
         levels = [level for level, info in enumerate(net.feature_info) if info["reduction"] <= stride]
         if not levels:
             raise ValueError(

@@ -8,9 +8,7 @@ import difflib
 import inspect
 import json
 import logging
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidssl.models.adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
-from vidssl.models.encoder import Encoder
-from vidssl.models.resnet import BLOCKS, ResNet
-from vidssl.models.vit import ViT
+from ..files import replacing
+from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .encoder import Encoder
+from .resnet import BLOCKS, ResNet
+from .vit import ViT
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +89,9 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
     Raises:
         ValueError: `path` does not end in .safetensors, or the encoder's architecture cannot be built again.
     """
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
-    from vidssl import __version__
+    from .. import __version__
 
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -111,21 +110,10 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
         "vidssl": __version__,
     }
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in encoder.state_dict().items()}
-    _write(path, save(tensors))
-    _write(path.with_suffix(".json"), json.dumps(description, indent=2).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(description, indent=2))
 
 
 def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
@@ -164,10 +152,10 @@ def _timm_architecture(name: str) -> dict[str, Any]:
     import timm
 
     bare_name, _, tag = name.partition(".")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(bare_name) else None
-    if config is None or (tag and config.tag != tag):
-        raise ValueError(_unknown("timm", name, timm.list_models() + timm.list_pretrained()))
-    colours = {"mean": tuple(config.mean), "std": tuple(config.std)} if tag else {}
+    tagged = timm.models.get_arch_pretrained_cfgs(bare_name) if timm.is_model(bare_name) else {}
+    if not timm.is_model(bare_name) or (tag and name not in tagged):
+        raise ValueError(_unknown("timm", name, [*timm.list_models(), *tagged]))
+    colours = {"mean": tuple(tagged[name].mean), "std": tuple(tagged[name].std)} if tag else {}
     if bare_name in {f"resnet{depth}" for depth in BLOCKS}:
         return {"family": "resnet", "depth": int(bare_name.removeprefix("resnet")), **colours}
     is_vit = timm.models.is_model_in_modules(bare_name, ["vision_transformer", "deit", "eva"])
@@ -224,9 +212,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {path} is no file of tensors only, or is damaged. Reading Python objects from it could "
-            f"run code of whoever wrote it, so it is refused. If you trust its source, convert it once: "
-            f"checkpoint = torch.load(path, weights_only=False), then torch.save its state dict alone. "
-            f"(torch says: {str(error).splitlines()[0]})"
+            f"run code of whoever wrote it, so it is refused. If you trust its source, read it once without that "
+            f"safeguard and save its state dict alone. (torch says: {str(error).splitlines()[0]})"
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"weights file {path} is damaged: {error}") from error

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _LAYERS = ("layer1", "layer2", "layer3", "layer4")

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vidssl.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 
 PositionRule = Literal["timm", "dino"]
 
@@ -105,10 +105,9 @@ class ViT(Encoder):
         if pos_embed not in ("timm", "dino"):
             raise ValueError(f"pos_embed is {pos_embed!r}, expected 'timm' or 'dino'")
         rotary = timm.models.is_model_in_modules(name, ["eva"])
-        size: dict[str, Any] = {"dynamic_img_size": True} if rotary else {}
-        if img_size is not None:
-            size["img_size"] = img_size
-        net: Any = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+        # timm resizes rotary embeddings itself; stored ones are resized here, by either rule.
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=rotary, **size)
         if not isinstance(net, VisionTransformer | Eva):
             raise ValueError(f"timm's {name} is a {type(net).__name__}, not a plain vision transformer")
         rows, columns = net.patch_embed.patch_size
@@ -126,7 +125,7 @@ class ViT(Encoder):
             unused_keys=("head.", "head_dist."),
         )
         self.net: Any = net
-        self.rotary = rotary
+        self.has_own_positions = rotary or net.pos_embed is None
         self.pos_embed = pos_embed
         if not rotary:
             net.patch_embed.strict_img_size = False
@@ -135,7 +134,7 @@ class ViT(Encoder):
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, H / patch, W / patch)."""
         grid = patch_grid(clip, self.multiple)
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        if self.rotary:
+        if self.has_own_positions:
             tokens = self.net.forward_features(frames)
         else:
             position = resize_position_embedding(

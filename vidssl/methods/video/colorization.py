@@ -22,6 +22,9 @@ from ...ops.pictures import mark, side_by_side
 # Clips whose colours the centres are fitted to; a few thousand colours per centre are plenty.
 NUM_COLOR_CLIPS = 256
 
+# Three references and the target, 8 frames after the last of them.
+CLIPS = partial(frame_tuple, offsets_frames=(0, 4, 8, 16))
+
 
 class VideoColorization(Method):
     """Copy the colours of reference frames to the cells of a grey target frame through attention.
@@ -42,6 +45,8 @@ class VideoColorization(Method):
     """
 
     centers: Tensor
+    view: nn.Module
+    head: nn.Module
 
     def __init__(
         self,
@@ -51,7 +56,7 @@ class VideoColorization(Method):
         head: nn.Module | None = None,
         num_colors: int = 16,
         temperature: float = 1.0,
-        clips: ClipSampler = partial(frame_tuple, offsets_frames=(0, 4, 8, 16)),
+        clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -95,7 +100,7 @@ class VideoColorization(Method):
         Returns:
             Colour probabilities of the target, (B, K, h, w), and the pointers, (B, hw, (T-1)hw), rows sum to 1.
         """
-        height, width = classes.shape[2:]
+        height = classes.shape[2]
         keys = rearrange(embeddings[:, :-1], "b t e h w -> b e (t h w)")
         queries = rearrange(embeddings[:, -1], "b e h w -> b (h w) e")
         pointers = (queries @ keys / self.temperature).softmax(-1)
@@ -111,9 +116,8 @@ class VideoColorization(Method):
 
     def quantize(self, colors: Tensor) -> Tensor:
         """Class of the nearest colour centre: (B, T, 2, h, w) -> int64 (B, T, h, w)."""
-        batch, num_frames, _, height, width = colors.shape
         classes = nearest(rearrange(colors, "b t c h w -> (b t h w) c"), self.centers)
-        return classes.view(batch, num_frames, height, width)
+        return classes.view(colors[:, :, 0].shape)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Last reference, grey target, copied colours, true colours; dots mark where five target cells look."""

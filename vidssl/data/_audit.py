@@ -1,0 +1,200 @@
+"""The thorough look at a file: every packet read, every picture and sound decoded, what is wrong put in words."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ._audio import AudioReader, audio_stream
+from ._container import MediaError, describe, open_container, regular_file, sniff
+from ._images import ImagesReader, image_paths
+from ._index import PacketIndex, read_index
+from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+
+# Less than this share of what the header promises counts as cut off; some writers count one frame too many.
+_WHOLE = 0.95
+
+# A pause between frames this many times longer than the usual one, and longer than a second, is worth a note.
+_GAP_FACTOR = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found in a file.
+
+    Args:
+        severity: "error": pictures or sound are wrong or missing. "note": everything reads right, but mind this.
+        kind: A few words, the same for all files with the same trouble.
+        detail: How much and where.
+    """
+
+    severity: Literal["error", "note"]
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+def audit_file(path: str | Path) -> list[Finding]:
+    """Decode everything in a file or folder of frames and return what is wrong with it; nothing if all is well."""
+    try:
+        path = Path(path)
+        if path.is_dir() or sniff(regular_file(path)) == "image":
+            images = image_paths(path) if path.is_dir() else [path]
+            reader = ImagesReader(path.absolute(), images, fps=DEFAULT_FPS)
+            for number in range(len(images)):
+                reader.frames([number / DEFAULT_FPS])
+            return []
+        return [*_audit_video(regular_file(path)), *_audit_sound(regular_file(path))]
+    except MediaError as error:
+        return [Finding("error", "cannot be read", error.reason)]
+
+
+def examine(path: str) -> dict[str, Any]:
+    """Run `audit_file` in a child process."""
+    return {"findings": [asdict(finding) for finding in audit_file(path)]}
+
+
+@dataclass
+class _Decoded:
+    """What came out of decoding all packets, going on after those that fail."""
+
+    pts: list[int | None] = field(default_factory=list)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    num_damaged: int = 0
+    num_interlaced: int = 0
+    num_failed: int = 0
+    first_failure: str = ""
+    end_seconds: float = 0.0
+
+    def add(self, frames: list[VideoFrame]) -> None:
+        for frame in frames:
+            self.sizes.setdefault((frame.width, frame.height), len(self.pts))
+            self.pts.append(frame.pts)
+            self.num_damaged += frame.is_corrupt
+            self.num_interlaced += frame.interlaced_frame
+
+
+def _audit_video(path: Path) -> Iterator[Finding]:
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        try:
+            index = read_index(container, stream)
+        except Exception as error:
+            yield Finding("error", "packets cannot be read", describe(error))
+            return
+        num_promised, time_base = stream.frames, float(stream.time_base or 0)
+    with open_container(path) as container:
+        promised_seconds = (container.duration or 0) / 1e6 if container.format.name == "matroska,webm" else 0.0
+        decoded = _decode(container, path)
+    if not decoded.pts:
+        why = decoded.first_failure or ("no key frame" if index.num_packets else "no packets")
+        yield Finding("error", "no picture can be decoded", why)
+        return
+    yield from _packet_findings(index, num_promised=num_promised)
+    yield from _picture_findings(decoded, index)
+    if decoded.end_seconds < _WHOLE * promised_seconds:
+        yield Finding(
+            "error", "cut off", f"ends at {decoded.end_seconds:.2f} s, the header says {promised_seconds:.2f} s"
+        )
+    yield from _time_findings(decoded, time_base)
+    if index.distrust is not None:
+        yield Finding("note", "slow: every read decodes from the start", index.distrust)
+
+
+def _decode(container: InputContainer, path: Path) -> _Decoded:
+    import av
+
+    stream, decoded = video_stream(container, path), _Decoded()
+    packets = container.demux()
+    packet: Packet | None = None
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is not None and packet.size == 0:
+                continue  # the demuxer's end; each stream has one
+            if packet is not None and packet.pts is not None and packet.time_base is not None:
+                end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
+                decoded.end_seconds = max(decoded.end_seconds, end)
+            if packet is None or packet.stream_index == stream.index:
+                decoded.add(stream.codec_context.decode(packet))
+        except av.FFmpegError as error:
+            decoded.num_failed += 1
+            decoded.first_failure = decoded.first_failure or f"after {len(decoded.pts)} frames: {describe(error)}"
+        if packet is None:
+            return decoded
+
+
+def _packet_findings(index: PacketIndex, *, num_promised: int) -> Iterator[Finding]:
+    if index.num_packets < _WHOLE * num_promised:
+        yield Finding(
+            "error",
+            "cut off",
+            f"holds {index.num_packets} pictures, the header says {num_promised}",
+        )
+    if index.num_corrupt:
+        yield Finding("error", "damaged packets", f"{index.num_corrupt} of {index.num_packets}")
+    if index.num_gaps:
+        yield Finding("error", "missing packets", f"reference pictures are missing in {index.num_gaps} places")
+    if not index.is_entry[0]:
+        yield Finding("error", "does not begin with a key frame", "the first pictures cannot be shown")
+
+
+def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding]:
+    num_frames, num_shown = len(decoded.pts), len(index.frame_packet)
+    if decoded.num_failed:
+        yield Finding("error", "decoding fails", f"{decoded.num_failed} times, first {decoded.first_failure}")
+    if decoded.num_damaged:
+        yield Finding("error", "damaged pictures", f"{decoded.num_damaged} of {num_frames}")
+    if num_frames < _WHOLE * num_shown and not decoded.num_interlaced:  # two fields may make one frame
+        yield Finding("error", "missing pictures", f"{num_shown} packets give {num_frames} pictures")
+    if len(decoded.sizes) > 1:
+        changes = ", ".join(
+            f"{width}x{height} from frame {first}" for (width, height), first in decoded.sizes.items()
+        )
+        yield Finding("error", "picture size changes", f"{changes}; all are scaled to the first")
+
+
+def _time_findings(decoded: _Decoded, time_base: float) -> Iterator[Finding]:
+    known = longest_increasing([(number, pts) for number, pts in enumerate(decoded.pts) if pts is not None])
+    num_odd = len(decoded.pts) - len(known)
+    if num_odd:
+        yield Finding(
+            "note", "times are interpolated", f"{num_odd} of {len(decoded.pts)} are missing or do not increase"
+        )
+        return
+    steps = np.diff([pts for _, pts in known]) * time_base
+    if len(steps) and steps.max() > max(1.0, _GAP_FACTOR * float(np.median(steps))):
+        start = (known[int(steps.argmax())][1] - known[0][1]) * time_base
+        yield Finding("note", "gap between frames", f"{steps.max():.2f} s without a frame, from {start:.2f} s")
+
+
+def _audit_sound(path: Path) -> Iterator[Finding]:
+    with open_container(path) as container:
+        if audio_stream(container) is None:
+            return
+    try:
+        with contextlib.closing(AudioReader(path)) as sound:
+            peak = 0.0
+            for seconds, samples in sound.pieces():
+                if not np.isfinite(samples).all():
+                    yield Finding("error", "sound is not a number", f"near {seconds:.2f} s")
+                    return
+                peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+    except MediaError as error:
+        yield Finding("error", "sound cannot be decoded", error.reason)
+        return
+    if peak <= AudioReader.SILENCE:
+        yield Finding("note", "silent sound track")

@@ -1,0 +1,104 @@
+"""Charts of the report, as SVG text."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # a file may have any name
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#94a3b8",
+    "axes.labelcolor": "#475569",
+    "axes.titlesize": 9,
+    "axes.titlecolor": "#1e293b",
+    "xtick.color": "#475569",
+    "ytick.color": "#475569",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e8f0",
+    "svg.hashsalt": "vidssl",
+}
+RAW, SMOOTH = "#bfdbfe", "#1d4ed8"
+
+
+def curve(steps: Sequence[int], values: Sequence[float], *, title: str, width: float, height: float) -> str:
+    """Draw a scalar over the steps, as it is and as running mean over a tenth of the run; sizes in inches."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(steps, values, color=RAW, linewidth=1, marker="o" if len(values) == 1 else "")
+        axes.plot(steps, running_mean(values, width=max(1, len(values) // 20)), color=SMOOTH, linewidth=1.5)
+        axes.set_title(title, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        return _svg(figure)
+
+
+def running_mean(values: Sequence[float], *, width: int) -> np.ndarray:
+    """Mean over a window of `width` values on either side and the value itself; smaller windows at the ends.
+
+    Values that are not finite are left out.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(series)
+    totals = np.concatenate([[0.0], np.cumsum(np.where(known, series, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    first = np.clip(np.arange(len(series)) - width, 0, None)
+    last = np.clip(np.arange(len(series)) + width + 1, None, len(series))
+    number = counts[last] - counts[first]
+    return np.where(number > 0, (totals[last] - totals[first]) / np.maximum(number, 1), np.nan)
+
+
+def bars(groups: Sequence[str], series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str]) -> str:
+    """Draw one group of horizontal bars per name in `groups`, one bar per series; values in [0, 1] as per cent."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(5.2, 0.5 + len(groups) * (0.17 * len(series) + 0.14)), layout="constrained")
+        axes = figure.add_subplot()
+        thickness = 0.84 / len(series)
+        for number, (label, values) in enumerate(series.items()):
+            places = [place + (number - (len(series) - 1) / 2) * thickness for place in range(len(groups))]
+            lengths = [100 * values.get(group, np.nan) for group in groups]
+            drawn = axes.barh(places, lengths, height=0.9 * thickness, color=colors[label], label=label)
+            axes.bar_label(drawn, ["" if np.isnan(x) else f"{x:.1f}" for x in lengths], padding=3, fontsize=7)
+        axes.set_yticks(range(len(groups)))
+        axes.set_yticklabels(groups)
+        axes.invert_yaxis()
+        axes.set_xlabel("J&F-Mean, per cent")
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure)
+
+
+def along(series: Mapping[str, Sequence[float]], colors: Mapping[str, str]) -> str:
+    """Draw J&F in [0, 1] as per cent against the number of the scored frame; one line per series."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        for label, values in series.items():
+            axes.plot(range(1, len(values) + 1), 100 * np.asarray(values), color=colors[label], linewidth=1.8)
+        axes.set_xlabel("scored frame")
+        axes.set_ylabel("J&F, per cent")
+        axes.set_ylim(0, 100)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.01)
+        return _svg(figure)
+
+
+def _svg(figure) -> str:  # type: ignore[no-untyped-def]
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

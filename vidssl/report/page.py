@@ -1,0 +1,359 @@
+"""One page that shows a run: how it trained, what it measured beside its baselines, and where it fails.
+
+The page needs no other file and no network: charts, pictures and videos are inside it.
+"""
+
+import base64
+import datetime
+import io
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from .. import __version__
+from ..data.benchmarks import MaskSequence, davis_sequences, read_frame
+from ..evaluate.davis import COLUMNS
+from ..evaluate.masks import read_mask
+from ..evaluate.overlay import evenly_spaced, overlay
+from ..files import replacing
+from . import charts
+
+BASELINES = {"identity": ("Identity", "#94a3b8"), "random": ("Random weights", "#f59e0b")}
+RUN_COLORS = ("#1d4ed8", "#0d9488", "#be185d", "#7c3aed")
+NUM_STRIP_FRAMES = 6
+NUM_FAILURES = 3
+STRIP_HEIGHT_PX = 144
+PICTURE_WIDTH_PX = 480
+# A page of more cannot be sent by mail, and phones give up on it.
+MAX_VIDEO_BYTES = 24 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A folder that `evaluate_davis` wrote.
+
+    Args:
+        folder: Where it is.
+        kind: "identity", "random" or "run".
+        label: How the page calls it.
+        color: Of its bars and lines.
+        result: Content of result.json.
+        records: Content of sequences/NAME.json by name.
+    """
+
+    folder: Path
+    kind: str
+    label: str
+    color: str
+    result: dict[str, Any]
+    records: dict[str, dict[str, Any]]
+
+    def score(self, sequence: str) -> float:
+        """J&F-Mean of a sequence, in [0, 1]; NaN where it was not scored."""
+        value = self.result["sequences"].get(sequence, {}).get("J&F-Mean")
+        return math.nan if value is None else value
+
+    def frame_scores(self, sequence: str) -> dict[str, float]:
+        """J&F of a sequence by the name of the frame, mean over objects."""
+        record = self.records[sequence]
+        curves = [(values["J"], values["F"]) for values in record["objects"].values()]
+        return dict(zip(record["scored_frames"], np.mean(curves, axis=(0, 1)).tolist(), strict=True))
+
+    def mask(self, sequence: str, frame: Path) -> Tensor:
+        """Read the mask that belongs to a frame."""
+        return read_mask(self.folder / "masks" / sequence / f"{frame.stem}.png")
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write FOLDER/report.html from what a run folder holds.
+
+    Read are run.json, config.py, metrics.jsonl, pictures/ and encoder.json of `vidssl pretrain`, and the
+    evaluations in evaluate/*/ (`vidssl evaluate davis`), among them the baselines identity and random weights.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ValueError: `folder` is no run folder.
+    """
+    import jinja2
+
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{folder} is no run folder: it holds no run.json, which `vidssl pretrain` writes")
+    evaluations = find_evaluations(folder)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vidssl.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["points"] = _points
+    page = environment.get_template("page.html").render(
+        name=folder.resolve().name,
+        folder=str(folder),
+        run=_read(folder / "run.json"),
+        source=(folder / "config.py").read_text(encoding="utf-8"),
+        encoder=_read(folder / "encoder.json") if (folder / "encoder.json").is_file() else None,
+        training=_training(folder),
+        columns=COLUMNS,
+        evaluations=evaluations,
+        comparison=_comparison(evaluations),
+        propagation=_propagation(evaluations),
+        version=__version__,
+        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    with replacing(folder / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
+def find_evaluations(folder: Path) -> list[Evaluation]:
+    """Read the evaluations of a run folder: identity, random weights, then the others by name."""
+    found = []
+    for path in (folder / "evaluate").glob("*/result.json"):
+        result = _read(path)
+        kind = "run"
+        if result["model"]["sha256"] is None:
+            kind = "identity"
+        elif result["model"]["name"].startswith("random:"):
+            kind = "random"
+        found.append((["identity", "random", "run"].index(kind), path.parent.name, kind, path.parent, result))
+    found.sort(key=lambda item: item[:2])
+    kinds = [kind for _, _, kind, _, _ in found]
+    evaluations: list[Evaluation] = []
+    for _, name, kind, place, result in found:
+        label, color = BASELINES.get(kind, ("Pretrained", RUN_COLORS[len(evaluations) % len(RUN_COLORS)]))
+        if kind == "run" and kinds.count("run") == 1:
+            color = RUN_COLORS[0]
+        # Several of a kind are told apart by their folders.
+        label = label if kinds.count(kind) == 1 else f"{label}: {name}"
+        records = {name: _read(place / "sequences" / f"{name}.json") for name in result["sequences"]}
+        evaluations.append(Evaluation(place, kind, label, color, result, records))
+    return evaluations
+
+
+def _training(folder: Path) -> dict[str, Any] | None:
+    """Curves and last pictures of the training; None before anything was logged."""
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if not lines:
+        return None
+    names = [name for name in dict.fromkeys(name for line in lines for name in line) if name != "step"]
+    steps = [line["step"] for line in lines]
+    scalars = {name: [line.get(name, math.nan) for line in lines] for name in names}
+    # PATH is NAME_00000500.png; the last one of each name is shown.
+    pictures = {path.stem.rpartition("_")[0]: path for path in sorted((folder / "pictures").glob("*.png"))}
+    drawn = {
+        name: _svg_uri(
+            charts.curve(
+                steps,
+                values,
+                title=name,
+                width=5.2 if name == "loss" else 3.6,
+                height=2.7 if name == "loss" else 2,
+            )
+        )
+        for name, values in scalars.items()
+    }
+    return {
+        "loss": drawn.pop("loss"),
+        "others": drawn,
+        "num_steps": steps[-1],
+        "last": lines[-1],
+        "pictures": [
+            {"name": name, "step": int(path.stem.rpartition("_")[2]), "uri": _file_uri(path, "image/png")}
+            for name, path in pictures.items()
+        ],
+    }
+
+
+def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
+    """Charts of all evaluations side by side, and what pretraining gained; None if there are none."""
+    if not evaluations:
+        return None
+    names = sorted({name for evaluation in evaluations for name in evaluation.result["sequences"]})
+    colors = {evaluation.label: evaluation.color for evaluation in evaluations}
+    scores = {one.label: {name: one.score(name) for name in names} for one in evaluations}
+    return {
+        "names": names,
+        "bars": _svg_uri(charts.bars(names, scores, colors)) if names else None,
+        "along": _svg_uri(charts.along({one.label: _along(one) for one in evaluations}, colors))
+        if names
+        else None,
+        "gains": _gains(evaluations),
+    }
+
+
+def _gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """What each pretrained encoder has more than each baseline on the same sequences, in J&F of [0, 1]."""
+    return [
+        {
+            "label": one.label,
+            "baseline": other.label,
+            "gain": one.result["global"]["J&F-Mean"] - other.result["global"]["J&F-Mean"],
+        }
+        for one in evaluations
+        for other in evaluations
+        if one.kind == "run" and other.kind != "run"
+        if one.result["sequences"].keys() == other.result["sequences"].keys() and one.result["sequences"]
+        # The identity is the same under every protocol.
+        if other.kind == "identity" or one.result["protocol"] == other.result["protocol"]
+    ]
+
+
+def _along(evaluation: Evaluation) -> list[float]:
+    """Mean over sequences of J&F on the first, second, ... scored frame; sequences that have ended drop out."""
+    scores = [list(evaluation.frame_scores(name).values()) for name in evaluation.records]
+    length = max((len(values) for values in scores), default=0)
+    padded = [[*values, *[math.nan] * (length - len(values))] for values in scores]
+    return np.nanmean(padded, axis=0).tolist() if padded else []
+
+
+def _propagation(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
+    """Masks of the first pretrained evaluation (else the last baseline): strips, failures, videos."""
+    scored = [evaluation for evaluation in evaluations if evaluation.result["sequences"]]
+    if not scored:
+        return None
+    shown = next((evaluation for evaluation in scored if evaluation.kind == "run"), scored[-1])
+    facts = shown.result
+    ranking = sorted(facts["sequences"], key=lambda name: (shown.score(name), name), reverse=True)
+    try:
+        sequences = {
+            sequence.name: sequence
+            for sequence in davis_sequences(facts["root"], names=ranking, resolution=facts["resolution"])
+        }
+    except ValueError as error:
+        logger.warning("the report has no pictures of masks: %s", error)
+        return {"shown": shown, "missing": str(error), "strips": [], "failures": [], **_videos(shown, ranking)}
+    places = dict.fromkeys((0, (len(ranking) - 1) // 2, len(ranking) - 1))
+    titles = ("Best", "Median", "Worst")[: len(places)] if len(places) != 2 else ("Best", "Worst")
+    others = [one for one in scored if one is not shown]
+    return {
+        "shown": shown,
+        "missing": None,
+        "strips": [
+            {"title": title, "name": ranking[place], **_strips(sequences[ranking[place]], [*others, shown])}
+            for title, place in zip(titles, places, strict=True)
+        ],
+        "failures": [_failure(sequences[name], shown, others) for name in reversed(ranking[-NUM_FAILURES:])],
+        **_videos(shown, ranking),
+    }
+
+
+def _strips(sequence: MaskSequence, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Frames of a sequence under the true masks, and under those of each evaluation that has it."""
+    annotated = [number for number, path in enumerate(sequence.annotation_paths) if path is not None]
+    numbers = [annotated[place] for place in evenly_spaced(len(annotated), count=NUM_STRIP_FRAMES)]
+    paths = [sequence.frame_paths[number] for number in numbers]
+    frames = [read_frame(path) for path in paths]
+    truth = [overlay(frame, sequence.mask(number)) for frame, number in zip(frames, numbers, strict=True)]
+    rows: list[dict[str, Any]] = [{"label": "Ground truth", "score": None, "uri": _strip_uri(truth)}]
+    for one in evaluations:
+        if sequence.name in one.records:
+            masks = [one.mask(sequence.name, path) for path in paths]
+            drawn = [overlay(frame, mask) for frame, mask in zip(frames, masks, strict=True)]
+            rows.append({"label": one.label, "score": one.score(sequence.name), "uri": _strip_uri(drawn)})
+    return {"rows": rows, "frames": [path.stem for path in paths]}
+
+
+def _failure(sequence: MaskSequence, shown: Evaluation, others: Sequence[Evaluation]) -> dict[str, Any]:
+    """The worst frame of a sequence: what was given, what is right, what came out."""
+    scores = shown.frame_scores(sequence.name)
+    worst = min(scores, key=lambda name: scores[name])
+    number = [path.stem for path in sequence.frame_paths].index(worst)
+    path = sequence.frame_paths[number]
+    frame = read_frame(path)
+    given = overlay(read_frame(sequence.frame_paths[0]), sequence.mask(0))
+    panels: list[dict[str, Any]] = [
+        {"title": f"given, frame {sequence.frame_paths[0].stem}", "score": None, "uri": _picture_uri(given)},
+        {"title": "ground truth", "score": None, "uri": _picture_uri(overlay(frame, sequence.mask(number)))},
+    ]
+    for one in [shown, *reversed(others)]:
+        if sequence.name in one.records:
+            drawn = overlay(frame, one.mask(sequence.name, path))
+            score = one.frame_scores(sequence.name).get(worst)
+            panels.append({"title": one.label, "score": score, "uri": _picture_uri(drawn)})
+    return {"name": sequence.name, "frame": worst, "score": scores[worst], "panels": panels}
+
+
+def _videos(shown: Evaluation, ranking: Iterable[str]) -> dict[str, Any]:
+    """Overlay videos, embedded while they fit into the page; the rest by their paths."""
+    embedded, left_out, num_bytes = [], [], 0
+    for name in ranking:
+        path = shown.folder / "overlays" / f"{name}.mp4"
+        if not path.is_file():
+            continue
+        num_bytes += path.stat().st_size
+        if num_bytes > MAX_VIDEO_BYTES:
+            left_out.append(str(path))
+        else:
+            embedded.append({"name": name, "score": shown.score(name), "uri": _file_uri(path, "video/mp4")})
+    return {"videos": embedded, "left_out": left_out}
+
+
+def _strip_uri(pictures: Sequence[Tensor]) -> str:
+    """Pictures, uint8 (3, H, W) each, side by side as one JPEG."""
+    height, width = pictures[0].shape[1:]
+    size = (round(width * STRIP_HEIGHT_PX / height), STRIP_HEIGHT_PX)
+    gap_px = 3
+    strip = Image.new("RGB", ((size[0] + gap_px) * len(pictures) - gap_px, size[1]), "white")
+    for number, picture in enumerate(pictures):
+        strip.paste(_image(picture).resize(size, Image.Resampling.LANCZOS), (number * (size[0] + gap_px), 0))
+    return _jpeg_uri(strip)
+
+
+def _picture_uri(picture: Tensor) -> str:
+    image = _image(picture)
+    if image.width > PICTURE_WIDTH_PX:
+        size = (PICTURE_WIDTH_PX, round(image.height * PICTURE_WIDTH_PX / image.width))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    return _jpeg_uri(image)
+
+
+def _image(picture: Tensor) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(rearrange(picture.numpy(), "c h w -> h w c")))
+
+
+def _jpeg_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=88, subsampling=0)  # full colour: contours are a pixel wide
+    return _uri(buffer.getvalue(), "image/jpeg")
+
+
+def _svg_uri(text: str) -> str:
+    return _uri(text.encode(), "image/svg+xml")
+
+
+def _file_uri(path: Path, kind: str) -> str:
+    return _uri(path.read_bytes(), kind)
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _points(value: float | None, *, sign: bool = False) -> str:
+    """A figure in [0, 1] as per cent with one decimal, as papers print it; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
