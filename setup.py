@@ -51,8 +51,16 @@ setup(
         "tyro>=1.0",
     ],
     extras_require={
+        "decord": ["decord>=0.6"],
         "torchcodec": ["torchcodec==0.11.*"],
-        "dev": ["mypy>=1.18", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "setuptools>=77,<82", "wheel"],
+        "dev": [
+            "mypy>=1.18",
+            "pytest>=8",
+            "ruff>=0.14",
+            "setuptools>=77,<82",  # torch 2.11 wants less than 82
+            "torchcodec==0.11.*",
+            "wheel",
+        ],
     },
     entry_points={"console_scripts": ["vidssl = vidssl.cli:main"]},
     classifiers=[

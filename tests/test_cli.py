@@ -284,7 +284,7 @@ def test_unreadable_files_are_listed_and_bounded(capsys, config, tmp_path):
         (corpus / name).write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(200))
     assert main(["data", "check", str(corpus)]) == 1
     out = capsys.readouterr().out
-    assert "4 entries" in out and "cut.mp4" in out and "noise.mp4" in out
+    assert "6 files, 2 with errors" in out and "cut.mp4" in out and "noise.mp4" in out
 
     assert pretrain(config, corpus) == 2
     text = said(capsys)

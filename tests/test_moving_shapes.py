@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -154,9 +155,12 @@ def test_boxes_parts_and_points_agree_with_the_masks(corpus):
             for mask, box in zip(masks == item["id"], item["boxes"], strict=True):
                 left, top, right, bottom = Image.fromarray(mask).getbbox()
                 assert box == [left, top, right - left, bottom - top]
-            for point in item["keypoints"].values():
+            for name, point in item["keypoints"].items():
                 shown = [seen(mask, xy) == item["id"] for mask, xy in zip(masks, point["xy"], strict=True)]
                 assert shown == point["visible"]
+                for part, xy, visible in zip(parts, point["xy"], shown, strict=True):
+                    # The point on the right lies between two parts of the right side, and so on.
+                    assert not visible or name == "centre" or name in truth["parts"][str(seen(part, xy))]["name"]
         num_visible = 0
         for t, mask in enumerate(masks):
             for i, number in enumerate(truth["tracks"]["object"]):
@@ -187,12 +191,14 @@ def test_grey_pictures_do_not_know_the_colours(script, monkeypatch):
 
 
 def test_luminance_and_chroma_of_surfaces_are_independent(script):
-    textures = [layer.texture for scene in scenes(script, num=30, num_frames=2) for layer in scene.layers]
+    textures = [layer.texture for scene in scenes(script, num=20, num_frames=2) for layer in scene.layers]
     means = [texture[0].mean() for texture in textures]
     assert np.ptp(means) < 1e-3  # one histogram for all
-    correlations = [[np.corrcoef(t[0].ravel(), t[c].ravel())[0, 1] for c in (1, 2)] for t in textures]
-    assert len(textures) > 90 and np.abs(np.mean(correlations, axis=0)).max() < 0.04
-    assert np.std(correlations) < 0.3  # but single surfaces do correlate, by chance
+    # Two opposite hues may agree in U or in V: nothing to correlate then.
+    pairs = [(t[0].ravel(), t[c].ravel()) for t in textures for c in (1, 2) if t[c].std() > 1e-3]
+    correlations = [np.corrcoef(grey, colour)[0, 1] for grey, colour in pairs]
+    assert len(pairs) > 100 and abs(np.mean(correlations)) < 0.03
+    assert np.std(correlations) < 0.2  # single surfaces do correlate, by chance: they have few regions
 
 
 @pytest.mark.parametrize("world", ["static", "fall", "gravity"])
@@ -204,7 +210,10 @@ def test_plain_worlds_move_as_their_names_say(script, monkeypatch, world):
         truth = script.ground_truth(scene, masks, np.random.default_rng(0))
         xy, owner = np.array(truth["tracks"]["xy"]), np.array(truth["tracks"]["object"])
         np.testing.assert_allclose(xy[:, owner == 0], xy[:1, owner == 0].repeat(len(xy), 0))
-        still = (masks == 0).all(0)
+        touched = np.pad(masks.any(0), 1)  # edges are soft: one pixel around objects is mixed with their colour
+        rows, columns = masks.shape[1:]
+        still = ~np.any([touched[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
+        assert still.mean() > 0.2
         assert (pictures[:, still] == pictures[:1, still]).all()
         down, steps = xy[:, owner > 0, 1], np.diff(xy[:, owner > 0], axis=0)
         if world == "static":
@@ -223,12 +232,9 @@ def test_plain_worlds_move_as_their_names_say(script, monkeypatch, world):
 )
 def test_pitch_belongs_to_the_shape_and_loudness_to_speed_and_side(script, shape, pitch_hz):
     scene = scenes(script, "static", num=1, num_frames=48)[0]
-    layer = scene.layers[1]
-    while layer.shape != shape:
-        layer = script.draw_object(
-            np.random.default_rng(len(layer.texture[0])), np.zeros((2, 2)), "static", scene.options
-        )
-        scene = replace(scene, layers=[scene.layers[0], layer])
+    palette = np.zeros((2, 2))
+    drawn = (script.draw_object(np.random.default_rng(i), palette, "static", scene.options) for i in range(50))
+    layer = next(layer for layer in drawn if layer.shape == shape)
     still = np.tile([120.0, 48.0], (24, 1))
     moving = still[-1] + [[0, 3.0 * t] for t in range(1, 25)]
     layer = replace(layer, centre_px=np.concatenate([still, moving]))
@@ -256,9 +262,7 @@ def test_videos_have_the_frames_rate_key_frames_and_sound_they_should(corpus):
         container.seek(0)
         num_samples = sum(frame.samples for frame in container.decode(audio))
     assert [frame.key_frame for frame in frames] == [t % 12 == 0 for t in range(16)]
-    assert [frame.pts * frame.time_base for frame in frames] == [t / 24 for t in range(16)] or np.allclose(
-        [float(frame.pts * frame.time_base) for frame in frames], np.arange(16) / 24
-    )
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(t, 24) for t in range(16)]
     assert abs(num_samples - 16 * 16_000 / 24) < 3 * 1024  # aac comes in blocks of 1024
     for t, frame in enumerate(frames):
         picture = np.array(Image.open(corpus / f"val/JPEGImages/480p/{name}/{t:05d}.jpg")).astype(float)

@@ -109,8 +109,11 @@ def _torchcodec(
     try:
         from torchcodec.decoders import VideoDecoder
         from torchcodec.transforms import Resize
-    except ImportError as error:
-        raise ImportError("backend='torchcodec' needs torchcodec: pip install vidssl[torchcodec]") from error
+    except (ImportError, OSError, RuntimeError) as error:  # the last two where it finds no FFmpeg
+        raise ImportError(
+            "backend='torchcodec' needs torchcodec (pip install vidssl[torchcodec]) and the libraries of FFmpeg, "
+            f"which the system package ffmpeg brings ({describe(error)})"
+        ) from error
     with path.open("rb") as file:
         decoder = VideoDecoder(
             file,

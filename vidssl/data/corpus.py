@@ -306,9 +306,10 @@ class Audit:
     def __rich__(self) -> Group:
         from rich.console import Group
         from rich.markup import escape
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("file", "finding")
+        # Folded, never cut: the name of a bad file is what the table is for.
+        table = Table(Column("file", overflow="fold"), Column("finding", overflow="fold"))
         base = self.root if self.root.is_dir() else self.root.parent
         for path, findings in self.files:
             name = path.relative_to(base) if path.is_relative_to(base) else path

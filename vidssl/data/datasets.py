@@ -84,8 +84,9 @@ class VideoDataset(Dataset[Sample]):
         for entry, why in self.left_out:
             logging.getLogger(__name__).warning("%s is left out: %s", entry.path, why)
         if not self.entries:
-            examples = "; ".join(f"{entry.path}: {why}" for entry, why in self.left_out[:3])
-            raise ValueError(f"none of the {len(corpus.entries)} videos of {corpus.root} can be used: {examples}")
+            reasons = [*((entry.path, why) for entry, why in self.left_out), *corpus.bad]
+            examples = "\n".join(f"  {path}: {why}" for path, why in reasons[:5])
+            raise ValueError(f"none of the {len(reasons)} videos of {corpus.root} can be used:\n{examples}")
 
     def _why_not(self, entry: Entry) -> str | None:
         """Why an entry cannot be used, None if it can."""
