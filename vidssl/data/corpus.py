@@ -15,11 +15,11 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..files import replacing
 from ._audit import Finding
 from ._container import MediaError, printable
 from ._isolation import call_each
@@ -242,10 +242,8 @@ class _Cache:
         """Write what was found, whole or not at all; a folder that cannot be written costs only time."""
         records = {os.fspath(path): {"stamp": stamp, "answer": answers[path]} for path, stamp in stamped}
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
-                json.dump({"version": _PROBE_VERSION, "records": records}, file)
-            Path(file.name).replace(self.file)
+            with replacing(self.file) as temporary:
+                temporary.write_text(json.dumps({"version": _PROBE_VERSION, "records": records}))
         except OSError as error:
             _log.warning("what was found in the scan is not kept: %s", error)
 
