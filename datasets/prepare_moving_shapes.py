@@ -531,6 +531,7 @@ def write_video(path: Path, pictures: list[Array], samples: Array, fps: int) -> 
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.gop_size = "yuv420p", 12
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="stereo", bit_rate=64_000)
+        audio.options = {"aac_coder": "fast"}
         for picture in pictures:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(video.encode(None))

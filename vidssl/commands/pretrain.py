@@ -54,7 +54,7 @@ class FitOptions:
     """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products."""
-    num_workers: int = field(default_factory=lambda: min(_num_cores(), 8))
+    num_workers: int = field(default_factory=lambda: min(max(1, _num_cores() - 1), 8))
     """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
