@@ -54,6 +54,10 @@ FRAMES: dict[str, tuple[int, int, int, float, tuple[int, int] | None]] = {
     "wrong_keyframe_flags.mp4": (120, 320, 180, 24, (48000, 6)),
 }
 
+# FFmpeg decodes a few pixels of this VP8 file differently from one sequential decode to the next, in one process
+# (seen in 3 of 6 processes); another frame would differ by more than 1 on average.
+UNSTEADY = {"audio_track_silent.webm"}
+
 # Files without a picture, and why.
 ERRORS = {
     "audio_only_count.mp4": "no video stream: it holds sound alone",
@@ -114,7 +118,10 @@ def test_frames_equal_sequential_decoding(odd: Path, name: str) -> None:
         assert (info.audio_sample_rate_hz, info.audio_channels) == (sound or (None, None))
         for group in (wanted, wanted[:1], wanted[1:2]):  # several at once, and alone: both backward and forward
             for number, picture in zip(group, pictures_of(reader, group), strict=True):
-                np.testing.assert_array_equal(picture, expected[number])
+                if name in UNSTEADY:
+                    assert np.abs(picture.astype(int) - expected[number]).mean() < 0.1
+                else:
+                    np.testing.assert_array_equal(picture, expected[number])
         if np.all(np.diff(seconds) > 0):
             np.testing.assert_allclose(info.pts_seconds, np.array(seconds) - seconds[0], atol=1e-9)
 

@@ -22,7 +22,8 @@ class Whole(nn.Module):
 def method(**options) -> VideoColorization:
     encoder = ResNet(18, stride=8, layer="layer3", color="gray", width=8)
     made = VideoColorization(encoder, view=Whole(), head=options.pop("head", FrameHead(encoder.dim, 6)), **options)
-    made.centers.copy_(torch.randn(len(made.centers), 2) * 40)
+    # The mean colour of a cell of noise is nearly grey: centres close to grey give it different classes.
+    made.centers.copy_(torch.randn(len(made.centers), 2) * 3)
     return made
 
 
@@ -153,7 +154,7 @@ def test_training_on_one_batch_learns_to_copy():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.25 * losses[0]
+    assert losses[0] > 1 and losses[-1] < 0.25 * losses[0]
 
 
 def test_volume_head_mixes_frames_and_knows_places():
