@@ -59,7 +59,7 @@ def test_loss_equals_the_mean_log_probability_of_the_true_colors():
         classes = pointer.quantize(pointer.colors(video))
         copied, _ = pointer.copy(pointer.head(pointer.encoder.features(video)), classes)
     picked = [float(copied[b, classes[b, -1, y, x], y, x]) for b in range(2) for y in range(4) for x in range(4)]
-    assert float(losses["loss"]) == pytest.approx(-sum(map(math.log, picked)) / len(picked), rel=1e-5)
+    assert float(losses["loss"]) == pytest.approx(-sum(math.log(max(p, 1e-8)) for p in picked) / len(picked), rel=1e-5)
 
 
 def test_uniform_pointers_give_the_entropy_of_the_reference_colors():
@@ -154,7 +154,7 @@ def test_training_on_one_batch_learns_to_copy():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] > 1 and losses[-1] < 0.25 * losses[0]
+    assert losses[0] > 0.3 and losses[-1] < 0.25 * losses[0]
 
 
 def test_volume_head_mixes_frames_and_knows_places():
