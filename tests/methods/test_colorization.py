@@ -59,7 +59,9 @@ def test_loss_equals_the_mean_log_probability_of_the_true_colors():
         classes = pointer.quantize(pointer.colors(video))
         copied, _ = pointer.copy(pointer.head(pointer.encoder.features(video)), classes)
     picked = [float(copied[b, classes[b, -1, y, x], y, x]) for b in range(2) for y in range(4) for x in range(4)]
-    assert float(losses["loss"]) == pytest.approx(-sum(math.log(max(p, 1e-8)) for p in picked) / len(picked), rel=1e-5)
+    assert float(losses["loss"]) == pytest.approx(
+        -sum(math.log(max(p, 1e-8)) for p in picked) / len(picked), rel=1e-5
+    )
 
 
 def test_uniform_pointers_give_the_entropy_of_the_reference_colors():
