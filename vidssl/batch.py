@@ -27,6 +27,8 @@ class Batch:
         label: Class of each sample, int64 (B,); -1 where there is none.
         seed: One number per sample, int64 (B,), a function of (run seed, epoch, index) alone: what a random
             view of a sample is drawn from.
+        source_id: Number of what each sample was cut from, int64 (B,): equal numbers are parts of one recording,
+            and no negatives of each other.
 
     Raises:
         ValueError: A tensor has another shape or type than given above.
@@ -38,6 +40,7 @@ class Batch:
     audio: Tensor | None = None
     label: Tensor | None = None
     seed: Tensor | None = None
+    source_id: Tensor | None = None
 
     def __post_init__(self) -> None:
         expected = {
@@ -47,6 +50,7 @@ class Batch:
             "audio": (torch.float32, 3),
             "label": (torch.int64, 1),
             "seed": (torch.int64, 1),
+            "source_id": (torch.int64, 1),
         }
         for name, (dtype, num_dims) in expected.items():
             value = getattr(self, name)

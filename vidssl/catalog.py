@@ -24,6 +24,7 @@ class Entry:
         needs: What it learns from, from NEEDS: "video", "video with sound", ...
         summary: First line of the file's docstring.
         figures: One line per measured result (results/*.json), empty if nothing was measured.
+        has_proof: Whether it defines PROOF, a small experiment (vidssl.proof).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry:
     needs: str
     summary: str
     figures: tuple[str, ...]
+    has_proof: bool
 
 
 def shared_folder(top: str, *, package: Path = PACKAGE) -> Path:
@@ -72,6 +74,7 @@ def entries(*, package: Path = PACKAGE) -> list[Entry]:
                 needs=texts.get("NEEDS", ""),
                 summary=(ast.get_docstring(tree) or "").partition("\n")[0],
                 figures=tuple(measured.get(name, ())),
+                has_proof="PROOF" in names,
             )
         )
     return found

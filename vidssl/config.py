@@ -23,12 +23,14 @@ class Config:
         path: Its file.
         summary: First paragraph of its docstring.
         run: Builds the networks and opens the data: keyword options -> vidssl.train.Run.
+        proof: Its small experiment (vidssl.proof.Proof), if it has one.
     """
 
     name: str
     path: Path
     summary: str
     run: Callable[..., Any]
+    proof: Any = None
 
 
 def load(name: str) -> Config:
@@ -54,7 +56,8 @@ def load(name: str) -> Config:
             f"`run` of {path} takes any option (**), so its options cannot be listed nor checked; to vary another "
             "config write `run = functools.partial(base.run, lr=1e-4)`"
         )
-    return Config(name=name, path=path, summary=(inspect.getdoc(module) or "").partition("\n\n")[0], run=run)
+    summary = (inspect.getdoc(module) or "").partition("\n\n")[0]
+    return Config(name=name, path=path, summary=summary, run=run, proof=getattr(module, "PROOF", None))
 
 
 def load_module(path: Path) -> ModuleType:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .batch import Batch
 from .data.clips import ClipSampler
 from .models import Encoder
+from .ops.monitors import collapse_monitors
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ class Method(nn.Module):
 
         Runs under one seed on all ranks.
         """
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Encode each sample as one vector, (B, D): what `monitors` looks at; by default the first clip's features."""
+        assert batch.video is not None
+        return self.encoder(batch.video[:, 0].float() / 255)
+
+    def monitors(self, batch: Batch) -> dict[str, Tensor]:
+        """Figures that reveal a collapse, logged beside the losses (vidssl.ops.monitors); no gradient, no draws."""
+        return collapse_monitors(self.embed(batch)) if len(batch) > 1 else {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures that show what the method does with a batch: name -> RGB in [0, 1], float (3, H, W)."""

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from . import checkpoint
 from .batch import Batch
-from .data.datasets import VideoDataset, sample_seed
+from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader
 from .logbook import Logbook
 from .method import Epoch, Method
@@ -44,7 +44,7 @@ class Run:
     """
 
     method: Method
-    dataset: VideoDataset
+    dataset: VideoDataset | ArrayDataset
     optimizer: Callable[[list[dict[str, Any]]], Optimizer]
     learning_rate: Schedule
     steps: int
@@ -67,9 +67,8 @@ def fit(
 ) -> Method:
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
-    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/ and encoder.safetensors with encoder.json. Under
-    torchrun every process takes its part of each batch (DistributedDataParallel). SIGINT, SIGTERM and SIGUSR1 end
-    the training after the current step, with a checkpoint.
+    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json. Under torchrun
+    every process takes its part of each batch. SIGINT, SIGTERM and SIGUSR1 end it after the step, with a checkpoint.
 
     Args:
         run: What to train.
@@ -155,6 +154,7 @@ def fit(
             log.count(num_samples=len(batch) * world_size, waited_seconds=waited_seconds)
             if step % log_every == 0 or step == run.steps:
                 scalars = {name: value.detach() for name, value in losses.items()}
+                scalars |= _look(method, lambda: method.monitors(batch))  # noqa: B023
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
             if rank == 0 and (step % picture_every == 0 or step == run.steps):
                 log.pictures(step, _look(method, lambda: method.pictures(batch)))  # noqa: B023

@@ -110,6 +110,7 @@ def train(
     """
     import torch
 
+    from ..data.datasets import VideoDataset
     from ..evaluate.provenance import device_name
     from ..train import fit
     from ._device import compute_device
@@ -124,7 +125,8 @@ def train(
     run = chosen.run(**values)
     asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
     if os.environ.get("RANK", "0") == "0":
-        _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
+        if isinstance(run.dataset, VideoDataset):
+            _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
         if begun is None:
             _write_start(out, asked, chosen)
         else:

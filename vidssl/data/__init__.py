@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "ArrayDataset": "datasets",
     "Corpus": "corpus",
     "ImageDataset": "datasets",
     "VideoDataset": "datasets",

@@ -37,21 +37,24 @@ class Source:
     num_other: int = 0
 
 
-def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["video", "image"]) -> Source:
+def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["video", "image", "any"]) -> Source:
     """Find the videos or images of a folder, a list (.txt) or a CSV file; see `Corpus.scan`.
 
     Raises:
         ValueError: The source does not exist, is malformed, or holds none.
     """
-    if labels not in {"none", "folder"} or media not in {"video", "image"}:
+    if labels not in {"none", "folder"} or media not in {"video", "image", "any"}:
         raise ValueError(
-            f"labels is {labels!r}, expected 'none' or 'folder'; media is {media!r}, expected 'video' or 'image'"
+            f"labels is {labels!r}, expected 'none' or 'folder'; media is {media!r}, expected 'video', 'image' or "
+            "'any'"
         )
     source = source.absolute()
     if source.is_dir():
         found = _find_in_folder(source, media=media)
+        if not found.paths and media == "any":
+            found = _find_in_folder(source, media="image")
         if not found.paths:
-            wanted = _wanted(media)
+            wanted = f"{_wanted('video')}, nor {_wanted('image')}" if media == "any" else _wanted(media)
             raise ValueError(
                 f"{printable(source)} holds no {wanted}; {found.num_other} other files were passed over"
             )
@@ -92,7 +95,8 @@ def _find_in_folder(root: Path, *, media: str) -> Source:
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
         paths = [Path(folder, name) for name in sorted(names, key=natural_key) if not name.startswith(".")]
         kinds = [_kind(path) for path in paths]
-        chosen = [path for path, kind in zip(paths, kinds, strict=True) if kind == media]
+        wanted = "video" if media == "any" else media
+        chosen = [path for path, kind in zip(paths, kinds, strict=True) if kind == wanted]
         if media == "video" and not chosen and not subfolders and len(image_paths(Path(folder))) >= 2:
             chosen = [Path(folder)]
             found.num_other += kinds.count("other")

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +54,7 @@ class Entry:
         audio_silent: Whether no sample of it exceeds -80 dB of full scale; None without audio, or if it cannot be
             decoded.
         label: Number of its class in `Corpus.class_names`, -1 without labels.
+        source: Name of what it was cut from, where several files may be parts of one recording; else empty.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class Entry:
     has_audio: bool
     audio_silent: bool | None
     label: int = -1
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Corpus:
         source: str | os.PathLike[str],
         *,
         labels: Literal["none", "folder"] = "none",
-        media: Literal["video", "image"] = "video",
+        media: Literal["video", "image", "any"] = "video",
+        source_pattern: str | None = None,
         cache: Path | None = None,
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
@@ -115,14 +119,21 @@ class Corpus:
                 Labels of a list are always used.
             media: "video" finds video files, and folders with at least two images, no video and no folder in them,
                 each of which is one video. "image" finds image files, each a video of one frame.
+                "any" finds video files or, in a folder that holds none, images.
+            source_pattern: Regular expression that tells files cut from one recording: those whose paths match it
+                with equal groups, for example r"v_(\\w+_g\\d+)_c\\d+" for UCF101. None takes each file for a
+                recording of its own.
             cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
             num_workers: Files looked at a time; by default the number of processors, at most 16.
             timeout_seconds: Longest time for one file; a file that takes longer is bad.
             progress: Show a progress bar.
 
         Raises:
-            ValueError: Nothing was found, the list is malformed, or labels are asked for where there are none.
+            ValueError: Nothing was found, the list is malformed, labels are asked for where there are none, or
+                `source_pattern` has no group.
         """
+        if source_pattern is not None and re.compile(source_pattern).groups == 0:
+            raise ValueError(f"source_pattern {source_pattern!r} has no group (...) that names the source")
         found = find(Path(source), labels=labels, media=media)
         store = _Cache.of(found.root, cache or default_cache())
         stamps = [_stamp(path) for path in found.paths]
@@ -145,7 +156,9 @@ class Corpus:
             if "reason" in record:
                 bad.append((path, record["reason"]))
             else:
-                entries.append(Entry(path=path, label=label, **record))
+                match = re.search(source_pattern, os.fspath(path)) if source_pattern else None
+                origin = "/".join(match.groups("")) if match else ""
+                entries.append(Entry(path=path, label=label, source=origin, **record))
         if bad:
             _log.warning(
                 "%d of %d files of %s cannot be read, see Corpus.bad", len(bad), len(found.paths), found.root

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..batch import Batch
-from .datasets import Sample, VideoDataset, sample_seed
+from .datasets import ArrayDataset, Sample, VideoDataset, sample_seed
 
 
 def collate(samples: list[Sample]) -> tuple[Batch, list[tuple[str, str]]]:
@@ -24,6 +24,7 @@ def collate(samples: list[Sample]) -> tuple[Batch, list[tuple[str, str]]]:
         audio=torch.stack(audio) if audio else None,
         label=torch.tensor([sample.label for sample in samples]),
         seed=torch.tensor([sample.seed for sample in samples]),
+        source_id=torch.tensor([sample.source_id for sample in samples]),
     )
     return batch, [bad for sample in samples for bad in sample.bad]
 
@@ -49,7 +50,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: VideoDataset,
+        dataset: VideoDataset | ArrayDataset,
         *,
         batch_size: int,
         seed: int = 0,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..files import replacing
 from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .convnet import ConvNet
 from .encoder import Encoder
 from .resnet import BLOCKS, ResNet
 from .vit import ViT
@@ -26,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 FAMILIES: dict[str, type[Encoder]] = {
     "resnet": ResNet,
+    "convnet": ConvNet,
     "vit": ViT,
     "timm_conv": TimmConvNet,
     "torchvision_conv": TorchvisionConvNet,
     "torchvision_vit": TorchvisionViT,
 }
+# Encoders around a network of a library: files of that library hold the inner one.
+_WRAPPERS = (ViT, TimmConvNet, TorchvisionConvNet, TorchvisionViT)
 _SPEC_FORMS = (
     "a run folder that holds encoder.safetensors, an exported .safetensors file, timm:NAME, torchvision:NAME, "
     "or random: before any of these (random:NAME looks in torchvision, then in timm)"
@@ -237,7 +241,7 @@ def _fill(encoder: Encoder, tensors: dict[str, Tensor], *, path: Path) -> None:
     Left out, and named in the log: what the encoder's `unused_keys` name (the classifier, later layers), and,
     where a checkpoint marks its encoder by a prefix (`backbone.`, `encoder.`), everything outside of it.
     """
-    network = encoder if isinstance(encoder, ResNet) else encoder.get_submodule("net")
+    network = encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
     split = {name: _split_prefix(name, network.state_dict().keys()) for name in tensors}
     has_marked_encoder = any("backbone." in prefix or "encoder." in prefix for prefix, _ in split.values())
     found, ignored = {}, []

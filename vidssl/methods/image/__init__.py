@@ -1,0 +1,1 @@
+"""Methods that learn from images, or from videos frame by frame."""

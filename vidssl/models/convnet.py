@@ -1,0 +1,88 @@
+"""A small plain convolutional network for small frames: what the proofs and the contract test train."""
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .encoder import Encoder
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class ConvNet(Encoder):
+    """3x3 convolutions with normalisation and ReLU, frame by frame.
+
+    Args:
+        widths: Channels of each block.
+        strides: Stride of each block.
+        color: "gray" turns RGB into luminance first.
+        standardize: Bring every frame to mean 0 and deviation 1, so that brightness and contrast tell nothing.
+        norm: "batch", or "group" (one group: layer norm of a map), which keeps samples apart.
+        padding_mode: "zeros" or "reflect"; "none" pads nothing.
+        mean: Per input channel.
+        std: Per input channel.
+
+    Raises:
+        ValueError: Not as many strides as widths.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...] = (20, 20, 40, 40, 80, 80),
+        strides: tuple[int, ...] = (1, 2, 1, 2, 1, 2),
+        color: Literal["rgb", "gray"] = "rgb",
+        standardize: bool = False,
+        norm: Literal["batch", "group"] = "batch",
+        padding_mode: Literal["zeros", "reflect", "none"] = "zeros",
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        if len(widths) != len(strides):
+            raise ValueError(f"there are {len(widths)} widths {widths} but {len(strides)} strides {strides}")
+        num_channels = 1 if color == "gray" else 3
+        stride = 1
+        for step in strides:
+            stride *= step
+        super().__init__(
+            dim=widths[-1],
+            stride=stride,
+            mean=tuple(mean or (0.5,) * num_channels),
+            std=tuple(std or (0.5,) * num_channels),
+            architecture={
+                "family": "convnet",
+                "widths": list(widths),
+                "strides": list(strides),
+                "color": color,
+                "standardize": standardize,
+                "norm": norm,
+                "padding_mode": padding_mode,
+            },
+        )
+        self.color = color
+        self.standardize = standardize
+        blocks: list[nn.Module] = []
+        channels = num_channels
+        for width, step in zip(widths, strides, strict=True):
+            padding = 0 if padding_mode == "none" else 1
+            mode = "zeros" if padding_mode == "none" else padding_mode
+            blocks += [
+                nn.Conv2d(channels, width, 3, stride=step, padding=padding, padding_mode=mode, bias=False),
+                nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(1, width),
+                nn.ReLU(),
+            ]
+            channels = width
+        self.net = nn.Sequential(*blocks)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""
+        frames = rearrange(clip, "b t c h w -> (b t) c h w")
+        if self.color == "gray":
+            frames = torch.einsum("bchw, c -> bhw", frames, frames.new_tensor(_LUMINANCE))[:, None]
+        frames = (frames - self.mean) / self.std
+        if self.standardize:
+            deviation, mean = torch.std_mean(frames, dim=(1, 2, 3), keepdim=True)
+            frames = (frames - mean) / (deviation + 1e-4)
+        return rearrange(self.net(frames), "(b t) d h w -> b t d h w", b=len(clip))

@@ -1,0 +1,46 @@
+"""Contrastive losses, with the samples that are no negatives of each other left out."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def info_nce(
+    logits: Tensor, positive: Tensor, *, exclude: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of naming the positive among all candidates (van den Oord et al. 2018, Eq. 4).
+
+    Args:
+        logits: Similarity over temperature of each query and candidate, (N, M).
+        positive: Column of each query's positive, int64 (N,).
+        exclude: Candidates that are no negatives (the query itself, other clips of its source), bool (N, M); the
+            positive always stays.
+
+    Returns:
+        Mean loss, float32, and scalars to log: "accuracy", and "nce_over_chance", the loss over the logarithm of
+        the mean number of candidates: 1 is chance.
+    """
+    logits = logits.float()
+    num_candidates = torch.tensor(float(logits.shape[1]), device=logits.device)
+    if exclude is not None:
+        exclude = exclude & ~F.one_hot(positive, logits.shape[1]).bool()
+        logits = logits.masked_fill(exclude, -torch.inf)
+        num_candidates = num_candidates - exclude.sum(1).float().mean()
+    loss = F.cross_entropy(logits, positive)
+    accuracy = (logits.argmax(1) == positive).float().mean()
+    return loss, {"accuracy": accuracy, "nce_over_chance": loss.detach() / num_candidates.log()}
+
+
+def same_source(source_id: Tensor | None, other_id: Tensor | None) -> Tensor | None:
+    """Which pairs were cut from one recording: int64 (N,), (M,) -> bool (N, M); None where sources are unknown."""
+    if source_id is None or other_id is None:
+        return None
+    return source_id[:, None] == other_id[None, :]
+
+
+def usage_entropy(probabilities: Tensor) -> Tensor:
+    """How evenly clusters or prototypes are used: (N, K), rows sum to 1 -> scalar in [0, 1]; 0 is one for all."""
+    mean = probabilities.float().mean(0)
+    return -torch.special.xlogy(mean, mean).sum() / math.log(len(mean))

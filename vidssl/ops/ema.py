@@ -1,0 +1,26 @@
+"""Teachers that follow a student as an exponential moving average."""
+
+import copy
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def teacher_of(student: Network) -> Network:
+    """Copy a network as its teacher: equal weights, no gradients."""
+    return copy.deepcopy(student).requires_grad_(False)
+
+
+@torch.no_grad()
+def move_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float) -> None:
+    """Set teacher parameters to momentum * teacher + (1 - momentum) * student; buffers are the teacher's own."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+
+
+def cosine_momentum(start: float, progress: float) -> float:
+    """Rise from `start` to 1 along a cosine (BYOL, Grill et al. 2020, Sec. 3.3): 1 - (1 - start)(cos(pi p) + 1)/2."""
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

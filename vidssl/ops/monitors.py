@@ -1,0 +1,28 @@
+"""Figures that tell a collapsed representation from a healthy one, without labels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def collapse_monitors(embeddings: Tensor) -> dict[str, Tensor]:
+    """Measure how embeddings of different samples differ: (N, D), N > 1 -> scalars.
+
+    "embedding_std": deviation of each dimension of the unit vectors over samples, mean over dimensions, times
+    sqrt(D): 1 if they point everywhere, 0 if all are equal (features that are never negative stay below 1).
+    "effective_rank": exp of the entropy of the normalised singular values (RankMe, Garrido et al. 2022,
+    arXiv:2210.02885, Eq. 4), of the centred embeddings; at most min(N - 1, D).
+    "mean_cosine": of all pairs of different samples; 1 if all are equal.
+    """
+    unit = F.normalize(embeddings.float(), dim=1)
+    num_samples, dim = unit.shape
+    centered = unit - unit.mean(0)
+    singular = torch.linalg.svdvals(centered)
+    # Equal samples leave nothing but rounding: their rank is 1.
+    shares = singular / singular.sum().clamp(min=1e-12)
+    rank = (-torch.special.xlogy(shares, shares).sum()).exp()
+    return {
+        "embedding_std": centered.square().sum(0).div(num_samples - 1).sqrt().mean() * dim**0.5,
+        "effective_rank": rank,
+        "mean_cosine": (unit.sum(0).square().sum() - num_samples) / (num_samples * (num_samples - 1)),
+    }
