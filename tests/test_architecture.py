@@ -28,6 +28,8 @@ ALLOWED = {
     "checkpoint": {"files"},
     "logbook": {"files"},
     "train": {*BASE, "data", "ops", "models", "augment", "method", "optim", "checkpoint", "logbook"},
+    "worlds": set(),
+    "testing": {*BASE, "data", "method", "train"},
     "evaluate": {*BASE, "data", "ops", "models"},
     "report": {*BASE, "evaluate", "data", "models"},
 }

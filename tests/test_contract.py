@@ -3,7 +3,6 @@
 from functools import partial
 
 import pytest
-import torch
 
 from vidssl import methods, worlds
 from vidssl.augment import RandomResizedCrop

@@ -153,6 +153,10 @@ class Counting(Method):
         loss = self.encoder(torch.ones(1, 1)).sum() ** 2
         return {"loss": loss * float("nan") if round(progress * 12) in self.broken_steps else loss}
 
+    def embed(self, batch):
+        torch.rand(())  # must not shift the draws of the training
+        return batch.index[:, None] * torch.tensor([1.0, 0.0]) + torch.tensor([0.0, 1.0])
+
     def after_step(self, progress):
         self.calls.append(("after", round(progress * 100)))
 
@@ -189,6 +193,16 @@ def test_every_epoch_visits_every_sample_once(counting, tmp_path):
         assert sorted(index for batch in epoch for index in batch) == list(range(12))
     assert seen[:6] != seen[6:]
     assert sum(call[0] == "after" for call in calls) == 12
+
+
+def test_collapse_monitors_are_logged_of_the_batch(counting, tmp_path):
+    fit(counting, out=tmp_path, seed=1, log_every=1)
+    seen = [call[2] for call in counting.method.calls if call[0] == "forward"]
+    for line, (first, second) in zip(log(tmp_path), seen, strict=True):
+        # Cosine of the embeddings (first, 1) and (second, 1).
+        cosine = (first * second + 1) / ((first**2 + 1) * (second**2 + 1)) ** 0.5
+        assert line["mean_cosine"] == pytest.approx(cosine, abs=1e-5)
+        assert line["effective_rank"] == pytest.approx(1.0, abs=1e-3)  # two points lie on a line
 
 
 def test_the_schedule_reaches_the_optimizer(counting, tmp_path):

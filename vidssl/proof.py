@@ -10,7 +10,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -83,19 +82,17 @@ def prove(
         records.append(prove_colorization(seeds=seeds))
     todo = [(name, seed) for name in names if name in known for seed in seeds]
     measured: dict[tuple[str, int], tuple[dict[str, float], float]] = {}
-    # Spawned, not forked: the parent has run threads.
-    with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        with Progress() as progress:
-            bar = progress.add_task("prove", total=len(todo))
-            jobs = {pool.submit(_measure, known[name], seed, out): (name, seed) for name, seed in todo}
-            for job in as_completed(jobs):
-                name, seed = jobs[job]
-                measured[name, seed] = job.result()
-                progress.advance(bar)
-                progress.console.print(f"{name}, seed {seed}: {_inline(job.result()[0])}", highlight=False)
-                if all((name, number) in measured for number in seeds):
-                    records.append(_record(name, known[name], seeds, [measured[name, number] for number in seeds]))
-                    write_result(records[-1])
+    # Spawned, not forked: the parent has run threads. A process measures one seed, so that none inherits anything.
+    with get_context("spawn").Pool(num_processes, maxtasksperchild=1) as pool, Progress() as progress:
+        bar = progress.add_task("prove", total=len(todo))
+        jobs = [(name, known[name], seed, out) for name, seed in todo]
+        for name, seed, figures, seconds in pool.imap_unordered(_measure, jobs):
+            measured[name, seed] = figures, seconds
+            progress.advance(bar)
+            progress.console.print(f"{name}, seed {seed}, {seconds:.0f} s: {_inline(figures)}", highlight=False)
+            if all((name, number) in measured for number in seeds):
+                records.append(_record(name, known[name], seeds, [measured[name, number] for number in seeds]))
+                write_result(records[-1])
     return records
 
 
@@ -104,22 +101,23 @@ def proofs() -> dict[str, str]:
     return {entry.path.stem: entry.name for entry in catalog.entries() if entry.has_proof}
 
 
-def _measure(config_name: str, seed: int, out: Path | None) -> tuple[dict[str, float], float]:
-    """Measure one seed: figures and CPU seconds."""
+def _measure(job: tuple[str, str, int, Path | None]) -> tuple[str, int, dict[str, float], float]:
+    """Measure one seed of (name, config, seed, folder to keep): name, seed, figures and CPU seconds."""
     import torch
 
+    name, config_name, seed, out = job
     torch.set_num_threads(1)
     proof = config.load(config_name).proof
     assert proof is not None
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary) if out is None else out / Path(config_name).name / f"seed{seed}"
+        folder = Path(temporary) if out is None else out / name / f"seed{seed}"
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty: a proof starts anew; choose another --out")
         start = time.process_time()
         torch.manual_seed(seed)
         with contextlib.redirect_stdout(io.StringIO()):  # the progress bars of the runs
             figures = proof.measure(seed, folder)
-        return {name: float(value) for name, value in figures.items()}, time.process_time() - start
+        return name, seed, {key: float(value) for key, value in figures.items()}, time.process_time() - start
 
 
 def _record(
@@ -278,3 +276,48 @@ def _spread(values: Sequence[float]) -> str:
 
 def _inline(figures: Figures) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def sprite_jaccard(
+    encoder: "Encoder | None",
+    *,
+    num_sprites: int,
+    speed_px: tuple[float, float],
+    num_videos: int = 50,
+    num_frames: int = 4,
+) -> float:
+    """Region similarity J of masks of sprites carried from the first to the last frame, per cent.
+
+    Features are frozen, labels are propagated by the protocol `crw` (vidssl.evaluate.propagate) at the encoder's
+    stride. Mean over all sprites that the first frame shows; only the last frame counts, and no ground.
+
+    Args:
+        encoder: Anything whose cells cover the frame, that is h = ceil(H / stride); None carries the first mask
+            unchanged (identity).
+        num_sprites: In each of the videos, unseen ones of 64 x 64 pixels (vidssl.worlds).
+        speed_px: Smallest and largest speed, pixels per frame.
+        num_videos: How many.
+        num_frames: The first, those in between and the last.
+    """
+    import torch
+
+    from . import worlds
+    from .evaluate.metrics.jf import region_similarity
+    from .evaluate.propagate import CRW, identity_masks, propagate_masks
+
+    world = worlds.sprites(
+        num_videos, seed=1_000_003, num_frames=num_frames, num_sprites=num_sprites, speed_px=speed_px
+    )
+    if encoder is not None:
+        encoder.eval()
+    values = []
+    for video, ids in zip(world.video, world.ids, strict=True):
+        masks = (
+            identity_masks(video, ids[0])
+            if encoder is None
+            else propagate_masks(encoder, video, ids[0], protocol=CRW)
+        )
+        last, truth = list(masks)[-1].numpy(), ids[-1].numpy()
+        shown = [number for number in torch.unique(ids[0]).tolist() if number]
+        values += [region_similarity(truth == number, last == number) for number in shown]
+    return 100 * statistics.mean(values)

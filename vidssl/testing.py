@@ -193,7 +193,7 @@ def _check_resume(build: Callable[[], Method], make_dataset: Callable[..., Array
             dataset=dataset,
             optimizer=partial(torch.optim.AdamW, lr=1e-3),
             learning_rate=lambda progress: 1e-3,
-            steps=3,
+            steps=4,
             batch_size=max(2, len(dataset) // 2),
         )
 
@@ -201,8 +201,8 @@ def _check_resume(build: Callable[[], Method], make_dataset: Callable[..., Array
         once, stopped = Path(name, "once"), Path(name, "stopped")
         whole = fit(run(), out=once, save_every=1, picture_every=100)
         (stopped / "checkpoints").mkdir(parents=True)
-        # As if it had been killed after the second step, in the second epoch.
-        checkpoint = once / "checkpoints" / "step_00000002.pt"
+        # As if it had been killed after the third step, in the middle of the second epoch.
+        checkpoint = once / "checkpoints" / "step_00000003.pt"
         (stopped / "checkpoints" / checkpoint.name).write_bytes(checkpoint.read_bytes())
         resumed = fit(run(), out=stopped, save_every=1, picture_every=100)
     for name, value in whole.state_dict().items():

@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 import torch
 from conftest import moving_square, write_video
+from PIL import Image
 
-from vidssl.data import Corpus, ImageDataset, Loader, VideoDataset, open_video
+from vidssl.data import ArrayDataset, Corpus, ImageDataset, Loader, VideoDataset, open_video
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.datasets import sample_seed
 
@@ -165,3 +166,67 @@ def test_seeds_of_neighbours_are_unrelated():
     bits = (seeds[:, None] >> torch.arange(63)) & 1
     # Each bit is a fair coin: 4096 draws have a standard deviation of 32.
     assert (bits.sum(0) - 2048).abs().max() < 5 * 32
+
+
+def test_videos_in_memory_are_sampled_as_files_are():
+    video = torch.arange(3 * 10, dtype=torch.uint8).view(3, 10, 1, 1, 1).expand(-1, -1, 3, 4, 4)
+    audio = torch.arange(3 * 400).view(3, 400).float() / 1200
+    dataset = ArrayDataset(
+        video,
+        clips=partial(random_clips, num_frames=3, stride_frames=2, num_clips=2),
+        fps=5.0,
+        audio=audio,
+        audio_seconds=0.5,
+        sample_rate_hz=200,
+        label=torch.tensor([4, 5, 6]),
+        source_id=torch.tensor([7, 7, 8]),
+    )
+    batch = next(Loader(dataset, batch_size=3, seed=1).batches(0, 1))
+    for row, index in enumerate(batch.index.tolist()):
+        for clip in range(2):
+            frames = (batch.time[row, clip] * 5).round().long()
+            assert frames.diff().tolist() == [2, 2]
+            assert batch.video[row, clip, :, 0, 0, 0].tolist() == (index * 10 + frames).tolist()
+            # Half a second from the clip's first frame, at 200 numbers a second; silence past the end.
+            start = int(frames[0]) * 40
+            expected = [
+                (index * 400 + number) / 1200 if number < 400 else 0 for number in range(start, start + 100)
+            ]
+            assert batch.audio[row, clip].tolist() == pytest.approx(expected)
+    assert batch.label.tolist() == [4 + index for index in batch.index.tolist()]
+    assert batch.source_id.tolist() == [[7, 7, 8][index] for index in batch.index.tolist()]
+
+
+def test_clips_of_one_recording_share_their_source(tmp_path):
+    for name in ("run_g01_c01", "run_g01_c02", "run_g02_c01", "jump_g01_c01"):
+        write_video(tmp_path / f"v_{name}.mp4", moving_square(4))
+    corpus = Corpus.scan(
+        tmp_path, source_pattern=r"v_(\w+_g\d+)_c\d+", cache=tmp_path / "cache", num_workers=1, progress=False
+    )
+    assert [entry.source for entry in corpus.entries] == ["jump_g01", "run_g01", "run_g01", "run_g02"]
+    clips = partial(random_clips, num_frames=2)
+    batch = next(Loader(VideoDataset(corpus, clips=clips, size_px=32), batch_size=4).in_order(4))
+    assert batch.source_id[1] == batch.source_id[2] and batch.source_id.unique().numel() == 3
+    # Without a pattern every file is a recording of its own.
+    corpus = Corpus.scan(tmp_path, cache=tmp_path / "cache", num_workers=1, progress=False)
+    batch = next(Loader(VideoDataset(corpus, clips=clips, size_px=32), batch_size=4).in_order(4))
+    assert batch.source_id.unique().numel() == 4
+    with pytest.raises(ValueError, match="has no group"):
+        Corpus.scan(tmp_path, source_pattern="v_", progress=False)
+
+
+def test_any_media_are_videos_or_else_images(tmp_path):
+    for name in ("cat/0.png", "cat/1.png", "dog/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 32), (int(name[-5]) * 80, 0, 0)).save(tmp_path / "images" / name)
+    options = {"media": "any", "cache": tmp_path / "cache", "num_workers": 1, "progress": False}
+    corpus = Corpus.scan(tmp_path / "images", **options)
+    assert [entry.path.name for entry in corpus.entries] == ["0.png", "1.png", "2.png"]  # each is one picture
+    dataset = VideoDataset(corpus, clips=partial(random_clips, num_frames=1), size_px=32)
+    batch = next(Loader(dataset, batch_size=3).in_order(3))
+    assert batch.video.shape == (3, 1, 1, 3, 32, 32) and batch.video[:, 0, 0, 0, 0, 0].tolist() == [0, 80, 160]
+    write_video(tmp_path / "images" / "bird" / "3.mp4", moving_square(4))
+    assert [entry.path.name for entry in Corpus.scan(tmp_path / "images", **options).entries] == ["3.mp4"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"holds no video files .*, nor image files"):
+        Corpus.scan(tmp_path / "empty", **options)
