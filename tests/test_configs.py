@@ -1,0 +1,50 @@
+"""Every recipe runs as it stands, only smaller; image recipes run on images and, unchanged, on videos."""
+
+import inspect
+import json
+import math
+import sys
+
+import pytest
+from conftest import moving_square, write_video
+from PIL import Image
+
+from vidssl import catalog, cli, config
+
+# What makes a recipe small, where it has such an option.
+SMALL = {"steps": 2, "batch_size": 4, "size_px": 64, "crop_px": 64, "width": 8}
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A folder of videos with sound and one of images."""
+    folder = tmp_path_factory.mktemp("media")
+    for number in range(6):
+        write_video(
+            folder / "videos" / f"{number}.mp4",
+            moving_square(96, size_px=64, seed=number),
+            tone_hz=200 + 50 * number,
+        )
+        (folder / "images").mkdir(exist_ok=True)
+        Image.fromarray(moving_square(1, size_px=64, seed=number)[0]).save(folder / "images" / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["videos", "images"])
+@pytest.mark.parametrize("name", [entry.name for entry in catalog.entries()])
+def test_recipe(name, kind, media, tmp_path, monkeypatch):
+    entry = catalog.find(name)
+    assert entry.needs in ("video", "video with sound", "images or video")
+    if kind == "images" and entry.needs != "images or video":
+        pytest.skip(f"it needs {entry.needs}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(media / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = inspect.signature(config.load(name).run).parameters
+    small = {option: value for option, value in SMALL.items() if option in options}
+    words = [word for option, value in small.items() for word in (f"--{option.replace('_', '-')}", str(value))]
+    fixed = ["--device", "cpu", "--num-workers", "0", "--log-every", "1", "--out", str(tmp_path / "run")]
+    assert cli.main(["pretrain", name, "--root", str(media / kind), *words, *fixed]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(math.isfinite(line["loss"]) and line["effective_rank"] >= 1 for line in lines)
+    assert (tmp_path / "run" / "encoder.safetensors").is_file()
