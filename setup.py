@@ -56,6 +56,7 @@ setup(
         "dev": [
             "mypy>=1.18",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.14",
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",

@@ -1,5 +1,6 @@
 """Fixtures for all tests: the shared data, random state that is put back, small real videos."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+# Test processes share the cores out: more threads than cores wait for each other most of the time.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    num_threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)  # of the processes that tests start
+    torch.set_num_threads(num_threads)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

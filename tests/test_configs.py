@@ -11,8 +11,33 @@ from PIL import Image
 
 from vidssl import catalog, cli, config
 
-# What makes a recipe small, where it has such an option.
-SMALL = {"steps": 2, "batch_size": 4, "size_px": 64, "crop_px": 64, "width": 8}
+# What makes a recipe small, where it has such an option; networks are a few thousand weights.
+SMALL = {
+    "steps": 2,
+    "batch_size": 4,
+    "size_px": 64,
+    "crop_px": 64,
+    "width": 8,
+    "dim": 48,
+    "depth": 1,
+    "num_heads": 2,
+    "decoder_dim": 48,
+    "decoder_depth": 1,
+    "predictor_dim": 48,
+    "predictor_depth": 1,
+    "num_clusters": 3,
+    "num_keys": 64,
+    "num_permutations": 10,
+    "num_local_views": 2,
+    "local_crop_px": 32,
+    "model": "vit_tiny_patch16_224",
+}
+FURTHER = {
+    "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
+    "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},
+    "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames
+    "video/opn_resnet18": {"patch_px": 40},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +65,7 @@ def test_recipe(name, kind, media, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(media / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     options = inspect.signature(config.load(name).run).parameters
-    small = {option: value for option, value in SMALL.items() if option in options}
+    small = {option: value for option, value in SMALL.items() if option in options} | FURTHER.get(name, {})
     words = [word for option, value in small.items() for word in (f"--{option.replace('_', '-')}", str(value))]
     fixed = ["--device", "cpu", "--num-workers", "0", "--log-every", "1", "--out", str(tmp_path / "run")]
     assert cli.main(["pretrain", name, "--root", str(media / kind), *words, *fixed]) == 0

@@ -3,11 +3,20 @@
 from functools import partial
 
 import pytest
+import torch
+from torch.nn.functional import normalize
 
 from vidssl import methods, worlds
-from vidssl.augment import RandomResizedCrop
-from vidssl.models import ConvNet
+from vidssl.augment import RandomResizedCrop, recipes
+from vidssl.data.clips import clip_with_sound, random_clips
+from vidssl.methods.image.dino import DINOHead
+from vidssl.methods.image.jigsaw import permutations
+from vidssl.methods.video.contrastive_random_walk import cut_patches
+from vidssl.methods.video.shuffle_and_learn import candidate_windows
+from vidssl.models import AudioEncoder, ConvNet, LogMel, VideoViT
 from vidssl.models.heads import FrameHead
+from vidssl.models.inpainting import InpaintingDecoder, PictureCritic
+from vidssl.models.video_vit import TokenPredictor
 from vidssl.testing import check_method
 
 TINY = {"widths": (8, 16), "strides": (2, 2)}
@@ -22,6 +31,79 @@ def colorization() -> methods.VideoColorization:
     return methods.VideoColorization(net, view=RandomResizedCrop(16), head=FrameHead(net.dim, 8), num_colors=4)
 
 
+def video_vit(tubelet_frames: int) -> VideoViT:
+    return VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=tubelet_frames)
+
+
+def mae() -> methods.MAE:
+    net = video_vit(1)
+    decoder = TokenPredictor(net.dim, net.patch_values, width=12, depth=1, num_heads=2)
+    return methods.MAE(net, decoder=decoder, view=RandomResizedCrop(16))
+
+
+def videomae() -> methods.VideoMAE:
+    net = video_vit(2)
+    decoder = TokenPredictor(net.dim, net.patch_values, width=12, depth=1, num_heads=2)
+    clips = partial(random_clips, num_frames=4)
+    return methods.VideoMAE(net, decoder=decoder, view=RandomResizedCrop(16), mask_ratio=0.75, clips=clips)
+
+
+def vjepa() -> methods.VJEPA:
+    net = video_vit(2)
+    predictor = TokenPredictor(net.dim, net.dim, width=12, depth=1, num_heads=2)
+    clips = partial(random_clips, num_frames=4)
+    return methods.VJEPA(net, predictor=predictor, view=RandomResizedCrop(16), clips=clips)
+
+
+def context_encoder() -> methods.ContextEncoder:
+    net = encoder()
+    decoder = InpaintingDecoder(net.dim, num_cells=16, widths=(8,))
+    sizes = {"overlap_px": 1, "critic": PictureCritic(widths=(8, 8))}
+    return methods.ContextEncoder(net, decoder=decoder, view=RandomResizedCrop(16), **sizes)
+
+
+def contrastive_random_walk() -> methods.ContrastiveRandomWalk:
+    patches = partial(cut_patches, size_px=8, stride_px=8)
+    view = RandomResizedCrop(24, scale=(0.8, 0.95), flip=0.0)
+    return methods.ContrastiveRandomWalk(encoder(), view=view, patches=patches)
+
+
+def deepcluster() -> methods.DeepCluster:
+    sizes = {"num_samples": len(VIDEOS), "num_clusters": 4, "num_components": 4}
+    return methods.DeepCluster(encoder(), view=RandomResizedCrop(16), **sizes)
+
+
+def jigsaw() -> methods.Jigsaw:
+    orders = permutations(6, num_tiles=4)
+    sizes = {"tile_px": 7, "channel_shift_px": 1, "tile_dim": 16, "hidden_dim": 16}
+    return methods.Jigsaw(encoder(), view=RandomResizedCrop(16), permutations=orders, **sizes)
+
+
+def simclr() -> methods.SimCLR:
+    return methods.SimCLR(encoder(), view=recipes.simclr(16))
+
+
+def moco() -> methods.MoCo:
+    sizes = {"out_dim": 8, "num_keys": 20, "num_groups": 2}
+    made = methods.MoCo(encoder(), view=recipes.moco_v2(16), momentum=0.9, **sizes)
+    # Keys of pictures: noise is told from them so easily that the first loss would be the lowest.
+    with torch.no_grad():
+        made.queue.copy_(normalize(made.teacher(torch.rand(20, 1, 3, 16, 16)), dim=1))
+    return made
+
+
+def byol() -> methods.BYOL:
+    views = recipes.byol(16, view=0), recipes.byol(16, view=1)
+    return methods.BYOL(encoder(), views=views, hidden_dim=16, out_dim=8, momentum=0.9)
+
+
+def dino() -> methods.DINO:
+    net = encoder()
+    views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
+    head = DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8)
+    return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, head=head)
+
+
 def rotation() -> methods.Rotation:
     return methods.Rotation(encoder(), view=RandomResizedCrop(16))
 
@@ -32,10 +114,59 @@ def rotation_and_colorization() -> methods.Sum:
     return methods.Sum({"turn": (turned, 1.0), "color": (colored, 0.5)})
 
 
+def shuffle_and_learn() -> methods.ShuffleAndLearn:
+    clips = partial(candidate_windows, offsets_frames=(0, 2, 4, 6, 8), num_windows=2)
+    return methods.ShuffleAndLearn(encoder(), view=RandomResizedCrop(16), clips=clips)
+
+
+def opn() -> methods.OPN:
+    clips = partial(random_clips, num_frames=4, stride_frames=3, num_clips=2)
+    sizes = {"frame_dim": 16, "pair_dim": 16, "num_patches": 2}
+    return methods.OPN(encoder(), view=RandomResizedCrop(20), jitter_px=2, clips=clips, **sizes)
+
+
+def audio_encoder() -> AudioEncoder:
+    return AudioEncoder(LogMel(sample_rate_hz=8000, n_fft=200, num_mels=16), widths=(8, 16), strides=(2, 2))
+
+
+def l3net() -> methods.L3Net:
+    clips = partial(clip_with_sound, num_frames=1, audio_seconds=0.5)
+    return methods.L3Net(encoder(), audio_encoder=audio_encoder(), view=RandomResizedCrop(16), clips=clips)
+
+
+def xdc() -> methods.XDC:
+    clips = partial(clip_with_sound, num_frames=2, audio_seconds=0.5)
+    sizes = {"num_samples": len(VIDEOS), "num_clusters": 3}
+    return methods.XDC(encoder(), audio_encoder=audio_encoder(), view=RandomResizedCrop(16), clips=clips, **sizes)
+
+
+def dpc() -> methods.DPC:
+    clips = partial(random_clips, num_frames=8)
+    net = encoder(strides=(4, 2))
+    return methods.DPC(net, view=RandomResizedCrop(16), num_blocks=4, num_predicted=2, dim=8, clips=clips)
+
+
 VIDEOS = worlds.sprites(8, seed=0, num_frames=20, size_px=24, sprite_px=(8, 12), speed_px=(1, 3)).video
+SOUND = {"audio": worlds.tones(torch.arange(8) % 4, seed=0), "audio_seconds": 0.5, "sample_rate_hz": 8000}
 
 METHODS = {
+    "ContrastiveRandomWalk": partial(check_method, contrastive_random_walk, clips=VIDEOS),
+    "MAE": partial(check_method, mae, clips=VIDEOS),
+    "VideoMAE": partial(check_method, videomae, clips=VIDEOS, overfit_steps=60),
+    "VJEPA": partial(check_method, vjepa, clips=VIDEOS),
+    "ContextEncoder": partial(check_method, context_encoder, clips=VIDEOS),
+    "DeepCluster": partial(check_method, deepcluster, clips=VIDEOS),
+    "Jigsaw": partial(check_method, jigsaw, clips=VIDEOS),
+    "SimCLR": partial(check_method, simclr, clips=VIDEOS),
+    "MoCo": partial(check_method, moco, clips=VIDEOS),
+    "BYOL": partial(check_method, byol, clips=VIDEOS),
+    "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
+    "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
+    "OPN": partial(check_method, opn, clips=VIDEOS),
+    "L3Net": partial(check_method, l3net, clips=VIDEOS, **SOUND),
+    "XDC": partial(check_method, xdc, clips=VIDEOS, **SOUND),
+    "DPC": partial(check_method, dpc, clips=VIDEOS),
     "VideoColorization": partial(check_method, colorization, clips=VIDEOS),
     "Sum": partial(check_method, rotation_and_colorization, clips=VIDEOS),
 }

@@ -10,6 +10,7 @@ variable frame rate is sampled evenly in time. A video that is too short raises 
 videos out when they are built, and say so.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -191,3 +192,35 @@ def nearby_clips(
 def still(duration_seconds: float, fps: float, generator: torch.Generator) -> Tensor:
     """The first frame: an image as a clip of one frame. Returns times, float64 (1, 1), seconds."""
     return torch.zeros(1, 1, dtype=torch.float64)
+
+
+def clip_with_sound(
+    duration_seconds: float,
+    fps: float,
+    generator: torch.Generator,
+    *,
+    num_frames: int,
+    stride_frames: int = 1,
+    audio_seconds: float,
+) -> Tensor:
+    """One clip of evenly spaced frames at a random start after which the video lasts for `audio_seconds`, too.
+
+    Sound starts with the clip; past the end of a video there is none, and silence would mark the last clips.
+
+    Args:
+        duration_seconds: Of the video.
+        fps: Mean frame rate of the video.
+        generator: Source of the random start.
+        num_frames: T.
+        stride_frames: Frames from one to the next.
+        audio_seconds: Length of the sound, as given to the dataset.
+
+    Returns:
+        Times, float64 (1, T), seconds.
+
+    Raises:
+        ValueError: The video is shorter than the clip or its sound.
+    """
+    span_frames = max((num_frames - 1) * stride_frames + 1, math.ceil(audio_seconds * fps))
+    start = torch.randint(_num_starts(duration_seconds, fps, span_frames), (), generator=generator)
+    return (start + stride_frames * torch.arange(num_frames, dtype=torch.float64))[None] / fps

@@ -46,8 +46,8 @@ class VideoDataset(Dataset[Sample]):
 
     Frames are scaled by the decoder so that the short side is `size_px`, then cut to a square of that size: at a
     random place along the long side in training, in the middle otherwise; the place is the same for all frames of
-    a sample. Indices count the entries of the corpus that are long enough (and have sound, where it is asked for);
-    those left out are logged by name.
+    a sample. Indices count the entries of the corpus that are long enough (and have sound that is not
+    silent, where it is asked for); those left out are logged by name.
 
     An unreadable file is replaced by another one, chosen by the seed alone, and named in `Sample.bad`.
 
@@ -93,6 +93,8 @@ class VideoDataset(Dataset[Sample]):
         """Why an entry cannot be used, None if it can."""
         if self.audio_seconds is not None and not entry.has_audio:
             return "it has no sound"
+        if self.audio_seconds is not None and entry.audio_silent:
+            return "its sound is silent"
         try:
             self.clips(entry.duration_seconds, entry.fps, torch.Generator())
         except ValueError as error:

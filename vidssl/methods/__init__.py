@@ -1,7 +1,43 @@
 """Self-supervised methods, one file each."""
 
+from .audiovisual.l3net import L3Net
+from .audiovisual.xdc import XDC
+from .image.byol import BYOL
+from .image.context_encoder import ContextEncoder
+from .image.deepcluster import DeepCluster
+from .image.dino import DINO
+from .image.jigsaw import Jigsaw
+from .image.mae import MAE
+from .image.moco import MoCo
 from .image.rotation import Rotation
+from .image.simclr import SimCLR
 from .sum import Sum
 from .video.colorization import VideoColorization
+from .video.contrastive_random_walk import ContrastiveRandomWalk
+from .video.dpc import DPC
+from .video.opn import OPN
+from .video.shuffle_and_learn import ShuffleAndLearn
+from .video.videomae import VideoMAE
+from .video.vjepa import VJEPA
 
-__all__ = ["Rotation", "Sum", "VideoColorization"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "DPC",
+    "MAE",
+    "OPN",
+    "VJEPA",
+    "XDC",
+    "ContextEncoder",
+    "ContrastiveRandomWalk",
+    "DeepCluster",
+    "Jigsaw",
+    "L3Net",
+    "MoCo",
+    "Rotation",
+    "ShuffleAndLearn",
+    "SimCLR",
+    "Sum",
+    "VideoColorization",
+    "VideoMAE",
+]

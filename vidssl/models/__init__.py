@@ -1,20 +1,25 @@
 """Encoders, and how they are loaded and exported."""
 
 from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .audio import AudioEncoder, LogMel
 from .convnet import ConvNet
 from .encoder import Encoder
 from .load import encoder_family, export_encoder, load_encoder
 from .resnet import ResNet
+from .video_vit import VideoViT
 from .vit import ViT
 
 __all__ = [
+    "AudioEncoder",
     "ConvNet",
     "Encoder",
+    "LogMel",
     "ResNet",
     "TimmConvNet",
     "TorchvisionConvNet",
     "TorchvisionViT",
     "ViT",
+    "VideoViT",
     "encoder_family",
     "export_encoder",
     "load_encoder",

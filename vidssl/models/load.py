@@ -21,6 +21,7 @@ from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .convnet import ConvNet
 from .encoder import Encoder
 from .resnet import BLOCKS, ResNet
+from .video_vit import VideoViT
 from .vit import ViT
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ FAMILIES: dict[str, type[Encoder]] = {
     "resnet": ResNet,
     "convnet": ConvNet,
     "vit": ViT,
+    "video_vit": VideoViT,
     "timm_conv": TimmConvNet,
     "torchvision_conv": TorchvisionConvNet,
     "torchvision_vit": TorchvisionViT,

@@ -44,3 +44,9 @@ def usage_entropy(probabilities: Tensor) -> Tensor:
     """How evenly clusters or prototypes are used: (N, K), rows sum to 1 -> scalar in [0, 1]; 0 is one for all."""
     mean = probabilities.float().mean(0)
     return -torch.special.xlogy(mean, mean).sum() / math.log(len(mean))
+
+
+def cosine_logits(queries: Tensor, candidates: Tensor, *, temperature: float) -> Tensor:
+    """Cosine similarity over temperature, float32 under autocast as well: (N, D), (M, D) -> (N, M)."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return F.normalize(queries.float(), dim=1) @ F.normalize(candidates.float(), dim=1).T / temperature

@@ -1,0 +1,78 @@
+"""DINO, ViT-S/16 (Caron et al. 2021, arXiv:2104.14294), on images or on frames of videos.
+
+The released code's defaults on ImageNet: AdamW, learning rate 5e-4 for every 256 pictures of a step, 10 of 100
+epochs of linear warm-up, then a cosine to 1e-6, gradients cut at 3, momentum of the teacher 0.996, two crops of 224 px
+and eight of 96 px, 65536 prototypes. The default here is 64 pictures per process, as theirs.
+
+Differences from the paper: weight decay stays at 0.04 (there it rises to 0.4), no stochastic depth, and the gradient is
+cut as a whole instead of tensor by tensor.
+"""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vidssl import Run, optim, worlds
+from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop, recipes
+from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl.methods import DINO
+from vidssl.methods.image.dino import DINOHead
+from vidssl.models import ConvNet, ViT
+from vidssl.proof import Proof, letters_probe, pretrain
+
+METHOD = "DINO"
+PAPER = "Caron et al. 2021, arXiv:2104.14294"
+NEEDS = "images or video"
+
+
+def run(
+    root: str,
+    *,
+    steps: int = 2_000_000,
+    batch_size: int = 64,
+    lr: float = 5e-4,
+    momentum: float = 0.996,
+    teacher_temperature: float = 0.04,
+    num_local_views: int = 8,
+    size_px: int = 256,
+    crop_px: int = 224,
+    local_crop_px: int = 96,
+    model: str = "vit_small_patch16_224",
+) -> Run:
+    """Train on a folder of images or of videos.
+
+    Args:
+        root: Folder, list file or CSV of images or videos.
+        steps: Number of optimizer steps.
+        batch_size: Pictures per step and process.
+        lr: Highest learning rate for 256 pictures; batch_size / 256 multiplies it. With n processes give n times
+            as much.
+        momentum: Of the teacher, at the start; 0.9995 for small steps.
+        teacher_temperature: Lower is sharper; up to 0.07 trains better where it stays stable.
+        num_local_views: Small crops of each picture.
+        size_px: Short side to which pictures are scaled when they are decoded.
+        crop_px: Height and width of the large crops, a multiple of the patch size.
+        local_crop_px: Height and width of the small crops, a multiple of the patch size.
+        model: Name of a timm vision transformer; its weights are random.
+    """
+    method = DINO(
+        ViT(model, pos_embed="dino"),
+        global_views=(recipes.dino_global(crop_px, view=0), recipes.dino_global(crop_px, view=1)),
+        local_view=recipes.dino_local(local_crop_px),
+        num_local_views=num_local_views,
+        teacher_temperature=optim.constant(teacher_temperature),
+        momentum=momentum,
+    )
+    peak = lr * batch_size / 256
+    return Run(
+        method=method,
+        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        optimizer=partial(torch.optim.AdamW, lr=peak, weight_decay=0.04),
+        learning_rate=optim.warmup(optim.cosine(peak, 1e-6), share=0.1),
+        steps=steps,
+        batch_size=batch_size,
+        max_grad_norm=3.0,
+    )

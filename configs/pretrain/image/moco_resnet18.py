@@ -1,0 +1,107 @@
+"""MoCo, ResNet-18 (He et al. 2020, arXiv:1911.05722; v2: Chen et al. 2020, arXiv:2003.04297), on images or videos.
+
+Both papers' schedule on ImageNet: SGD with momentum 0.9, weight decay 1e-4 (here none on biases and norms), 256
+pictures a step, learning rate 0.03, 200 epochs, a queue of 65536 keys, momentum 0.999. Version 1: a linear
+projection, temperature 0.07, a tenth of the learning rate after 120 and 160 epochs. Version 2: a hidden layer,
+temperature 0.2, blur, a cosine.
+"""
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from vidssl import Run, optim, worlds
+from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop, recipes
+from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl.methods import MoCo
+from vidssl.models import ConvNet, ResNet
+from vidssl.proof import Proof, letters_probe, pretrain
+
+METHOD = "MoCo"
+PAPER = "He et al. 2020, arXiv:1911.05722"
+NEEDS = "images or video"
+
+
+def run(
+    root: str,
+    *,
+    version: Literal["v1", "v2"] = "v2",
+    steps: int = 1_000_000,
+    batch_size: int = 256,
+    lr: float = 0.03,
+    num_keys: int = 65_536,
+    size_px: int = 256,
+    crop_px: int = 224,
+    width: int = 64,
+) -> Run:
+    """Train on a folder of images or of videos.
+
+    Args:
+        root: Folder, list file or CSV of images or videos.
+        version: Of the paper.
+        steps: Number of optimizer steps.
+        batch_size: Pictures per step and process.
+        lr: First learning rate, for 256 pictures; batch_size / 256 multiplies it. With n processes give n times as
+            much.
+        num_keys: Length of the queue.
+        size_px: Short side to which pictures are scaled when they are decoded.
+        crop_px: Height and width of the training views.
+        width: Channels of the first layer of the ResNet.
+    """
+    encoder = ResNet(18, stride=32, layer="layer4", width=width)
+    start = lr * batch_size / 256
+    if version == "v1":
+        projector = nn.Linear(encoder.dim, 128)
+        method = MoCo(
+            encoder, view=recipes.moco_v1(crop_px), projector=projector, temperature=0.07, num_keys=num_keys
+        )
+        schedule = optim.steps(start, factor=0.1, at=(0.6, 0.8))
+    else:
+        method = MoCo(encoder, view=recipes.moco_v2(crop_px), num_keys=num_keys)
+        schedule = optim.cosine(start)
+    return Run(
+        method=method,
+        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        optimizer=partial(torch.optim.SGD, lr=start, momentum=0.9, weight_decay=1e-4),
+        learning_rate=schedule,
+        steps=steps,
+        batch_size=batch_size,
+    )
+
+
+def measure(seed: int, out: Path) -> dict[str, float]:
+    """Letters: linear probe before and after, version 2."""
+    images, _ = worlds.letters(6000, seed=seed)
+    encoder = ConvNet(
+        widths=(16, 16, 32, 32, 64, 64),
+        strides=(2, 1, 2, 1, 2, 1),
+        color="gray",
+        standardize=True,
+        padding_mode="reflect",
+    )
+    random = letters_probe(copy.deepcopy(encoder))
+    view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
+    # The queue holds the keys of 16 steps.
+    method = MoCo(encoder, view=view, out_dim=64, num_keys=2048, momentum=0.99, num_groups=4)
+    recipe = Run(
+        method=method,
+        dataset=ArrayDataset(images, clips=method.clips),
+        optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
+        learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
+        steps=250,
+        batch_size=128,
+    )
+    pretrain(recipe, out=out, seed=seed)
+    return {"random": random, "pretrained": letters_probe(encoder), "chance": 10.0}
+
+
+PROOF = Proof(
+    metric="linear probe on letters, per cent",
+    line="at least 20 points above random initialisation",
+    holds=lambda figures: figures["pretrained"] >= figures["random"] + 20,
+    measure=measure,
+)

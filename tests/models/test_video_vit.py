@@ -1,0 +1,128 @@
+"""The video transformer: patches, positions, partial encoding, one frame, export."""
+
+import math
+
+import pytest
+import torch
+from einops import rearrange
+
+from vidssl.models import VideoViT, export_encoder, load_encoder
+from vidssl.models.video_vit import TokenPredictor, position_embedding
+
+
+def tiny(**options) -> VideoViT:
+    return VideoViT(**{"dim": 24, "depth": 2, "num_heads": 2, "patch_px": 4, "tubelet_frames": 2, **options})
+
+
+def test_positions_are_sines_of_time_row_and_column():
+    table = position_embedding((2, 3, 4), 27)
+    token = 0
+    for step in range(2):
+        for row in range(3):
+            for column in range(4):
+                expected = []
+                for place in (step, row, column):
+                    angles = [place / 10_000 ** (k / 4) for k in range(4)]
+                    expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+                torch.testing.assert_close(table[token], torch.tensor([*expected, 0, 0, 0]), atol=1e-6, rtol=0)
+                token += 1
+    assert token == len(table)
+
+
+@pytest.mark.parametrize("tubelet_frames", [1, 2])
+def test_the_embedding_is_a_convolution_in_space_and_time(tubelet_frames):
+    encoder = tiny(depth=0, tubelet_frames=tubelet_frames, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    clip = torch.rand(2, 4, 3, 8, 12)
+    kernel = rearrange(
+        encoder.embed.weight, "d (f y x c) -> d c f y x", f=tubelet_frames, y=4, x=4
+    )  # torch's layout of a 3-D convolution
+    colors = rearrange((clip - encoder.mean) / encoder.std, "b t c h w -> b c t h w")
+    volume = torch.nn.functional.conv3d(colors, kernel, encoder.embed.bias, stride=kernel.shape[2:])
+    expected = rearrange(volume, "b d t h w -> b (t h w) d") + position_embedding((4 // tubelet_frames, 2, 3), 24)
+    torch.testing.assert_close(encoder.tokens(clip), encoder.norm(expected), atol=1e-5, rtol=0)
+
+
+def test_keeping_all_tokens_gives_the_features():
+    encoder, clip = tiny(), torch.rand(2, 4, 3, 8, 12)
+    features = encoder.features(clip)
+    assert features.shape == (2, 2, 24, 2, 3)
+    everything = torch.arange(12).expand(2, -1)
+    kept = rearrange(encoder.tokens(clip, everything), "b (t h w) d -> b t d h w", t=2, h=2)
+    torch.testing.assert_close(kept, features, atol=1e-6, rtol=0)
+    # The order of `keep` is the order of the result: attention knows places from positions alone.
+    order = torch.stack([torch.randperm(12), torch.randperm(12)])
+    shuffled = encoder.tokens(clip, order)
+    for b in range(2):
+        torch.testing.assert_close(shuffled[b], encoder.tokens(clip)[b, order[b]], atol=1e-5, rtol=0)
+
+
+def test_only_kept_tokens_are_seen():
+    encoder, clip = tiny(), torch.rand(2, 4, 3, 8, 12)
+    keep = torch.tensor([[0, 7], [11, 3]])
+    changed = torch.rand_like(clip)
+    rows = torch.arange(2)[:, None]
+    mixed = encoder.patches(changed)
+    mixed[rows, keep] = encoder.patches(clip)[rows, keep]
+    elsewhere = encoder.assemble(mixed, encoder.grid(clip))
+    assert torch.equal(encoder.tokens(elsewhere, keep), encoder.tokens(clip, keep))
+    # ... and each of the kept ones is.
+    for b, token in ((0, 0), (0, 7), (1, 11), (1, 3)):
+        touched = encoder.patches(clip)
+        touched[b, token] += 0.5
+        touched = encoder.assemble(touched, encoder.grid(clip))
+        difference = (encoder.tokens(touched, keep) - encoder.tokens(clip, keep)).abs().amax(dim=(1, 2))
+        assert difference[b] > 1e-3 and difference[1 - b] == 0
+
+
+def test_assembling_undoes_cutting():
+    encoder, clip = tiny(), torch.rand(2, 6, 3, 8, 12)
+    assert torch.equal(encoder.assemble(encoder.patches(clip), (3, 2, 3)), clip)
+    # Token 1 of step 0 is the patch to the right of the first, both frames of it, colours last.
+    assert torch.equal(encoder.patches(clip)[0, 1].view(2, 4, 4, 3), clip[0, :2, :, :4, 4:8].permute(0, 2, 3, 1))
+
+
+def test_an_image_is_a_clip_of_one_frame():
+    encoder, image = tiny(), torch.rand(2, 1, 3, 8, 12)
+    features = encoder.features(image)
+    assert features.shape == (2, 1, 24, 2, 3)
+    assert torch.equal(features, encoder.features(image.repeat(1, 2, 1, 1, 1)))
+
+
+def test_positions_tell_steps_rows_and_columns_apart():
+    """On a clip of one colour all tokens would be equal without them."""
+    features = tiny().features(torch.full((1, 4, 3, 8, 8), 0.7))
+    for axis in (1, 3, 4):
+        assert features.std(dim=axis).mean() > 1e-3
+
+
+def test_export_and_load(tmp_path):
+    encoder = tiny(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)).eval()
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    loaded = load_encoder(tmp_path)
+    clip = torch.rand(1, 4, 3, 16, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded.features(clip), encoder.features(clip))
+    assert isinstance(loaded, VideoViT) and loaded.stride == loaded.multiple == 4 and loaded.tubelet_frames == 2
+
+
+def test_the_predictor_does_not_depend_on_the_order_of_tokens():
+    predictor = TokenPredictor(24, 5, width=12, depth=2, num_heads=2)
+    torch.nn.init.normal_(predictor.mask_token)
+    tokens, visible, hidden = torch.randn(1, 3, 24), torch.tensor([[5, 0, 2]]), torch.tensor([[1, 7, 3, 4]])
+    found = predictor(tokens, visible=visible, hidden=hidden, grid=(2, 2, 2))
+    turned = predictor(tokens[:, [2, 0, 1]], visible=visible[:, [2, 0, 1]], hidden=hidden.flip(1), grid=(2, 2, 2))
+    torch.testing.assert_close(turned.flip(1), found, atol=1e-5, rtol=0)
+    # A token at another place is another token.
+    moved = predictor(tokens, visible=torch.tensor([[6, 0, 2]]), hidden=hidden, grid=(2, 2, 2))
+    assert (moved - found).abs().max() > 1e-3
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="5 frames does not divide into tubelets of 2; use 4 or 6 frames"):
+        tiny().features(torch.rand(1, 5, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"10 x 8 pixels .* patches of 4"):
+        tiny().features(torch.rand(1, 2, 3, 10, 8))
+    with pytest.raises(ValueError, match="tubelet_frames is 3, expected 1 or 2"):
+        tiny(tubelet_frames=3)
+    with pytest.raises(ValueError, match="width of 24 does not divide into 5 heads"):
+        tiny(num_heads=5)

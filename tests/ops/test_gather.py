@@ -1,0 +1,62 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vidssl.ops.gather import gather, gather_rows, rank, world_size
+
+
+def given(number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and weights of a rank, and rows of which ranks hold different numbers."""
+    generator = torch.Generator().manual_seed(number)
+    rows, weights = torch.randn(3, 4, generator=generator), torch.randn(3, 6, generator=generator)
+    return rows, weights, torch.randn(2 + 3 * number, 2, generator=generator)
+
+
+def rank_loss(rows: Tensor, joined: Tensor, weights: Tensor) -> Tensor:
+    """A loss that compares a rank's rows (3, 4) with all rows (6, 4): not linear, other weights on each rank."""
+    return ((rows @ joined.T).log_softmax(1) * weights).sum()
+
+
+def replica(number: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+    rows, weights, uneven = given(number)
+    rows.requires_grad_()
+    joined = gather(rows)
+    loss = rank_loss(rows, joined, weights)
+    loss.backward()
+    result = {"joined": joined.detach(), "loss": loss.detach(), "gradient": rows.grad}
+    result |= {"uneven": gather_rows(uneven), "place": torch.tensor([rank(), world_size()])}
+    torch.save(result, folder / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
+    processes = [subprocess.Popen([sys.executable, __file__, str(number), str(tmp_path)]) for number in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    found = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
+    rows = [given(number)[0].requires_grad_() for number in range(2)]
+    joined = torch.cat(rows)
+    losses = [rank_loss(rows[number], joined, given(number)[1]) for number in range(2)]
+    torch.stack(losses).sum().backward()
+    for number in range(2):
+        assert torch.equal(found[number]["joined"], joined.detach())
+        torch.testing.assert_close(found[number]["loss"], losses[number].detach())
+        torch.testing.assert_close(found[number]["gradient"], rows[number].grad, atol=1e-5, rtol=1e-5)
+        assert torch.equal(found[number]["uneven"], torch.cat([given(0)[2], given(1)[2]]))
+        assert found[number]["place"].tolist() == [number, 2]
+
+
+def test_one_process_gathers_nothing():
+    rows = torch.randn(3, 4, requires_grad=True)
+    assert gather(rows) is rows and gather_rows(rows) is rows
+    assert (rank(), world_size()) == (0, 1)
+
+
+if __name__ == "__main__":
+    replica(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,139 @@
+"""MoCo: find the key of a clip's other view among a queue of keys that a slow copy of the encoder made.
+
+He, Fan, Wu, Xie and Girshick 2020, "Momentum contrast for unsupervised visual representation learning",
+arXiv:1911.05722; version 2: Chen, Fan, Girshick and He 2020, arXiv:2003.04297.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...batch import Batch
+from ...data.clips import ClipSampler, random_clips
+from ...method import Method
+from ...models import Encoder
+from ...ops import draws
+from ...ops.contrast import cosine_logits, info_nce, same_source
+from ...ops.ema import move_teacher, teacher_of
+from ...ops.gather import gather_rows
+
+# An image, or a random frame of a video.
+CLIPS = partial(random_clips, num_frames=1)
+
+
+class MoCo(Method):
+    """Contrast each query with its key and with the keys of earlier steps.
+
+    Query and key must not be normalised by the statistics of one batch, or these give the key away (Sec. 3.3,
+    shuffling BN): both are encoded in groups, and the keys' groups are made up in another order.
+
+    Args:
+        encoder: RGB (B, T, 3, H, W) in [0, 1] -> pooled features (B, D).
+        view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], for example
+            augment.recipes.moco_v2(224).
+        projector: Features (B, D) -> embeddings (B, out_dim); by default that of version 2, a hidden layer of D and
+            ReLU. Version 1: nn.Linear(encoder.dim, 128).
+        out_dim: Width of a key.
+        num_keys: K, length of the queue; at least the clips of a step in all processes.
+        temperature: tau of Eq. 1: 0.2 in version 2, 0.07 in version 1.
+        momentum: m of Eq. 2.
+        num_groups: Parts of the batch that batch norm sees, per process; the paper's eight devices are eight groups.
+        clips: Which frames; by default one.
+
+    Differences from the paper: the keys' order is drawn within each process; clips of one source (batch.source_id)
+    are no negatives of each other, those in the queue included.
+    """
+
+    queue: Tensor
+    queue_source_id: Tensor
+    pointer: Tensor
+    view: nn.Module
+    projector: nn.Module
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        view: nn.Module,
+        projector: nn.Module | None = None,
+        out_dim: int = 128,
+        num_keys: int = 65_536,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        num_groups: int = 8,
+        clips: ClipSampler = CLIPS,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.view = view
+        self.projector = projector or nn.Sequential(
+            nn.Linear(encoder.dim, encoder.dim), nn.ReLU(), nn.Linear(encoder.dim, out_dim)
+        )
+        self.teacher = teacher_of(nn.Sequential(self.encoder, self.projector))
+        self.temperature = temperature
+        self.momentum = momentum
+        self.num_groups = num_groups
+        self.clips = clips
+        # Directions at random, of no source, until real keys have replaced them.
+        self.register_buffer("queue", F.normalize(torch.randn(num_keys, out_dim), dim=1))
+        self.register_buffer("queue_source_id", torch.full((num_keys,), -1))
+        self.register_buffer("pointer", torch.tensor(0))
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """InfoNCE of each query against its key and the queue (Eq. 1); then, in training, the queue takes the keys."""
+        assert batch.seed is not None
+        video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
+        query = self._in_groups(self._student, self.view(video, draws.mix(batch.seed, 0)))
+        with torch.no_grad():
+            order = draws.uniform(batch.seed).argsort()
+            key = self._in_groups(self.teacher, self.view(video, draws.mix(batch.seed, 1))[order])
+            key = F.normalize(key[order.argsort()].float(), dim=1)
+        loss, logged = self.contrast(query, key, batch.source_id)
+        if self.training:
+            self.push(key, batch.source_id)
+        return {"loss": loss, **logged}
+
+    def contrast(self, query: Tensor, key: Tensor, source_id: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of queries and their keys, (B, E) each, of sources int64 (B,); candidate 0 is the key."""
+        with torch.autocast(query.device.type, enabled=False):
+            to_key = (F.normalize(query.float(), dim=1) * key).sum(1, keepdim=True) / self.temperature
+        # A copy: the queue itself changes before the backward pass.
+        to_queue = cosine_logits(query, self.queue.clone(), temperature=self.temperature)
+        exclude = same_source(source_id, self.queue_source_id)
+        return info_nce(
+            torch.cat([to_key, to_queue], dim=1),
+            torch.zeros(len(query), dtype=torch.int64, device=query.device),
+            exclude=None if exclude is None else F.pad(exclude, (1, 0)),
+        )
+
+    @torch.no_grad()
+    def push(self, key: Tensor, source_id: Tensor | None) -> None:
+        """Replace the oldest keys of the queue by those of all processes: (B, E), int64 (B,).
+
+        Raises:
+            ValueError: They are more than the queue holds.
+        """
+        key = gather_rows(key)
+        if len(key) > len(self.queue):
+            raise ValueError(
+                f"a step makes {len(key)} keys but the queue holds {len(self.queue)}; raise num_keys or lower the "
+                "batch size"
+            )
+        rows = (self.pointer + torch.arange(len(key), device=key.device)) % len(self.queue)
+        self.queue[rows] = key.to(self.queue.dtype)
+        self.queue_source_id[rows] = -1 if source_id is None else gather_rows(source_id)
+        self.pointer.copy_((self.pointer + len(key)) % len(self.queue))
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher (Eq. 2); batch norm keeps statistics of its own."""
+        move_teacher(self.teacher, nn.Sequential(self.encoder, self.projector), momentum=self.momentum)
+
+    def _student(self, clips: Tensor) -> Tensor:
+        return self.projector(self.encoder(clips))
+
+    def _in_groups(self, network: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
+        return torch.cat([network(group) for group in clips.chunk(self.num_groups)])

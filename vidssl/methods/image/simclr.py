@@ -1,0 +1,88 @@
+"""SimCLR: two views of one clip attract each other and repel all other clips of the batch.
+
+Chen, Kornblith, Norouzi and Hinton 2020, "A simple framework for contrastive learning of visual representations",
+arXiv:2002.05709.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...batch import Batch
+from ...data.clips import ClipSampler, random_clips
+from ...method import Method
+from ...models import Encoder
+from ...ops import draws
+from ...ops.contrast import cosine_logits, info_nce, same_source
+from ...ops.gather import gather, gather_rows, rank
+
+# An image, or a random frame of a video.
+CLIPS = partial(random_clips, num_frames=1)
+
+
+class SimCLR(Method):
+    """Find the other view of a clip among both views of all clips of the batch, of every process.
+
+    Colour distortion is what keeps histograms from solving the task (Sec. 3.1): a falling loss alone tells nothing.
+
+    Args:
+        encoder: RGB (B, T, 3, H, W) in [0, 1] -> pooled features (B, D).
+        view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], for example
+            augment.recipes.simclr(224).
+        projector: Features (B, D) -> embeddings (B, E); by default one hidden layer, with batch norm, to 128.
+        temperature: tau of Eq. 1.
+        clips: Which frames; by default one.
+
+    Differences from the paper: clips of one source (batch.source_id) are no negatives of each other, and every
+    process normalises its own batch.
+    """
+
+    view: nn.Module
+    projector: nn.Module
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        view: nn.Module,
+        projector: nn.Module | None = None,
+        temperature: float = 0.1,
+        clips: ClipSampler = CLIPS,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.view = view
+        self.projector = projector or nn.Sequential(
+            nn.Linear(encoder.dim, encoder.dim, bias=False),
+            nn.BatchNorm1d(encoder.dim),
+            nn.ReLU(),
+            nn.Linear(encoder.dim, 128),
+        )
+        self.temperature = temperature
+        self.clips = clips
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """NT-Xent (Eq. 1), mean over both views of all clips."""
+        assert batch.seed is not None
+        video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
+        views = torch.cat([self.view(video, draws.mix(batch.seed, number)) for number in range(2)])
+        first, second = self.projector(self.encoder(views)).chunk(2)
+        loss, logged = self.nt_xent(first, second, batch.source_id)
+        return {"loss": loss, **logged}
+
+    def nt_xent(self, first: Tensor, second: Tensor, source_id: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of two views' embeddings (B, E) each, of sources int64 (B,), against those of all processes."""
+        candidates = torch.cat([gather(first), gather(second)])  # (2N, E), N clips in all processes
+        num_clips = len(candidates) // 2
+        own = rank() * len(first) + torch.arange(len(first), device=first.device)
+        own, positive = torch.cat([own, own + num_clips]), torch.cat([own + num_clips, own])
+        exclude = F.one_hot(own, 2 * num_clips).bool()
+        if source_id is not None:
+            same = same_source(source_id, gather_rows(source_id))
+            assert same is not None
+            exclude = exclude | same.repeat(2, 2)
+        logits = cosine_logits(torch.cat([first, second]), candidates, temperature=self.temperature)
+        return info_nce(logits, positive, exclude=exclude)

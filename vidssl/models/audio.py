@@ -1,0 +1,123 @@
+"""Sound in, features out: log-mel spectrogram and a 2-D convolutional network over it.
+
+The encoder of sound is the listening half of audio-visual methods. It is no `Encoder` of clips: what is exported and
+evaluated is the encoder of pictures.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..batch import Batch
+
+# Mean and deviation of the log-mel energies of everyday sound (dogs, rain, speech, films); they differ by less than
+# a third between sampling rates and between window lengths.
+LOG_MEL_MEAN = -4.0
+LOG_MEL_STD = 5.0
+
+
+def waveform_of(batch: Batch) -> Tensor:
+    """Give the sound of single-clip batches: (B, 1, S) -> (B, S).
+
+    Raises:
+        ValueError: The batch has no sound.
+    """
+    if batch.audio is None:
+        raise ValueError(
+            "the batch has no sound, this method listens; build the dataset with audio_seconds=1.0 or so"
+        )
+    return rearrange(batch.audio, "b 1 s -> b s")
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram: the logarithm of the energy in bands that are evenly spaced on the mel scale.
+
+    Windows are centred on multiples of the hop, the sound is mirrored at its ends. Computed in float32 always.
+
+    Args:
+        sample_rate_hz: Of the waveform.
+        n_fft: Samples of a window (Hann).
+        hop_samples: Samples from one window to the next.
+        num_mels: Bands, from 0 to half the sampling rate.
+        floor: Smallest energy; a sine of full scale has n_fft**2 / 16.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int = 16_000,
+        n_fft: int = 400,
+        hop_samples: int = 160,
+        num_mels: int = 40,
+        floor: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.mel = MelSpectrogram(sample_rate=sample_rate_hz, n_fft=n_fft, hop_length=hop_samples, n_mels=num_mels)
+        self.n_fft = n_fft
+        self.floor = floor
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (B, S) in [-1, 1] to (B, 1, mels, frames), natural logarithm; frames = S // hop + 1.
+
+        Raises:
+            ValueError: The sound is shorter than a window.
+        """
+        if waveform.ndim != 2 or waveform.shape[1] < self.n_fft:
+            raise ValueError(
+                f"the waveform has shape {tuple(waveform.shape)}, expected (B, S) with at least one window of "
+                f"{self.n_fft} samples; raise audio_seconds or lower n_fft"
+            )
+        # bfloat16 has no Fourier transform, and too few digits for energies.
+        with torch.autocast(waveform.device.type, enabled=False):
+            energy = self.mel(waveform.float())
+            return rearrange(energy.clamp(min=self.floor).log(), "b m t -> b 1 m t")
+
+
+class AudioEncoder(nn.Module):
+    """3x3 convolutions with batch norm and ReLU over a log-mel spectrogram.
+
+    The default is the audio network of Arandjelovic and Zisserman 2017 (arXiv:1705.08168, Fig. 3): four blocks of
+    two convolutions, 64 to 512 channels; where it has a max pool the second convolution has stride 2 here.
+
+    Args:
+        log_mel: Waveform (B, S) -> (B, 1, mels, frames).
+        widths: Channels of each convolution.
+        strides: Stride of each convolution, in bands and frames.
+
+    Attributes:
+        dim: Feature width D, the last of `widths`.
+
+    Raises:
+        ValueError: Not as many strides as widths.
+    """
+
+    def __init__(
+        self,
+        log_mel: LogMel,
+        *,
+        widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512),
+        strides: tuple[int, ...] = (1, 2, 1, 2, 1, 2, 1, 2),
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(strides):
+            raise ValueError(f"there are {len(widths)} widths {widths} but {len(strides)} strides {strides}")
+        self.log_mel = log_mel
+        self.dim = widths[-1]
+        blocks: list[nn.Module] = []
+        for channels, width, stride in zip((1, *widths), widths, strides, strict=False):
+            blocks += [
+                nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+        self.net = nn.Sequential(*blocks)
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """Encode densely: (B, S) in [-1, 1] -> (B, D, m, t), m bands of t frames."""
+        return self.net((self.log_mel(waveform) - LOG_MEL_MEAN) / LOG_MEL_STD)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Encode a waveform as one vector, the mean over bands and frames: (B, S) in [-1, 1] -> (B, D)."""
+        return self.features(waveform).mean(dim=(2, 3))

@@ -1,0 +1,217 @@
+"""A plain vision transformer on space-time patches that can encode a part of its tokens, and its narrow decoder."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..ops.masks import take
+from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .vit import patch_grid
+
+Grid = tuple[int, int, int]
+"""Time steps, rows and columns of the tokens of a clip."""
+
+
+def position_embedding(grid: Grid, dim: int, *, device: torch.device | None = None) -> Tensor:
+    """Sines and cosines of time step, row and column (Vaswani et al. 2017, Sec. 3.5, with the base 10000).
+
+    Each of the three has dim // 6 frequencies; what is left of dim is zero. Positions count cells, so that a grid of
+    any size is embedded without interpolation, and equal places of different grids equally.
+
+    Args:
+        grid: Time steps, rows and columns.
+        dim: Width of the tokens, at least 6.
+        device: Where to put it.
+
+    Returns:
+        float32 (steps * rows * columns, dim), token by token in that order: sines, then cosines of time, of row, of
+        column.
+    """
+    num_frequencies = dim // 6
+    frequencies = 10_000.0 ** (-torch.arange(num_frequencies, device=device) / num_frequencies)
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in grid]
+    places = torch.cartesian_prod(*axes).view(-1, 3)  # (N, 3)
+    angles = places[..., None] * frequencies  # (N, 3, frequencies)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return nn.functional.pad(waves, (0, dim - waves.shape[1]))
+
+
+def _blocks(dim: int, depth: int, num_heads: int) -> nn.Sequential:
+    from timm.models.vision_transformer import Block
+
+    if dim % num_heads:
+        raise ValueError(f"a width of {dim} does not divide into {num_heads} heads; change one of them")
+    norm: Any = partial(nn.LayerNorm, eps=1e-6)
+    return nn.Sequential(*(Block(dim, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))
+
+
+def _initialize(module: nn.Module) -> None:
+    """Draw matrices by Glorot's rule, as MAE does (github.com/facebookresearch/mae, models_mae.py)."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class VideoViT(Encoder):
+    """Plain transformer on tubelets of `tubelet_frames` x `patch_px` x `patch_px` pixels, all attending to all.
+
+    There is no class token: the features are the tokens. Positions are fixed (`position_embedding`). An image is a
+    clip of one frame; where a tubelet spans two, it is repeated.
+
+    Args:
+        dim: Width of the tokens D.
+        depth: Number of blocks.
+        num_heads: Of the attention.
+        patch_px: Height and width of a patch.
+        tubelet_frames: Frames of a patch, 1 or 2.
+        mean: Per RGB channel.
+        std: Per RGB channel.
+
+    Raises:
+        ValueError: Heads do not divide the width, or a tubelet has other than 1 or 2 frames.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        patch_px: int = 16,
+        tubelet_frames: int = 2,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        if tubelet_frames not in (1, 2):
+            raise ValueError(f"tubelet_frames is {tubelet_frames}, expected 1 or 2")
+        super().__init__(
+            dim=dim,
+            stride=patch_px,
+            mean=mean,
+            std=std,
+            multiple=patch_px,
+            architecture={
+                "family": "video_vit",
+                "dim": dim,
+                "depth": depth,
+                "num_heads": num_heads,
+                "patch_px": patch_px,
+                "tubelet_frames": tubelet_frames,
+            },
+        )
+        self.patch_px = patch_px
+        self.tubelet_frames = tubelet_frames
+        self.patch_values = tubelet_frames * patch_px**2 * 3
+        """Numbers in a patch: what a decoder of pixels predicts for each token."""
+        self.embed = nn.Linear(self.patch_values, dim)
+        self.blocks = _blocks(dim, depth, num_heads)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.apply(_initialize)
+
+    def grid(self, clip: Tensor) -> Grid:
+        """Time steps, rows and columns of the tokens of a clip (B, T, 3, H, W).
+
+        Raises:
+            ValueError: Frames do not divide into tubelets, or pixels into patches.
+        """
+        num_frames = clip.shape[1]
+        if num_frames > 1 and num_frames % self.tubelet_frames:
+            raise ValueError(
+                f"a clip of {num_frames} frames does not divide into tubelets of {self.tubelet_frames}; use "
+                f"{num_frames - num_frames % self.tubelet_frames} or {num_frames + 1} frames, or a single one"
+            )
+        return max(num_frames // self.tubelet_frames, 1), *patch_grid(clip, self.patch_px)
+
+    def patches(self, clip: Tensor) -> Tensor:
+        """Cut a clip into tubelets: (B, T, 3, H, W) -> (B, T'hw, pixels, 3), as they are, not normalised."""
+        steps, height, width = self.grid(clip)
+        if clip.shape[1] < self.tubelet_frames:
+            clip = clip.expand(-1, self.tubelet_frames, -1, -1, -1)
+        return rearrange(
+            clip, "b (t f) c (h y) (w x) -> b (t h w) (f y x) c", t=steps, h=height, w=width, f=self.tubelet_frames
+        )
+
+    def assemble(self, patches: Tensor, grid: Grid) -> Tensor:
+        """Put tubelets together, the inverse of `patches`: (B, T'hw, pixels, 3) -> (B, T, 3, H, W)."""
+        steps, height, width = grid
+        return rearrange(
+            patches,
+            "b (t h w) (f y x) c -> b (t f) c (h y) (w x)",
+            t=steps,
+            h=height,
+            w=width,
+            f=self.tubelet_frames,
+            y=self.patch_px,
+        )
+
+    def tokens(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Encode some tokens, which attend to each other alone.
+
+        Args:
+            clip: RGB in [0, 1], (B, T, 3, H, W).
+            keep: Numbers of the tokens that are seen, int64 (B, n), step by step and row by row; None is all.
+
+        Returns:
+            (B, n, D), in the order of `keep`, after the last norm.
+        """
+        patches = self.patches(clip)
+        position = position_embedding(self.grid(clip), self.dim, device=clip.device).to(clip.dtype)
+        position = position.expand(len(clip), -1, -1)
+        if keep is not None:
+            patches, position = take(patches, keep), take(position, keep)
+        colors = (patches - self.mean.flatten()) / self.std.flatten()
+        return self.norm(self.blocks(self.embed(colors.flatten(2)) + position))
+
+    def features(self, clip: Tensor) -> Tensor:
+        """Encode all tokens: (B, T, 3, H, W) in [0, 1] -> (B, T / tubelet_frames, D, H / patch, W / patch)."""
+        steps, height, width = self.grid(clip)
+        return rearrange(self.tokens(clip), "b (t h w) d -> b t d h w", t=steps, h=height, w=width)
+
+
+class TokenPredictor(nn.Module):
+    """Narrow transformer that predicts hidden tokens from visible ones: decoder of MAE, predictor of V-JEPA.
+
+    Visible tokens and, in the place of hidden ones, a learned token (zero at first) are added to their positions and
+    pass through the blocks together.
+
+    Args:
+        dim: Width of the visible tokens.
+        out_dim: Width of the prediction.
+        width: Of the blocks.
+        depth: Number of blocks.
+        num_heads: Of the attention.
+
+    Raises:
+        ValueError: Heads do not divide the width.
+    """
+
+    def __init__(self, dim: int, out_dim: int, *, width: int = 512, depth: int = 8, num_heads: int = 16) -> None:
+        super().__init__()
+        self.embed = nn.Linear(dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = _blocks(width, depth, num_heads)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.out = nn.Linear(width, out_dim)
+        self.apply(_initialize)
+
+    def forward(self, tokens: Tensor, *, visible: Tensor, hidden: Tensor, grid: Grid) -> Tensor:
+        """Predict the hidden tokens.
+
+        Args:
+            tokens: Encoded visible tokens, (B, V, dim).
+            visible: Their numbers, int64 (B, V).
+            hidden: Numbers of the tokens to predict, int64 (B, M).
+            grid: Time steps, rows and columns of all tokens.
+
+        Returns:
+            (B, M, out_dim).
+        """
+        position = position_embedding(grid, self.mask_token.shape[-1], device=tokens.device)
+        known = self.embed(tokens) + position[visible]
+        asked = self.mask_token + position[hidden]
+        mixed = self.blocks(torch.cat([known, asked], dim=1))
+        return self.out(self.norm(mixed[:, known.shape[1] :]))
