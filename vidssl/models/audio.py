@@ -78,7 +78,7 @@ class LogMel(nn.Module):
 class AudioEncoder(nn.Module):
     """3x3 convolutions with batch norm and ReLU over a log-mel spectrogram.
 
-    The default is the audio network of Arandjelovic and Zisserman 2017 (arXiv:1705.08168, Fig. 3): four blocks of
+    The default is the audio network of Arandjelovic and Zisserman 2017 (arXiv:1705.08168, Sec. 2.1): four blocks of
     two convolutions, 64 to 512 channels; where it has a max pool the second convolution has stride 2 here.
 
     Args:

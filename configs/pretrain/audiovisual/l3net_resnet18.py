@@ -1,8 +1,8 @@
 """L3-Net, ResNet-18 (Arandjelovic and Zisserman 2017, arXiv:1705.08168), on frames with a second of their sound.
 
 The recipe: Adam, learning rate 1e-4, weight decay 1e-5, 60 million frame-and-sound pairs (Sec. 2); batches of 64
-samples, each in two pairs; log-mel of 128 bands instead of the linear spectrogram, as OpenL3 (Cramer et al. 2019)
-found better; its windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels,
+samples, each in two pairs. Log-mel of 128 bands instead of the linear spectrogram, a variant of OpenL3 (Cramer et
+al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels,
 mirrored, and changed in brightness and saturation (the strength is ours).
 """
 

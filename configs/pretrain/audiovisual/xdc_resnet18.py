@@ -1,8 +1,9 @@
 """XDC, ResNet-18 (Alwassel et al. 2020, arXiv:1911.12667), on eight frames with two seconds of sound.
 
-From the paper: eight frames of 224 pixels, two seconds of sound as 40 mel bands 100 times a second, k-means with 256
-clusters before every pass. Ours: the optimizer (SGD, momentum 0.9, as DeepCluster), a 2-D video network whose
-features are averaged over the frames, and the audio network of L3-Net instead of a ResNet-18.
+From the paper: eight frames of 224 pixels, two seconds of sound as 40 mel bands 100 times a second, as many clusters
+as one of those it compares (64 to 1024). Ours: a clustering before every pass, the optimizer (SGD, momentum 0.9, as
+DeepCluster), a 2-D video network whose features are averaged over the frames, and the audio network of L3-Net instead
+of a ResNet-18.
 """
 
 from functools import partial

@@ -37,11 +37,11 @@ class L3Net(Method):
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1].
         sound_view: (waveforms (B, S), seeds (B,)) -> waveforms; by default a drawn loudness, so that a loud sound
             tells nothing of the frame.
-        hidden_dim: Width of the fusion layer (128, Fig. 3).
+        hidden_dim: Width of the fusion layer (128, Sec. 2.1).
         clips: Which frames; by default one, with a second of sound after it.
 
     Differences from the paper: the frame is the first of its second, not any of it; the loudness is drawn whole, the
-    paper changes it by at most 10 per cent; the encoders are any two, with a max pool over all cells as in Fig. 3.
+    paper changes it by at most 10 per cent; the encoders are any two, with a max pool over all cells as in Sec. 2.1.
     """
 
     view: nn.Module

@@ -22,7 +22,7 @@ from ...ops.agreement import normalized_mutual_information
 from ...ops.contrast import usage_entropy
 from ...ops.kmeans import kmeans, nearest
 
-# Eight frames and two seconds of sound (Sec. 4).
+# Eight frames and two seconds of sound.
 CLIPS = partial(clip_with_sound, num_frames=8, audio_seconds=2.0)
 
 # Of all sound that is clustered, root mean square: no cluster gathers what was recorded softly.
