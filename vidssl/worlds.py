@@ -190,7 +190,7 @@ def letters(num_images: int, *, seed: int, size_px: int = 32, noise: float = 0.0
     grid = F.affine_grid(affine, [num_images, 1, size_px, size_px], align_corners=False)
     ink = F.grid_sample(torch.stack(glyphs)[label][:, None], grid, align_corners=False)
     colors = torch.rand(num_images, 2, 3, 1, 1, generator=generator)
-    # Ink and paper must be told apart: their luminances differ by at least 0.25.
+    # Ink and paper must be told apart: luminances are pushed 0.25 apart; clipping takes up to 0.1 of that again.
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     gap = (colors[:, 0] * weights).sum(1) - (colors[:, 1] * weights).sum(1)
     push = torch.where(gap >= 0, 1.0, -1.0) * (0.25 - gap.abs()).clamp(min=0) / 2

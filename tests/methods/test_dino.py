@@ -146,31 +146,39 @@ def test_the_scores_are_cosines_and_stay_float32_under_autocast():
             assert head(features).dtype == torch.float32
 
 
-def train(**options) -> dict[str, float]:
-    """Eighty steps on letters: what the method logged last."""
+def train(teacher_temperature: float = 0.02, **options) -> dict[str, float]:
+    """Sixty steps on letters: what the method logged last."""
     encoder = ConvNet(widths=(8, 16), strides=(2, 2), color="gray", standardize=True)
-    head = DINOHead(encoder.dim, num_prototypes=16, hidden_dim=32, bottleneck_dim=16)
+    head = DINOHead(encoder.dim, num_prototypes=16, hidden_dim=32, bottleneck_dim=16, batch_norm=True)
     view = Pipeline(RandomResizedCrop(16, scale=(0.5, 1), flip=0), RandomInvert(), GaussianNoise(std=0.05))
     dino = DINO(
-        encoder, global_views=(view, view), local_view=view, num_local_views=0, head=head, momentum=0.9, **options
+        encoder,
+        global_views=(view, view),
+        local_view=view,
+        num_local_views=0,
+        head=head,
+        momentum=0.97,
+        teacher_temperature=lambda progress: teacher_temperature,
+        **options,
     )
     images, _ = worlds.letters(64, seed=0)
     optimizer = torch.optim.AdamW(dino.student.parameters(), lr=5e-3)
     logged: dict[str, torch.Tensor] = {}
-    for step in range(80):
+    for step in range(60):
         clips = Batch(index=torch.arange(64), video=images[:, None], seed=torch.arange(64) + 64 * step)
-        logged = dino(clips, step / 80)
+        logged = dino(clips, step / 60)
         logged["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-        dino.after_step(step / 80)
+        dino.after_step(step / 60)
     return {name: value.item() for name, value in logged.items()}
 
 
 def test_centering_and_sharpening_hold_off_a_collapse_each():
     healthy = train()
     uncentered = train(center_momentum=1.0)  # the centre stays at 0
-    blunt = train(teacher_temperature=lambda progress: 1.0)
-    assert healthy["cluster_entropy"] > 0.5 and healthy["teacher_entropy"] < 0.8
+    blunt = train(teacher_temperature=1.0)
+    # Each clip has few prototypes, all clips together have many.
+    assert healthy["cluster_entropy"] > 0.7 and healthy["teacher_entropy"] < 0.5
     assert uncentered["cluster_entropy"] < 0.05 and uncentered["loss"] < 0.1  # one prototype for all
     assert blunt["teacher_entropy"] > 0.99 and blunt["loss"] == pytest.approx(math.log(16), abs=0.05)

@@ -69,7 +69,7 @@ def test_loss_equals_the_equations_written_out(within):
     clips = replace(clips, source_id=torch.tensor([7, 8, 7]))  # the first and the last clip: one recording
     with torch.no_grad():
         found, cells = learner(clips, 0.0), rows(learner, clips)
-        total = hits = 0.0
+        total = hits = chance = 0.0
         for place, prediction, target in cells:
             positive, negatives = float(prediction @ target), []
             for other, _, candidate in cells:
@@ -79,8 +79,10 @@ def test_loss_equals_the_equations_written_out(within):
                     negatives.append(float(prediction @ candidate))
             total -= positive - math.log(sum(map(math.exp, [positive, *negatives])))
             hits += positive > max(negatives)
+            chance += 1 / (1 + len(negatives))
     assert float(found["loss"]) == pytest.approx(total / len(cells), abs=1e-5)
     assert float(found["accuracy"]) == pytest.approx(hits / len(cells), abs=1e-5)
+    assert float(found["chance"]) == pytest.approx(chance / len(cells), abs=1e-5)
 
 
 def test_accuracies_among_groups_of_candidates_equal_loops():

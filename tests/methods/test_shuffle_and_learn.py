@@ -86,6 +86,8 @@ def test_saying_always_shuffled_is_chance():
     label = torch.tensor([0] * 75 + [1] * 25)
     assert float(balanced_accuracy(label == 0, label)) == 0.5
     assert float((label == 0).float().mean()) == 0.75  # what the plain accuracy hides
+    half_of_one_class = torch.tensor([True, False, True])
+    assert float(balanced_accuracy(half_of_one_class, torch.tensor([0, 0, 1]))) == 0.75
     assert float(balanced_accuracy(torch.tensor([True, False]), torch.tensor([0, 0]))) == 0.5
 
 

@@ -105,7 +105,7 @@ def letter_probe(encoder: VideoViT) -> float:
 
 @torch.no_grad()
 def hidden_errors(method: MAE) -> dict[str, float]:
-    """Mean squared error of hidden patches on held-out images, beside the mean of the visible and the nearest visible."""
+    """Mean squared error of hidden patches on held-out images; fills: mean of the visible patches, nearest of them."""
     images = bright_letters(1000, seed=1_000_003)[0].float() / 255
     grid = method.encoder.grid(images)
     visible, hidden = method.split(torch.arange(len(images)), grid)

@@ -2,7 +2,7 @@
 
 The authors' recipe on Kinetics: Adam, 20 clips of 4 frames at about 8 frames per second, 256 px, 49 patches of 64 px
 at a stride of 32, temperature 0.05, edge dropout 0.1, learning rate 1e-4 and 0.3 of it after 20 of 25 epochs. They
-train up to layer 4 and propagate labels with layer 3: `--encoder-options layer=layer3` of `vidssl davis`.
+train up to layer 4 and propagate labels with layer 3: `--encoder-options layer=layer3` of `vidssl evaluate davis`.
 
 Differences from the authors' code: pixels are normalised by ImageNet's statistics in training too (theirs by
 CIFAR's, and by ImageNet's in evaluation).

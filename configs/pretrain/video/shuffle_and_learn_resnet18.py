@@ -66,7 +66,7 @@ def run(
 
 def measure(seed: int, out: Path) -> dict[str, float]:
     """Sprites that fall, and sprites that stand still: order on videos not seen, and where the sprite is."""
-    random = ConvNet(widths=(20, 40, 80, 80), strides=(2, 2, 2, 1))
+    random = ConvNet(widths=(20, 40, 80, 80), strides=(2, 2, 2, 1), standardize=True)
     falling, fall_order = _order(copy.deepcopy(random), "fall", seed=seed, out=out / "fall")
     still, still_order = _order(copy.deepcopy(random), "static", seed=seed, out=out / "static")
     return {
@@ -102,7 +102,7 @@ def _order(encoder: ConvNet, world: worlds.World, *, seed: int, out: Path) -> tu
         dataset=ArrayDataset(_sprites(2000, world, seed=seed).video, clips=clips),
         optimizer=partial(torch.optim.AdamW, lr=4e-3, weight_decay=0.01),
         learning_rate=optim.warmup(optim.cosine(4e-3), share=0.1),
-        steps=500,
+        steps=400,
         batch_size=32,
     )
     pretrain(recipe, out=out, seed=seed)

@@ -32,21 +32,27 @@ class DINOHead(nn.Module):
         num_prototypes: K.
         hidden_dim: Width of the two hidden layers.
         bottleneck_dim: Width of the unit vector.
+        batch_norm: Normalise the hidden layers, an option of the released code; small encoders need it.
     """
 
     frozen: Tensor
 
     def __init__(
-        self, dim: int, *, num_prototypes: int = 65_536, hidden_dim: int = 2048, bottleneck_dim: int = 256
+        self,
+        dim: int,
+        *,
+        num_prototypes: int = 65_536,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, bottleneck_dim),
-        )
+        layers: list[nn.Module] = []
+        for width in (dim, hidden_dim):
+            layers += [nn.Linear(width, hidden_dim)]
+            layers += [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
+            layers += [nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden_dim, bottleneck_dim))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -13,7 +13,7 @@ from ...batch import Batch
 from ...data.clips import ClipSampler, random_clips
 from ...method import Method
 from ...models import Encoder
-from ...ops.contrast import info_nce, same_source
+from ...ops.contrast import info_nce
 from ...ops.draws import mix
 from ...ops.gather import gather, gather_rows, rank
 
@@ -110,29 +110,26 @@ class DPC(Method):
         per_clip = self.num_predicted * num_cells
         positive = torch.arange(len(logits), device=logits.device) + rank() * len(logits)
         candidate = torch.arange(logits.shape[1], device=logits.device)
+        true = positive[:, None] == candidate
         own = positive[:, None] // per_clip == candidate // per_clip
         others = ~own
         if batch.source_id is not None:
-            source, all_sources = (
-                ids.repeat_interleave(per_clip) for ids in (batch.source_id, gather_rows(batch.source_id))
-            )
-            same = same_source(source, all_sources)
-            assert same is not None
-            others = others & ~same
-        allowed = others | own if self.within_video_negatives else others
-        loss, logged = info_nce(logits, positive, exclude=~allowed)
+            source = batch.source_id.repeat_interleave(per_clip)
+            others = others & (source[:, None] != gather_rows(batch.source_id).repeat_interleave(per_clip))
+        candidates = own | others if self.within_video_negatives else true | others
+        loss, logged = info_nce(logits, positive, exclude=~candidates)
+        logged["chance"] = _chance(candidates)
         same_cell = positive[:, None] % num_cells == candidate % num_cells
         same_step_and_cell = positive[:, None] % per_clip == candidate % per_clip
         groups = {
             "within_video": own,
             "other_steps": own & same_cell,
-            "other_videos": others & same_step_and_cell,
+            "other_videos": true | others & same_step_and_cell,
         }
         for name, group in groups.items():
-            group = group | (positive[:, None] == candidate)
             best = logits.masked_fill(~group, -torch.inf).argmax(1)
             logged[f"accuracy_{name}"] = (best == positive).float().mean()
-            logged[f"chance_{name}"] = (1 / group.sum(1)).mean()
+            logged[f"chance_{name}"] = _chance(group)
         return {"loss": loss, **logged}
 
     def _view_frames(self, video: Tensor, seed: Tensor) -> Tensor:
@@ -143,6 +140,11 @@ class DPC(Method):
         seeds = torch.stack([mix(seed, number) for number in range(num_frames)], dim=1)
         frames = self.frame_view(rearrange(video, "b t c h w -> (b t) 1 c h w"), seeds.flatten())
         return rearrange(frames, "(b t) 1 c h w -> b t c h w", t=num_frames)
+
+
+def _chance(candidates: Tensor) -> Tensor:
+    """Accuracy of guessing: bool (n, m) -> scalar."""
+    return (1 / candidates.sum(1)).mean()
 
 
 class ConvGRUCell(nn.Module):
