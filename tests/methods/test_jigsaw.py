@@ -137,6 +137,16 @@ def test_tiles_lie_in_their_cells_at_every_place_and_channels_move_apart():
     assert torch.equal(window[..., 1:, :] - window[..., :-1, :], torch.full((300, 9, 1, 3, 6, 7), 30.0))
 
 
+def test_a_tile_is_a_window_of_its_own_cell_clip_and_frame():
+    pictures = torch.rand(3, 2, 3, 15, 15)  # cells of 5 px, tiles of 3: nine places
+    tiles = method(tile_px=3).cut(pictures, torch.arange(3))
+    for b in range(3):
+        for n in range(9):
+            cell = pictures[b, :, :, n // 3 * 5 : n // 3 * 5 + 5, n % 3 * 5 : n % 3 * 5 + 5]
+            windows = [cell[..., y : y + 3, x : x + 3] for y in range(3) for x in range(3)]
+            assert sum(torch.equal(tiles[b, n], window) for window in windows) == 1, (b, n)
+
+
 def test_tiles_that_are_too_large_are_an_error():
     with pytest.raises(ValueError, match="tiles of 11 px do not fit the cells of 10 px"):
         method(tile_px=11)(batch(noise(1, size=30)), 0.0)

@@ -104,9 +104,8 @@ class Jigsaw(Method):
         corner = draws.integers(seed, room + 1, num_tiles, 1, 2, stream=2)
         shift = draws.integers(seed, 2 * self.channel_shift_px + 1, num_tiles, num_channels, 2, stream=3)
         corner = (corner + shift - self.channel_shift_px).clamp(0, room)  # (B, N, 3, 2), y and x
-        y, x = (corner[..., None] + torch.arange(self.tile_px, device=video.device)).unbind(
-            3
-        )  # (B, N, 3, tile_px)
+        pixel = torch.arange(self.tile_px, device=video.device)
+        y, x = (corner[..., None] + pixel).unbind(3)  # (B, N, 3, tile_px)
         clip = torch.arange(num_clips, device=video.device)[:, None, None, None, None]
         tile = torch.arange(num_tiles, device=video.device)[:, None, None, None]
         channel = torch.arange(num_channels, device=video.device)[:, None, None]
