@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .method import Method
     from .models import Encoder
     from .train import Run
+    from .worlds import Sprites
 
 Figures = Mapping[str, float]
 
@@ -172,6 +173,33 @@ def letters_probe(encoder: "Encoder", *, num_train: int = 3000, num_test: int = 
     test, test_label = worlds.letters(num_test, seed=1_000_002)
     return 100 * linear_accuracy(
         pooled_features(encoder, train), train_label, pooled_features(encoder, test), test_label
+    )
+
+
+HEIGHT_BANDS = 6
+
+
+def height_probe(encoder: "Encoder", train: "Sprites", test: "Sprites") -> float:
+    """Linear probe of frozen features of frames: in which of six bands is the middle of the sprite? Per cent.
+
+    The bands are equally likely in `train`; chance is 100 / HEIGHT_BANDS.
+
+    Args:
+        encoder: Sees each frame as a clip of its own.
+        train: Videos of one frame with one sprite.
+        test: Others.
+    """
+    import torch
+
+    from .evaluate.probe import linear_accuracy
+
+    train_height, test_height = (sprites.centers_px[:, 0, 0, 1].contiguous() for sprites in (train, test))
+    edges = train_height.quantile(torch.linspace(0, 1, HEIGHT_BANDS + 1)[1:-1])
+    return 100 * linear_accuracy(
+        pooled_features(encoder, train.video),
+        torch.bucketize(train_height, edges),
+        pooled_features(encoder, test.video),
+        torch.bucketize(test_height, edges),
     )
 
 

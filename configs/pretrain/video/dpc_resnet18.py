@@ -16,10 +16,9 @@ from vidssl.augment import ColorJitter, Pipeline, RandomGray, RandomResizedCrop
 from vidssl.data import ArrayDataset, Corpus, VideoDataset
 from vidssl.data.clips import random_clips
 from vidssl.data.loader import Loader
-from vidssl.evaluate.probe import linear_accuracy
 from vidssl.methods import DPC
 from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, pooled_features, pretrain
+from vidssl.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
 
 METHOD = "DPC"
 PAPER = "Han et al. 2019, arXiv:1909.04656"
@@ -78,7 +77,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         "random": _height_probe(random),
         "pretrained": _height_probe(pretrained),
         "pretrained_on_easy_negatives": _height_probe(easy),
-        "chance": 100 / _NUM_BANDS,
+        "chance": 100 / HEIGHT_BANDS,
         "within_video": future["accuracy_within_video"],
         "within_video_on_easy_negatives": easy_future["accuracy_within_video"],
         "within_video_chance": future["chance_within_video"],
@@ -141,21 +140,9 @@ def _predict(
     }
 
 
-_NUM_BANDS = 6
-
-
 def _height_probe(encoder: ConvNet) -> float:
-    """Linear probe of single frames: in which of six bands, equally likely, is the middle of the sprite? Per cent."""
-    train = _sprites(1500, "moving", seed=1_000_001, num_frames=1)
-    test = _sprites(1500, "moving", seed=1_000_002, num_frames=1)
-    train_height, test_height = (sprites.centers_px[:, 0, 0, 1].contiguous() for sprites in (train, test))
-    edges = train_height.quantile(torch.linspace(0, 1, _NUM_BANDS + 1)[1:-1])
-    return 100 * linear_accuracy(
-        pooled_features(encoder, train.video),
-        torch.bucketize(train_height, edges),
-        pooled_features(encoder, test.video),
-        torch.bucketize(test_height, edges),
-    )
+    train, test = (_sprites(1500, "moving", seed=number, num_frames=1) for number in (1_000_001, 1_000_002))
+    return height_probe(encoder, train, test)
 
 
 def _holds(figures: Mapping[str, float]) -> bool:

@@ -7,6 +7,7 @@ Differences from the paper: patches are crops of a tenth to a half of the frame,
 """
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,10 @@ from vidssl.augment import RandomResizedCrop
 from vidssl.data import ArrayDataset, Corpus, VideoDataset
 from vidssl.data.clips import random_clips
 from vidssl.data.loader import Loader
-from vidssl.evaluate.probe import linear_accuracy
 from vidssl.methods import OPN
 from vidssl.methods.video.opn import split_channels
 from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, pooled_features, pretrain
+from vidssl.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
 
 METHOD = "OPN"
 PAPER = "Lee et al. 2017, arXiv:1708.01246"
@@ -79,7 +79,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         "random": _height_probe(random),
         "pretrained": _height_probe(falling),
         "pretrained_on_still_videos": _height_probe(still),
-        "chance": 100 / _NUM_BANDS,
+        "chance": 100 / HEIGHT_BANDS,
         "order": fall_order,
         "order_of_still_videos": still_order,
         "order_chance": 100 / 12,
@@ -120,24 +120,14 @@ def _order(encoder: ConvNet, world: worlds.World, *, seed: int, out: Path) -> tu
         return encoder, 100 * float(method.eval()(batch, 1.0)["accuracy"])
 
 
-_NUM_BANDS = 6
-
-
 def _height_probe(encoder: ConvNet) -> float:
-    """Linear probe of single frames: in which of six bands, equally likely, is the middle of the sprite? Per cent.
+    """Linear probe of frames that show one colour channel three times, as in training."""
 
-    The frames show one colour channel three times, as in training.
-    """
-    train = _sprites(1500, "moving", seed=1_000_001, num_frames=1)
-    test = _sprites(1500, "moving", seed=1_000_002, num_frames=1)
-    train_height, test_height = (sprites.centers_px[:, 0, 0, 1].contiguous() for sprites in (train, test))
-    edges = train_height.quantile(torch.linspace(0, 1, _NUM_BANDS + 1)[1:-1])
-    return 100 * linear_accuracy(
-        pooled_features(encoder, split_channels(train.video, torch.arange(len(train.video)))),
-        torch.bucketize(train_height, edges),
-        pooled_features(encoder, split_channels(test.video, torch.arange(len(test.video)))),
-        torch.bucketize(test_height, edges),
-    )
+    def frames(seed: int) -> worlds.Sprites:
+        drawn = _sprites(1500, "moving", seed=seed, num_frames=1)
+        return dataclasses.replace(drawn, video=split_channels(drawn.video, torch.arange(len(drawn.video))))
+
+    return height_probe(encoder, frames(1_000_001), frames(1_000_002))
 
 
 def _holds(figures: Mapping[str, float]) -> bool:

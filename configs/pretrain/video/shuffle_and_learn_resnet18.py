@@ -15,11 +15,10 @@ from vidssl import Run, optim, worlds
 from vidssl.augment import RandomResizedCrop
 from vidssl.data import ArrayDataset, Corpus, VideoDataset
 from vidssl.data.loader import Loader
-from vidssl.evaluate.probe import linear_accuracy
 from vidssl.methods import ShuffleAndLearn
 from vidssl.methods.video.shuffle_and_learn import candidate_windows
 from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, pooled_features, pretrain
+from vidssl.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
 
 METHOD = "ShuffleAndLearn"
 PAPER = "Misra et al. 2016, arXiv:1603.08561"
@@ -73,7 +72,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         "random": _height_probe(random),
         "pretrained": _height_probe(falling),
         "pretrained_on_still_videos": _height_probe(still),
-        "chance": 100 / _NUM_BANDS,
+        "chance": 100 / HEIGHT_BANDS,
         "order": fall_order,
         "order_of_still_videos": still_order,
         "order_chance": 50.0,
@@ -112,21 +111,9 @@ def _order(encoder: ConvNet, world: worlds.World, *, seed: int, out: Path) -> tu
         return encoder, 100 * float(method.eval()(batch, 1.0)["balanced_accuracy"])
 
 
-_NUM_BANDS = 6
-
-
 def _height_probe(encoder: ConvNet) -> float:
-    """Linear probe of single frames: in which of six bands, equally likely, is the middle of the sprite? Per cent."""
-    train = _sprites(1500, "moving", seed=1_000_001, num_frames=1)
-    test = _sprites(1500, "moving", seed=1_000_002, num_frames=1)
-    train_height, test_height = (sprites.centers_px[:, 0, 0, 1].contiguous() for sprites in (train, test))
-    edges = train_height.quantile(torch.linspace(0, 1, _NUM_BANDS + 1)[1:-1])
-    return 100 * linear_accuracy(
-        pooled_features(encoder, train.video),
-        torch.bucketize(train_height, edges),
-        pooled_features(encoder, test.video),
-        torch.bucketize(test_height, edges),
-    )
+    train, test = (_sprites(1500, "moving", seed=number, num_frames=1) for number in (1_000_001, 1_000_002))
+    return height_probe(encoder, train, test)
 
 
 def _holds(figures: Mapping[str, float]) -> bool:
