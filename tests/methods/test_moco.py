@@ -9,6 +9,7 @@ from vidssl import Batch
 from vidssl.augment import RandomResizedCrop
 from vidssl.methods import MoCo
 from vidssl.models import ConvNet
+from vidssl.ops import draws
 
 SIZES = {"out_dim": 6, "num_keys": 10, "num_groups": 1, "temperature": 0.3}
 
@@ -109,14 +110,18 @@ def test_keys_enter_the_queue_after_the_logits():
 
 
 def test_keys_come_back_in_the_order_of_the_batch():
-    """Without batch statistics groups and order change nothing."""
+    """Without batch statistics groups and order change nothing: each query meets the key of its own clip."""
     clips = batch(8)
     moco = method().eval()
     with torch.no_grad():
+        views = [moco.view(clips.video[:, 0], draws.mix(clips.seed, number)) for number in range(2)]
+        query, key = moco.projector(moco.encoder(views[0])), F.normalize(moco.teacher(views[1]), dim=1)
+        expected = oracle(query, key, moco.queue, [0] * 8, [-1] * 10, 0.3)
         one = moco(clips, 0.0)["loss"]
         moco.num_groups = 4
         four = moco(clips, 0.0)["loss"]
-    assert one.item() == pytest.approx(four.item(), abs=1e-5)
+    assert one.item() == pytest.approx(expected, abs=1e-5)
+    assert four.item() == pytest.approx(expected, abs=1e-5)
     assert int(moco.pointer) == 0  # evaluation leaves the queue alone
 
 

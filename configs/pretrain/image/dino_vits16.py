@@ -105,9 +105,9 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         recipe = Run(
             method=method,
             dataset=ArrayDataset(images, clips=method.clips),
-            optimizer=partial(torch.optim.AdamW, lr=4e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(4e-3), share=0.1),
-            steps=350,
+            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
+            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
+            steps=700,
             batch_size=64,
         )
         pretrain(recipe, out=out / name, seed=seed)

@@ -101,8 +101,8 @@ class MoCo(Method):
         """Loss of queries and their keys, (B, E) each, of sources int64 (B,); candidate 0 is the key."""
         with torch.autocast(query.device.type, enabled=False):
             to_key = (F.normalize(query.float(), dim=1) * key).sum(1, keepdim=True) / self.temperature
-        # A copy: the queue itself changes before the backward pass.
-        to_queue = cosine_logits(query, self.queue.clone(), temperature=self.temperature)
+        # The product keeps a normalised copy: the queue itself changes before the backward pass.
+        to_queue = cosine_logits(query, self.queue, temperature=self.temperature)
         exclude = same_source(source_id, self.queue_source_id)
         return info_nce(
             torch.cat([to_key, to_queue], dim=1),
