@@ -310,15 +310,15 @@ def test_identity_prints_the_official_columns(capsys, tmp_path):
     assert main(["evaluate", "davis", "--root", str(root), "--model", "identity", "--sequences", "still"]) == 0
     out = capsys.readouterr().out
     assert "J&F-Mean" in out and "F-Decay" in out and "1.0000" in out
-    result = json.loads(Path("runs/evaluate/identity/result.json").read_text())
-    assert result["global"]["J&F-Mean"] == 1.0 and list(result["sequences"]) == ["still"]
+    result = json.loads(Path("runs/evaluate/identity-davis/result.json").read_text())
+    assert result["figures"]["J&F-Mean"] == 1.0 and list(result["parts"]) == ["still"]
     assert result["command"] == f"vidssl evaluate davis --root {root} --model identity --sequences still"
 
     assert main(["evaluate", "davis", "--root", str(root), "--model", "identity", "--out", "both"]) == 0
     # Frames 1 to 3 count: the square of 16 px is off by 4, 8 and 12 px, so J is 12/20, 8/24 and 4/28.
     expected = (12 / 20 + 8 / 24 + 4 / 28) / 3
     result = json.loads(Path("both/result.json").read_text())
-    assert result["sequences"]["fast"]["J-Mean"] == pytest.approx(expected, abs=1e-12)
+    assert result["parts"]["fast"]["J-Mean"] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_models_need_no_further_option(capsys, tmp_path, model, protocol, archit
     root = write_davis(tmp_path / "davis", {"still": 0}, num_frames=3)
     assert main(["evaluate", "davis", "--root", str(root), "--model", model, "--device", "cpu"]) == 0
     assert "no weights given, so they are random (seed 0); nothing is downloaded" in said(capsys)
-    folder = Path("runs/evaluate") / f"{model.replace(':', '_')}-{protocol}"
+    folder = Path("runs/evaluate") / f"{model.replace(':', '_')}-davis-{protocol}"
     result = json.loads((folder / "result.json").read_text())
     assert result["protocol"]["name"] == protocol
     assert architecture.items() <= result["model"]["architecture"].items()
@@ -371,8 +371,8 @@ def test_a_run_is_measured_exported_and_propagated_with(capsys, config, small_co
     results = {
         path.parent.name: json.loads(path.read_text()) for path in Path("run/evaluate").glob("*/result.json")
     }
-    assert set(results) == {"crw", "random-crw"}
-    assert results["crw"]["model"]["sha256"] != results["random-crw"]["model"]["sha256"]
+    assert set(results) == {"davis-crw", "random-davis-crw"}
+    assert results["davis-crw"]["model"]["sha256"] != results["random-davis-crw"]["model"]["sha256"]
 
     assert main(["export", "run"]) == 0
     assert Path("run_encoder.safetensors").read_bytes() == Path("run/encoder.safetensors").read_bytes()

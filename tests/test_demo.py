@@ -35,7 +35,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     files = [Path("demo/run/evaluate") / name / "result.json" for name in names]
     results = {name: json.loads(file.read_text()) for name, file in zip(names, files, strict=True)}
     for name, result in results.items():
-        assert f"{100 * result['global']['J&F-Mean']:.1f}" in first and name in first
+        assert f"{100 * result['figures']['J&F-Mean']:.1f}" in first and name in first
     assert len({result["model"]["sha256"] for result in results.values()}) == 3
     assert results["random"]["model"]["architecture"] == results["pretrained"]["model"]["architecture"]
     assert results["identity"]["command"] == (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import catalog, config
 
 if TYPE_CHECKING:
-    from .evaluate.davis import DavisResult
+    from .evaluate.results import Result as Evaluation
 
 CONFIG = "video/colorization_demo"
 PROTOCOL = "crw"
@@ -139,17 +139,15 @@ def write_corpus(folder: Path, *, seed: int, **sizes: int) -> None:
     unfinished.replace(folder)
 
 
-def evaluate(model: str, root: Path, out: Path, *, seed: int, device: str) -> "DavisResult":
+def evaluate(model: str, root: Path, out: Path, *, seed: int, device: str) -> "Evaluation":
     """Measure one model on the validation set; sequences that are done are taken over."""
     from .commands._device import compute_device
-    from .commands._model import model_and_protocol
+    from .commands._model import load_for, protocol_named
     from .evaluate.davis import evaluate_davis
 
     encoder, protocol = None, None
     if model != "identity":
-        encoder, protocol = model_and_protocol(
-            model, weights=None, seed=seed, protocol_name=PROTOCOL, encoder_options=()
-        )
+        encoder, protocol = load_for(model, protocol_of=protocol_named(PROTOCOL), weights=None, seed=seed)
     options: dict[str, Any] = {"root": root, "model": model, "protocol": PROTOCOL, "seed": seed, "out": out}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return evaluate_davis(

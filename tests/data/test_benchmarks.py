@@ -42,7 +42,7 @@ def test_listed_sequences_are_read_in_order_with_frames_and_masks(tmp_path):
     root = write_tree(tmp_path, {"cat": 3, "bird": 4, "ant": 1}, listed="cat\r\n\n  bird")
     cat, bird = davis_sequences(root)
     assert (cat.name, len(cat), bird.name, len(bird)) == ("cat", 3, "bird", 4)
-    assert bird.scored == [1, 2]
+    assert bird.scored(1) == [1, 2]
     frames = list(cat.frames())
     assert [tuple(frame.shape) for frame in frames] == [(3, 6, 8)] * 3
     assert [int(frame.median()) for frame in frames] == [0, 10, 20]
@@ -88,7 +88,7 @@ def test_frames_that_lack_annotation_are_not_scored(tmp_path):
         (root / f"Annotations/480p/cat/{number:05d}.png").unlink()
     (sequence,) = davis_sequences(root)
     assert len(sequence) == 6
-    assert sequence.scored == [2, 3]  # of 0, 2, 3, 5 the first and the last are left out
+    assert sequence.scored(1) == [2, 3]  # of 0, 2, 3, 5 the first and the last are left out
     with pytest.raises(ValueError, match=r"cat: frame 00004\.jpg has no annotation"):
         sequence.mask(4)
 
@@ -137,6 +137,7 @@ def test_void_pixels_are_background(tmp_path):
     assert sequence.mask(1).max() == 0
     void[0, :3] = [1, 4, 0]
     Image.fromarray(void).save(root / "Annotations/480p/cat/00000.png")
+    (sequence,) = davis_sequences(root)
     assert sequence.num_objects == 4
     Image.fromarray(np.full_like(void, 255)).save(root / "Annotations/480p/cat/00000.png")
     with pytest.raises(ValueError, match=r"00000\.png holds no object: .* \(255 is void\)"):

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from vidssl.evaluate.davis import COLUMNS, evaluate_davis, score_masks
+from vidssl.evaluate.davis import COLUMNS, evaluate_davis, official_tables, score_masks
 from vidssl.evaluate.masks import read_mask, write_mask
 from vidssl.evaluate.propagate import CRW
 from vidssl.evaluate.provenance import fingerprint
@@ -84,10 +84,10 @@ def test_official_masks_get_the_official_figures(shared):
     assert list(result.figures.values()) == pytest.approx([float(cell) for cell in row], abs=1e-6)
     start = lines.index(["Sequence", "J-Mean", "F-Mean"]) + 1
     official = {name: (float(j), float(f)) for name, j, f in lines[start : start + 5]}
-    assert list(result.objects) == list(official)
-    for name, figures in result.objects.items():
+    assert list(result.record["objects"]) == list(official)
+    for name, figures in result.record["objects"].items():
         assert (figures["J-Mean"], figures["F-Mean"]) == pytest.approx(official[name], abs=1e-6)
-    assert result.unscored == []
+    assert result.record["unscored"] == []
 
 
 def test_official_tables_are_written_to_the_letter(shared, tmp_path):
@@ -101,8 +101,8 @@ def test_identity_has_the_figures_of_the_official_code(shared, tmp_path):
     names = ["car-shadow", "synth2-swan-car"]
     result = evaluate(shared / "data/davis", tmp_path, encoder=None, protocol=None, sequences=names)
     reference = json.loads((shared / "data/reference/metrics/davis2017_metric_values.json").read_text())
-    assert list(result.objects) == ["car-shadow_1", "synth2-swan-car_1", "synth2-swan-car_2"]
-    for name, figures in result.objects.items():
+    assert list(result.record["objects"]) == ["car-shadow_1", "synth2-swan-car_1", "synth2-swan-car_2"]
+    for name, figures in result.record["objects"].items():
         expected = reference[f"open/{name}/identity"]
         for letter in "JF":
             for figure in ("mean", "recall", "decay"):
@@ -110,7 +110,10 @@ def test_identity_has_the_figures_of_the_official_code(shared, tmp_path):
             sequence, number = name.rsplit("_", 1)
             record = json.loads((tmp_path / f"sequences/{sequence}.json").read_text())
             assert record["objects"][number][letter] == expected[letter]
-    means = [np.mean([figures[column] for figures in result.objects.values()]) for column in ("J-Mean", "F-Mean")]
+    means = [
+        np.mean([figures[column] for figures in result.record["objects"].values()])
+        for column in ("J-Mean", "F-Mean")
+    ]
     assert result.figures["J&F-Mean"] == sum(means) / 2
 
 
@@ -119,22 +122,24 @@ def test_ground_truth_scores_one(root):
     expected = dict(zip(COLUMNS, (1, 1, 1, 0, 1, 1, 0), strict=True))
     assert result.figures == expected
     # Id 2 occurs in no annotation; like the official code, an answer without it is perfect.
-    assert result.objects == dict.fromkeys([f"{name}_{i}" for name in ("ant", "bee") for i in (1, 2, 3)], expected)
+    assert result.record["objects"] == dict.fromkeys(
+        [f"{name}_{i}" for name in ("ant", "bee") for i in (1, 2, 3)], expected
+    )
 
 
 def test_masks_and_figures_are_those_of_the_propagator(root, tmp_path):
     result = evaluate(root, tmp_path / "out")
     # All is right but the corners of the squares, which the bilinear interpolation of the labels rounds off.
-    assert [result.objects[f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 2, 3)] == [True] * 3
+    assert [result.record["objects"][f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 2, 3)] == [True] * 3
     again = score_masks(root, tmp_path / "out/masks")
-    assert again.objects == result.objects
+    assert again.record["objects"] == result.record["objects"]
     assert sorted(path.name for path in (tmp_path / "out/masks/bee").iterdir()) == [
         f"0000{i}.png" for i in range(5)
     ]
     identity = evaluate(root, tmp_path / "identity", encoder=None, protocol=None)
     # Frames 1 to 3 count. The square has moved half its width in frame 1, away from where it was in the others.
-    assert identity.objects["bee_1"]["J-Mean"] == pytest.approx(np.mean([8 / 24, 0, 0]), abs=1e-12)
-    assert identity.objects["bee_3"]["J&F-Mean"] == 1
+    assert identity.record["objects"]["bee_1"]["J-Mean"] == pytest.approx(np.mean([8 / 24, 0, 0]), abs=1e-12)
+    assert identity.record["objects"]["bee_3"]["J&F-Mean"] == 1
 
 
 def test_the_result_file_holds_every_knob(root, tmp_path):
@@ -142,11 +147,11 @@ def test_the_result_file_holds_every_knob(root, tmp_path):
     encoder = Patches(seed=0)
     result = evaluate(root, tmp_path, encoder=encoder, protocol=protocol, command="vidssl evaluate davis")
     document = json.loads((tmp_path / "result.json").read_text())
-    assert document["global"] == result.figures
-    assert list(document["global"]) == list(COLUMNS)
-    assert document["objects"] == result.objects
-    assert document["sequences"]["bee"]["J-Mean"] == np.mean(
-        [result.objects[f"bee_{i}"]["J-Mean"] for i in (1, 2, 3)]
+    assert document["figures"] == result.figures
+    assert list(document["figures"]) == list(COLUMNS)
+    assert document["objects"] == result.record["objects"]
+    assert document["parts"]["bee"]["J-Mean"] == np.mean(
+        [result.record["objects"][f"bee_{i}"]["J-Mean"] for i in (1, 2, 3)]
     )
     assert document["protocol"] == json.loads(json.dumps(dataclasses.asdict(protocol)))
     assert document["protocol"]["topk"] == 3
@@ -197,7 +202,7 @@ def test_finished_sequences_are_taken_over(root, tmp_path, caplog):
         ("knob", ["ant", "bee"], "bee is done again: protocol topk 10 -> 5"),
         ("weights", ["ant", "bee"], "bee is done again: another model"),
         ("frame", ["bee"], "bee is done again: another data"),
-        ("mask", ["ant"], "ant is done again: masks are missing"),
+        ("mask", ["ant"], "00002.png is missing"),
     ],
 )
 def test_what_was_made_differently_is_done_again(root, tmp_path, caplog, change, redone, reason):
@@ -217,7 +222,7 @@ def test_what_was_made_differently_is_done_again(root, tmp_path, caplog, change,
     assert done_again(before, mask_times(out)) == redone
     assert reason in caplog.text
     fresh = evaluate(root, tmp_path / "fresh", **options)
-    assert result.objects == fresh.objects
+    assert result.record["objects"] == fresh.record["objects"]
 
 
 class Interrupted(Patches):
@@ -240,25 +245,25 @@ def test_interruption_keeps_what_is_finished(root, tmp_path):
     before = mask_times(out)["ant"]
     result = evaluate(root, out)
     assert mask_times(out)["ant"] == before
-    assert result.objects == evaluate(root, tmp_path / "whole").objects
+    assert result.record["objects"] == evaluate(root, tmp_path / "whole").record["objects"]
 
 
 def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
     for number in range(1, 6):
         (root / f"Annotations/480p/ant/{number:05d}.png").unlink()
     result = evaluate(root, tmp_path / "both")
-    assert result.unscored == ["ant"]
-    assert list(result.objects) == ["bee_1", "bee_2", "bee_3"]
+    assert result.record["unscored"] == ["ant"]
+    assert list(result.record["objects"]) == ["bee_1", "bee_2", "bee_3"]
     assert not math.isnan(result.figures["J&F-Mean"])
     assert len(list((tmp_path / "both/masks/ant").iterdir())) == 6
-    assert "not scored, because fewer than 3 frames have annotation: ant" in caplog.text
+    assert "not scored, because too few of their frames have annotation: ant" in caplog.text
 
     for number in range(1, 5):
         (root / f"JPEGImages/480p/bee/{number:05d}.jpg").unlink()
         (root / f"Annotations/480p/bee/{number:05d}.png").unlink()
     alone = evaluate(root, tmp_path / "alone", sequences=["bee"])  # a sequence of one frame
-    assert alone.unscored == ["bee"]
-    assert json.loads((tmp_path / "alone/result.json").read_text())["global"] == dict.fromkeys(COLUMNS)
+    assert alone.record["unscored"] == ["bee"]
+    assert json.loads((tmp_path / "alone/result.json").read_text())["figures"] == dict.fromkeys(COLUMNS)
     assert (tmp_path / "alone/global_results-val.csv").read_text().splitlines()[1] == "," * 6
     assert read_mask(tmp_path / "alone/masks/bee/00000.png").unique().tolist() == [0, 1, 3]
 
@@ -297,7 +302,7 @@ def test_objects_that_the_result_lacks_score_zero(root, tmp_path):
             only_first = np.where(square(number)[1] == 1, 1, 0).astype(np.uint8)
             write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(only_first))
     result = score_masks(root, tmp_path / "masks")
-    assert [result.objects[f"ant_{i}"]["J&F-Mean"] for i in (1, 2, 3)] == [1, 1, 0]
+    assert [result.record["objects"][f"ant_{i}"]["J&F-Mean"] for i in (1, 2, 3)] == [1, 1, 0]
 
 
 def test_overlays_are_written_once(root, tmp_path):
@@ -321,7 +326,7 @@ def test_overlays_are_written_once(root, tmp_path):
 
 def test_the_table_for_the_terminal_has_the_official_columns(root, tmp_path):
     console = Console(file=io.StringIO(), width=120)
-    console.print(score_masks(root, root / "Annotations/480p"))
+    console.print(official_tables(score_masks(root, root / "Annotations/480p")))
     printed = console.file.getvalue()
     assert all(column in printed for column in COLUMNS)
     assert "ant_1" in printed

@@ -73,11 +73,11 @@ def test_shows_the_figures_of_every_evaluation(run):
     text = text_of(run)
     for name, label in (("identity", "Identity"), ("pretrained", "Pretrained")):
         result = json.loads((run / "evaluate" / name / "result.json").read_text())
-        figures = [f"{100 * value:.1f}" for value in result["global"].values()]
+        figures = [f"{100 * value:.1f}" for value in result["figures"].values()]
         row = re.search(rf"<tr[^>]*><td[^>]*><span[^>]*></span>{label}</td>.*?</tr>", text)
         assert re.findall(r'<td class="number">([-\d.]+)</td>', row[0])[: len(figures)] == figures
         for sequence in ("fast", "still"):
-            assert f"{100 * result['sequences'][sequence]['J&F-Mean']:.1f}" in text
+            assert f"{100 * result['parts'][sequence]['J&F-Mean']:.1f}" in text
         assert f"vidssl evaluate davis --model {name}" in text
     for column in ("J&amp;F-Mean", "J-Recall", "F-Decay"):
         assert column in text
@@ -85,7 +85,7 @@ def test_shows_the_figures_of_every_evaluation(run):
 
 def test_says_what_pretraining_gained(run):
     pretrained, identity = (
-        json.loads((run / "evaluate" / name / "result.json").read_text())["global"]["J&F-Mean"]
+        json.loads((run / "evaluate" / name / "result.json").read_text())["figures"]["J&F-Mean"]
         for name in ("pretrained", "identity")
     )
     gain = f"{100 * (pretrained - identity):+.1f} points of J&amp;F"
@@ -121,7 +121,7 @@ def test_shows_the_last_picture(run):
 
 def test_shows_best_median_and_worst(run):
     result = json.loads((run / "evaluate" / "pretrained" / "result.json").read_text())
-    ranking = sorted(result["sequences"], key=lambda name: -result["sequences"][name]["J&F-Mean"])
+    ranking = sorted(result["parts"], key=lambda name: -result["parts"][name]["J&F-Mean"])
     titles = re.findall(r"<h3>(Best|Median|Worst): ([^<]*)</h3>", text_of(run))
     assert [name.replace("&lt;", "<").replace("&gt;", ">") for _, name in titles] == ranking
     assert [title for title, _ in titles] == ["Best", "Median", "Worst"]
@@ -179,7 +179,7 @@ def test_data_that_moved_is_said(run, tmp_path, caplog):
     folder = write_run(tmp_path / "moved") / "evaluate" / "identity"
     (folder / "sequences").mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({**moved, "root": str(tmp_path / "gone")}))
-    for name in moved["sequences"]:
+    for name in moved["parts"]:
         source = run / "evaluate/identity/sequences" / f"{name}.json"
         (folder / "sequences" / source.name).write_bytes(source.read_bytes())
     text = write_report(tmp_path / "moved").read_text()

@@ -2,36 +2,56 @@
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ..evaluate.propagate import PROTOCOLS, Protocol
-from ..models import Encoder, encoder_family, load_encoder
+from ..models import Encoder, encoder_family, layer_of, load_encoder
 
+# Published with `dino`; everything else takes `crw`.
 TRANSFORMERS = ("vit", "torchvision_vit")
 
 
-def model_and_protocol(
-    spec: str, *, weights: Path | None, seed: int, protocol_name: str | None, encoder_options: Iterable[str]
+def load_for(
+    spec: str,
+    *,
+    protocol_of: Callable[[str], Protocol],
+    weights: Path | None,
+    seed: int,
+    layer: str | None = None,
+    encoder_options: Iterable[str] = (),
 ) -> tuple[Encoder, Protocol]:
-    """Load an encoder as a protocol wants it, with `encoder_options` (NAME=VALUE) over those of the protocol.
+    """Load an encoder as its protocol wants it.
 
-    Without a protocol, vision transformers take `dino` and everything else `crw`: those they were published with.
+    Args:
+        spec: Of `load_encoder`.
+        protocol_of: Family of the encoder -> protocol.
+        weights: Of `load_encoder`.
+        seed: Of random weights.
+        layer: Layer or facet whose features are taken; None is the last.
+        encoder_options: NAME=VALUE, over the options of the protocol.
     """
     family = encoder_family(spec)
     options = dict(_parsed(option) for option in encoder_options)
     if family == "exported":  # it keeps the options it was trained with
         encoder = load_encoder(spec, seed=seed, weights=weights, **options)
-        return encoder, _protocol(protocol_name, family=encoder.architecture["family"])
-    protocol = _protocol(protocol_name, family=family)
-    options = {**protocol.encoder_options(family), **options}
-    return load_encoder(spec, seed=seed, weights=weights, **options), protocol
+        protocol = protocol_of(encoder.architecture["family"])
+    else:
+        protocol = protocol_of(family)
+        options = {**protocol.encoder_options(family), **options}
+        encoder = load_encoder(spec, seed=seed, weights=weights, **options)
+    return (encoder if layer is None else layer_of(encoder, layer)), protocol
 
 
-def _protocol(name: str | None, *, family: str) -> Protocol:
-    name = name or ("dino" if family in TRANSFORMERS else "crw")
-    return next(protocol for protocol in PROTOCOLS if protocol.name == name)
+def protocol_named(name: str | None) -> Callable[[str], Protocol]:
+    """Choose a protocol by name; None is `dino` for vision transformers and `crw` for everything else."""
+
+    def choose(family: str) -> Protocol:
+        wanted = name or ("dino" if family in TRANSFORMERS else "crw")
+        return next(protocol for protocol in PROTOCOLS if protocol.name == wanted)
+
+    return choose
 
 
 def slug(text: str) -> str:

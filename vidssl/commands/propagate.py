@@ -17,6 +17,7 @@ def propagate(
     out: Path | None = None,
     weights: Path | None = None,
     protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None,
+    layer: str | None = None,
     device: str = "auto",
     seed: int = 0,
     encoder_options: tuple[str, ...] = (),
@@ -27,11 +28,13 @@ def propagate(
     Args:
         video: Video file, or folder of frames.
         labels: PNG of the size of the first frame with an object id per pixel: 0 background, 1, 2, ...
-        model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, random:NAME or random:RUN.
+        model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, hub:FOLDER:ENTRY, hf:FOLDER; or
+            random: before any of these.
         out: Folder for the results. None is runs/propagate/<name of the video>.
         weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is
             ever downloaded.
         protocol: How labels travel. None is dino for vision transformers and crw for everything else.
+        layer: Features of another layer or facet: layer2, 9, 11.keys, ...; None is the last.
         device: Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu.
         seed: Of random weights.
         encoder_options: NAME=VALUE of the encoder, such as stride=8, layer=layer4 or padding_mode=reflect.
@@ -39,10 +42,15 @@ def propagate(
     """
     from ..evaluate.video import propagate_video
     from ._device import compute_device
-    from ._model import model_and_protocol, slug
+    from ._model import load_for, protocol_named, slug
 
-    encoder, chosen = model_and_protocol(
-        model, weights=weights, seed=seed, protocol_name=protocol, encoder_options=encoder_options
+    encoder, chosen = load_for(
+        model,
+        protocol_of=protocol_named(protocol),
+        weights=weights,
+        seed=seed,
+        layer=layer,
+        encoder_options=encoder_options,
     )
     path = propagate_video(
         video,

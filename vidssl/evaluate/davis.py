@@ -1,6 +1,8 @@
 """DAVIS: carry the first mask through every video with frozen features, and score the result.
 
-The figures are those of davis2017-evaluation (semi-supervised task), under its column names; see metrics/jf.py.
+The figures are those of davis2017-evaluation (semi-supervised task), under its column names; see metrics/jf.py. They
+serve DAVIS-2016 and the layout of YouTube-VOS as well: the official code of DAVIS-2016 has the same J and F, over the
+same frames, and a temporal stability besides, which DAVIS-2017 dropped and we leave out.
 
     OUT/masks/SEQUENCE/00000.png ...   indexed masks, as the official evaluation reads them
     OUT/sequences/SEQUENCE.json        what was done and measured; written last: a sequence that has it is complete
@@ -9,14 +11,9 @@ The figures are those of davis2017-evaluation (semi-supervised task), under its 
     OUT/global_results-val.csv, OUT/per-sequence_results-val.csv   the official tables
 """
 
-import dataclasses
-import datetime
-import json
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,52 +28,35 @@ from ..models.encoder import Encoder
 from .masks import read_mask, write_mask
 from .metrics.jf import score_frame, statistics
 from .overlay import contact_sheet, evenly_spaced, overlay, write_video
-from .propagate import Protocol, identity_masks, propagate_masks
-from .provenance import Stopwatch, device_name, fingerprint, frame_progress, versions, write_json
+from .propagate import Protocol
+from .provenance import Stopwatch, versions
+from .results import Result
+from .runner import Benchmark, Carrier, evaluate_sequences
 
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+# Name of the task by year, for results.
+TASKS = {2017: "davis", 2016: "davis2016"}
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class DavisResult:
-    """Figures of an evaluation.
+def davis_benchmark(sequences: Sequence[MaskSequence], *, task: str, **settings: Any) -> Benchmark:
+    """Sequences of masks, measured as DAVIS is.
 
     Args:
-        figures: `COLUMNS` over the whole data set, means over objects; NaN where nothing was scored.
-        objects: The same for each object, named "SEQUENCE_ID" as in the official tables.
-        sequences: The same for each scored sequence, means over its objects; also its number of frames and speed.
-        unscored: Sequences without figures: fewer than three of their frames have annotation.
-        record: What else result.json holds: protocol, model, device, versions, speed, date.
+        sequences: Of `davis_sequences` or `youtubevos_sequences`.
+        task: Name of the task.
+        settings: What the result records of the data: subset, resolution, year.
     """
-
-    figures: dict[str, float]
-    objects: dict[str, dict[str, float]]
-    sequences: dict[str, dict[str, float]]
-    unscored: list[str]
-    record: dict[str, Any]
-
-    def __rich__(self) -> Group:
-        """Draw the official tables for the terminal."""
-        overall = Table(*COLUMNS, title="Mean over objects")
-        overall.add_row(*(_cell(self.figures[column]) for column in COLUMNS))
-        objects = Table("Sequence", "J-Mean", "F-Mean", title="Per object")
-        for name, figures in self.objects.items():
-            objects.add_row(name, _cell(figures["J-Mean"]), _cell(figures["F-Mean"]))
-        for name in self.unscored:
-            objects.add_row(name, "not scored", "not scored")
-        return Group(objects, overall)
-
-    def write(self, out: str | Path, *, subset: str = "val") -> None:
-        """Write result.json and the official tables (three decimals) into the folder `out`."""
-        out = Path(out)
-        overall = [self.figures[column] for column in COLUMNS]
-        _write_table(out / f"global_results-{subset}.csv", [COLUMNS, overall])
-        rows = [(name, figures["J-Mean"], figures["F-Mean"]) for name, figures in self.objects.items()]
-        _write_table(out / f"per-sequence_results-{subset}.csv", [("Sequence", "J-Mean", "F-Mean"), *rows])
-        document = {name: value for name, value in vars(self).items() if name not in ("figures", "record")}
-        write_json(out / "result.json", {"global": self.figures, **document, **self.record})
+    return Benchmark(
+        task=task,
+        sequences=sequences,
+        settings=settings,
+        predict=_predict,
+        outputs=_mask_paths,
+        draw=_write_overlays,
+        summarise=_summary,
+    )
 
 
 def evaluate_davis(
@@ -87,18 +67,17 @@ def evaluate_davis(
     model_name: str,
     protocol: Protocol | None = None,
     sequences: Iterable[str] | None = None,
+    year: int = 2017,
     subset: str = "val",
     resolution: str = "480p",
     device: str | torch.device = "cpu",
     overlays: bool = True,
     progress: bool = False,
     command: str | None = None,
-) -> DavisResult:
+) -> Result:
     """Propagate the first mask of every sequence, write the masks, score them, and write down the result.
 
-    A sequence that `out` holds already is taken over if protocol, weights, data, kind of device and versions of
-    vidssl and torch are the same; otherwise it is done again, and the log says why. Stopping in between loses no
-    finished sequence.
+    A sequence that `out` holds already is taken over if nothing that matters has changed (evaluate/runner.py).
 
     Args:
         encoder: Frozen network in eval mode; None for the identity baseline, the first mask on every frame.
@@ -107,6 +86,7 @@ def evaluate_davis(
         protocol: How labels travel; the identity baseline needs none and is the same under all.
         model_name: What the result calls the model.
         sequences: Names of the sequences wanted; None for the list of `subset`.
+        year: 2017; or 2016, with one object.
         subset: List of sequences.
         resolution: Folder inside JPEGImages and Annotations.
         device: Where the encoder runs.
@@ -114,58 +94,47 @@ def evaluate_davis(
         progress: Show a progress bar on stderr.
         command: Command line that started this, for the record.
 
+    Returns:
+        Figures over all objects, parts by sequence; the record has the figures by object ("objects", named
+        "SEQUENCE_ID" as in the official tables) and the sequences without figures ("unscored").
+
     Raises:
         ValueError: Something is wrong with the data (the message names the file), or there is no protocol.
     """
-    if encoder is None:
-        protocol = None
-    elif protocol is None:
-        raise ValueError(
-            "protocol is None; an encoder needs one: pass DINO, CRW, VFS or DINOV3 (evaluate/propagate.py)"
-        )
-    out, device = Path(out), torch.device(device)
-    wanted = davis_sequences(root, names=sequences, subset=subset, resolution=resolution)
-    model: dict[str, Any] = {"name": model_name, "architecture": None, "sha256": None}
-    if encoder is not None:
-        model |= {"architecture": encoder.architecture, "sha256": fingerprint(encoder)}
-    knobs = None if protocol is None else dataclasses.asdict(protocol)
-    software = {name: versions()[name] for name in ("vidssl", "torch")}
-    common = {"protocol": knobs, "model": model["sha256"], "device": device.type, "versions": software}
-    keys = {sequence.name: json.loads(json.dumps(common | {"data": _files(sequence)})) for sequence in wanted}
-    todo = [sequence for sequence in wanted if not _is_complete(sequence, keys[sequence.name], out)]
-    if len(todo) < len(wanted):
-        logger.info("%d of %d sequences are taken over from %s", len(wanted) - len(todo), len(wanted), out)
-    if todo:
-        (out / "result.json").unlink(missing_ok=True)  # it would describe masks that are being replaced
-
-    with frame_progress(sum(len(sequence) for sequence in todo), shown=progress) as advance:
-        for sequence in wanted:
-            if sequence in todo:
-                _forget(sequence, out)
-                record = _run(sequence, encoder, out, protocol=protocol, device=device, advance=advance)
-                write_json(_record_path(sequence.name, out), record | {"key": keys[sequence.name]})
-            if overlays and not _overlay_path(sequence.name, out).exists():
-                _write_overlays(sequence, out)
-
-    records = [json.loads(_record_path(sequence.name, out).read_text()) for sequence in wanted]
-    num_frames = sum(record["num_frames"] for record in records)
-    facts = {
-        "model": model,
-        "protocol": knobs,
-        "root": str(root),
-        "subset": subset,
-        "resolution": resolution,
-        "num_frames": num_frames,
-        "propagation_frames_per_second": num_frames / sum(record["propagation_seconds"] for record in records),
-        "frames_per_second": num_frames / sum(record["seconds"] for record in records),
-        "device": device_name(device),
-        "versions": versions(),
-        "command": command,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-    result = _result(records, facts)
-    result.write(out, subset=subset)
+    wanted = davis_sequences(root, names=sequences, year=year, subset=subset, resolution=resolution)
+    result = evaluate_sequences(
+        davis_benchmark(wanted, task=TASKS[year], year=year, subset=subset, resolution=resolution),
+        Carrier(encoder, protocol, torch.device(device)),
+        out=out,
+        model_name=model_name,
+        root=root,
+        overlays=overlays,
+        progress=progress,
+        command=command,
+    )
+    write_tables(result, out, subset=subset)
     return result
+
+
+def official_tables(result: Result) -> Group:
+    """Draw the official tables for the terminal."""
+    overall = Table(*COLUMNS, title="Mean over objects")
+    overall.add_row(*(_cell(result.figures[column]) for column in COLUMNS))
+    objects = Table("Sequence", "J-Mean", "F-Mean", title="Per object")
+    for name, figures in result.record["objects"].items():
+        objects.add_row(name, _cell(figures["J-Mean"]), _cell(figures["F-Mean"]))
+    for name in result.record["unscored"]:
+        objects.add_row(name, "not scored", "not scored")
+    return Group(objects, overall)
+
+
+def write_tables(result: Result, out: str | Path, *, subset: str = "val") -> None:
+    """Write the official tables (three decimals) into the folder `out`."""
+    overall = [result.figures[column] for column in COLUMNS]
+    _write_table(Path(out) / f"global_results-{subset}.csv", [COLUMNS, overall])
+    objects = result.record["objects"].items()
+    rows = [(name, figures["J-Mean"], figures["F-Mean"]) for name, figures in objects]
+    _write_table(Path(out) / f"per-sequence_results-{subset}.csv", [("Sequence", "J-Mean", "F-Mean"), *rows])
 
 
 def score_masks(
@@ -175,8 +144,9 @@ def score_masks(
     sequences: Iterable[str] | None = None,
     subset: str = "val",
     resolution: str = "480p",
+    year: int = 2017,
     out: str | Path | None = None,
-) -> DavisResult:
+) -> Result:
     """Score masks that exist already, as the official evaluation does.
 
     Args:
@@ -185,53 +155,46 @@ def score_masks(
         sequences: Names of the sequences wanted; None for the list of `subset`.
         subset: List of sequences.
         resolution: Folder inside JPEGImages and Annotations.
+        year: 2017; or 2016, with one object.
         out: Folder for result.json and the official tables; None writes nothing.
 
     Raises:
         ValueError: A mask is missing, has another size than its annotation, or ids above those of the first frame.
     """
-    wanted = davis_sequences(root, names=sequences, subset=subset, resolution=resolution)
+    wanted = davis_sequences(root, names=sequences, year=year, subset=subset, resolution=resolution)
     records = [_scores(sequence, Path(masks) / sequence.name) for sequence in wanted]
-    facts = {"masks": str(masks), "root": str(root), "subset": subset, "resolution": resolution}
-    result = _result(records, facts | {"versions": versions()})
+    figures, parts, more = _summary(records)
+    settings = {"year": year, "subset": subset, "resolution": resolution}
+    facts = {"masks": str(masks), "root": str(root), "settings": settings, "versions": versions()}
+    result = Result(TASKS[year], figures, parts, facts | more)
     if out is not None:
-        result.write(out, subset=subset)
+        result.write(out)
+        write_tables(result, out, subset=subset)
     return result
 
 
-def _run(
-    sequence: MaskSequence,
-    encoder: Encoder | None,
-    out: Path,
-    *,
-    protocol: Protocol | None,
-    device: torch.device,
-    advance: Callable[[str], None],
+def _predict(
+    sequence: MaskSequence, carrier: Carrier, out: Path, advance: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the masks of one sequence and score what was written."""
-    start = time.perf_counter()
     reading, propagating = Stopwatch(), Stopwatch()
-    frames, first_mask = reading.over(sequence.frames()), sequence.mask(0)
-    if encoder is None or protocol is None:
-        masks = identity_masks(frames, first_mask)
-    else:
-        masks = propagate_masks(encoder, frames, first_mask, protocol=protocol, device=device)
-    folder = out / "masks" / sequence.name
+    frames = reading.over(sequence.frames())
+    masks = carrier.masks(frames, sequence.first_mask(), later_masks=sequence.later_masks())
     # The copy to the CPU is timed too: a GPU answers before it has finished.
     on_cpu = propagating.over(mask.cpu() for mask in masks)
-    for path, mask in zip(sequence.frame_paths, on_cpu, strict=True):
-        write_mask(folder / f"{path.stem}.png", mask)
+    for path, mask in zip(_mask_paths(sequence, out), on_cpu, strict=True):
+        write_mask(path, mask)
         advance(sequence.name)
-    scores = _scores(sequence, folder)
-    propagation_seconds = propagating.seconds - reading.seconds
-    return scores | {"propagation_seconds": propagation_seconds, "seconds": time.perf_counter() - start}
+    seconds = propagating.seconds - reading.seconds
+    return _scores(sequence, out / "masks" / sequence.name) | {"propagation_seconds": seconds}
 
 
 def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
-    """J and F of every object on every scored frame, from the masks in a folder."""
-    num_objects = sequence.num_objects
-    objects: dict[str, dict[str, list[float]]] = {str(i + 1): {"J": [], "F": []} for i in range(num_objects)}
-    for number in sequence.scored:
+    """J and F of every object on every frame that is scored for it, from the masks in a folder."""
+    counting = {i: set(sequence.scored(i)) for i in sequence.first_frames}
+    scored = sorted(set().union(*counting.values()))
+    objects: dict[str, dict[str, list[float | None]]] = {str(i): {"J": [], "F": []} for i in counting}
+    for number in scored:
         path = folder / f"{sequence.frame_paths[number].stem}.png"
         mask, truth = read_mask(path).numpy(), sequence.mask(number).numpy()
         if mask.shape != truth.shape:
@@ -239,44 +202,71 @@ def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
                 f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its annotation "
                 f"{sequence.annotation_paths[number]} {truth.shape[1]}x{truth.shape[0]}"
             )
-        if int(mask.max()) > num_objects:
+        if int(mask.max()) > sequence.num_objects:
             raise ValueError(
                 f"{path} has the object id {int(mask.max())}, but the first frame of {sequence.name} has "
-                f"{num_objects} object(s)"
+                f"{sequence.num_objects} object(s)"
             )
-        frame_scores = score_frame(truth, mask, num_objects=num_objects)
-        for values, (similarity, accuracy) in zip(objects.values(), frame_scores, strict=True):
+        frame_scores = score_frame(truth, mask, num_objects=sequence.num_objects)
+        for i, values in objects.items():
+            counts = number in counting[int(i)]
+            similarity, accuracy = frame_scores[int(i) - 1] if counts else (None, None)
             values["J"].append(similarity)
             values["F"].append(accuracy)
     return {
         "name": sequence.name,
         "num_frames": len(sequence),
-        "scored_frames": [sequence.frame_paths[number].stem for number in sequence.scored],
+        "scored_frames": [sequence.frame_paths[number].stem for number in scored],
         "objects": objects,
+        "groups": {str(i): group for i, group in sequence.groups.items()},
     }
 
 
-def _result(records: list[dict[str, Any]], facts: dict[str, Any]) -> DavisResult:
-    """Put the figures of all sequences together."""
+def _summary(
+    records: list[dict[str, Any]],
+) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, Any]]:
+    """Put the figures of all sequences together: over all objects, by sequence, and by object."""
     objects: dict[str, dict[str, float]] = {}
     sequences: dict[str, dict[str, float]] = {}
+    groups: dict[str, list[dict[str, float]]] = {}
     unscored = [record["name"] for record in records if not record["scored_frames"]]
     for record in records:
-        if record["name"] in unscored:
+        own = {
+            f"{record['name']}_{number}": _figures(values)
+            for number, values in record["objects"].items()
+            if any(value is not None for value in values["J"])
+        }
+        if not own:
             continue
-        own = {f"{record['name']}_{number}": _figures(values) for number, values in record["objects"].items()}
+        for number, group in record.get("groups", {}).items():
+            if f"{record['name']}_{number}" in own:
+                groups.setdefault(group, []).append(own[f"{record['name']}_{number}"])
         objects |= own
         sequences[record["name"]] = _mean(list(own.values())) | {"num_frames": record["num_frames"]}
         if "seconds" in record:
             sequences[record["name"]]["frames_per_second"] = record["num_frames"] / record["seconds"]
     if unscored:
-        logger.warning("not scored, because fewer than 3 frames have annotation: %s", ", ".join(unscored))
-    return DavisResult(_mean(list(objects.values())), objects, sequences, unscored, facts)
+        logger.warning("not scored, because too few of their frames have annotation: %s", ", ".join(unscored))
+    more = {"objects": objects, "unscored": unscored}
+    if all("propagation_seconds" in record for record in records):
+        num_frames, seconds = (
+            sum(record[key] for record in records) for key in ("num_frames", "propagation_seconds")
+        )
+        more["propagation_frames_per_second"] = num_frames / seconds
+    figures = _mean(list(objects.values()))
+    if len(groups) == 2:
+        # As YouTube-VOS ranks: seen and unseen categories weigh the same.
+        by_group = {name: _mean(values) for name, values in groups.items()}
+        more["groups"] = by_group
+        figures["G-Mean"] = float(np.mean([one["J&F-Mean"] for one in by_group.values()]))
+    return figures, sequences, more
 
 
-def _figures(values: dict[str, list[float]]) -> dict[str, float]:
-    """Official columns of one object, from its J and F on every scored frame."""
-    region, contour = statistics(np.array(values["J"])), statistics(np.array(values["F"]))
+def _figures(values: dict[str, list[float | None]]) -> dict[str, float]:
+    """Official columns of one object, from its J and F on every frame that is scored for it."""
+    region, contour = (
+        statistics(np.array([value for value in values[letter] if value is not None])) for letter in "JF"
+    )
     return dict(zip(COLUMNS, ((region.mean + contour.mean) / 2, *region, *contour), strict=True))
 
 
@@ -288,42 +278,13 @@ def _mean(figures: list[dict[str, float]]) -> dict[str, float]:
     return means | {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2}
 
 
-def _is_complete(sequence: MaskSequence, key: dict[str, Any], out: Path) -> bool:
-    """Whether `out` holds this sequence, made the same way; says in the log what is different."""
-    path = _record_path(sequence.name, out)
-    if not path.is_file():
-        return False
-    old = json.loads(path.read_text())["key"]
-    changes = _changes(old, key)
-    names = {file.name for file in (out / "masks" / sequence.name).glob("*.png")}
-    if not changes and names >= {f"{frame.stem}.png" for frame in sequence.frame_paths}:
-        return True
-    logger.warning("%s is done again: %s", sequence.name, ", ".join(changes) or "masks are missing")
-    return False
-
-
-def _changes(old: Any, new: Any, *, name: str = "") -> list[str]:
-    """Names of the values that differ, with both values where these are short."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [
-            text for key in keys for text in _changes(old.get(key), new.get(key), name=f"{name} {key}".strip())
-        ]
-    if old == new:
-        return []
-    values = f" {old} -> {new}"
-    return [f"{name}{values}" if len(values) < 60 else f"another {name}"]
-
-
-def _files(sequence: MaskSequence) -> list[list[str | int]]:
-    """Name and size in bytes of every file of a sequence."""
-    paths: list[Path | None] = [*sequence.frame_paths, *sequence.annotation_paths]
-    return [[path.name, path.stat().st_size] for path in paths if path is not None]
+def _mask_paths(sequence: MaskSequence, out: Path) -> list[Path]:
+    return [out / "masks" / sequence.name / f"{frame.stem}.png" for frame in sequence.frame_paths]
 
 
 def _write_overlays(sequence: MaskSequence, out: Path) -> None:
     """Draw the masks of a sequence that is complete."""
-    paths = [out / "masks" / sequence.name / f"{frame.stem}.png" for frame in sequence.frame_paths]
+    paths = _mask_paths(sequence, out)
     numbers = evenly_spaced(len(sequence), count=6)
     sheet = contact_sheet(
         [read_frame(sequence.frame_paths[number]) for number in numbers],
@@ -332,25 +293,11 @@ def _write_overlays(sequence: MaskSequence, out: Path) -> None:
         ],
         predictions=[read_mask(paths[number]) for number in numbers],
     )
-    video = _overlay_path(sequence.name, out)
-    with replacing(video.with_suffix(".png")) as temporary:
+    stem = out / "overlays" / sequence.name
+    with replacing(stem.with_name(f"{stem.name}.png")) as temporary:
         sheet.save(temporary, format="PNG")
     pictures = (overlay(frame, read_mask(path)) for frame, path in zip(sequence.frames(), paths, strict=True))
-    write_video(video, pictures, fps=24)  # the frame rate of DAVIS
-
-
-def _forget(sequence: MaskSequence, out: Path) -> None:
-    """Remove what describes masks that are about to be replaced."""
-    _record_path(sequence.name, out).unlink(missing_ok=True)
-    _overlay_path(sequence.name, out).unlink(missing_ok=True)
-
-
-def _record_path(name: str, out: Path) -> Path:
-    return out / "sequences" / f"{name}.json"
-
-
-def _overlay_path(name: str, out: Path) -> Path:
-    return out / "overlays" / f"{name}.mp4"
+    write_video(stem.with_name(f"{stem.name}.mp4"), pictures, fps=24)  # the frame rate of DAVIS
 
 
 def _cell(value: float) -> str:

@@ -8,7 +8,7 @@ What differs between published figures is the protocol around this: four are giv
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +34,8 @@ class Protocol:
     Args:
         name: As on the command line.
         version: Counts changes of ours that move figures.
+        frame_size: Height and width in pixels that frames are resized to, whatever their aspect ratio; None goes by
+            `short_side`.
         short_side: Pixels the shorter side of a frame is resized to; None keeps the native size.
         long_side_multiple: The longer side follows the aspect ratio, then goes to a multiple of this.
         side_rounding: How sides are rounded, to `long_side_multiple` and to what the encoder needs (the patch).
@@ -69,6 +71,7 @@ class Protocol:
 
     name: str
     version: int
+    frame_size: tuple[int, int] | None
     short_side: int | None
     long_side_multiple: int
     side_rounding: Literal["floor", "nearest", "ceil"]
@@ -109,6 +112,7 @@ class Protocol:
 DINO = Protocol(  # facebookresearch/dino, eval_video_segmentation.py
     name="dino",
     version=1,
+    frame_size=None,
     short_side=480,
     long_side_multiple=64,  # 854 x 480 becomes 832 x 480: the aspect ratio is broken
     side_rounding="floor",
@@ -139,6 +143,7 @@ CRW = (
     Protocol(  # ajabri/videowalk, code/test.py, code/utils/test_utils.py, code/data/vos.py; options of its README
         name="crw",
         version=1,
+        frame_size=None,
         short_side=None,
         long_side_multiple=1,
         side_rounding="nearest",
@@ -169,6 +174,7 @@ CRW = (
 VFS = Protocol(  # xvjiarui/VFS, mmaction/models/trackers/vanilla_tracker.py, configs/r18_sgd_cos_*_k400.py
     name="vfs",
     version=1,
+    frame_size=None,
     short_side=480,
     long_side_multiple=1,
     side_rounding="nearest",
@@ -198,6 +204,7 @@ VFS = Protocol(  # xvjiarui/VFS, mmaction/models/trackers/vanilla_tracker.py, co
 DINOV3 = Protocol(  # facebookresearch/dinov3, notebooks/segmentation_tracking.ipynb
     name="dinov3",
     version=1,
+    frame_size=None,
     short_side=960,
     long_side_multiple=1,  # both sides go up to multiples of the patch
     side_rounding="ceil",
@@ -390,6 +397,92 @@ def _weigh(sources: list[_Source], values: Tensor, *, temperature: float, topk: 
     return mixed
 
 
+def encode_frames(
+    encoder: Encoder,
+    frames: Iterable[Tensor],
+    *,
+    protocol: Protocol,
+    device: torch.device | str | None = None,
+) -> Iterator[Tensor]:
+    """Encode the frames of a video as the protocol wants them, one by one.
+
+    Args:
+        encoder: In eval mode. It is moved to `device`.
+        frames: RGB, uint8 (3, H, W) each, all of one size.
+        protocol: How.
+        device: Where to compute; None is where the encoder is.
+
+    Yields:
+        Features (D, h, w) of every frame, of length 1 in every cell, on `device`.
+    """
+    device = encoder.mean.device if device is None else torch.device(device)
+    encoder = encoder.to(device)
+    mean, std = color_statistics(encoder, protocol)
+    for frame in frames:
+        with torch.no_grad():
+            pixels = prepare_frame(frame.to(device), protocol=protocol, multiple=encoder.multiple)
+            features = F.normalize(_encode(encoder, pixels, mean=mean, std=std), dim=0)
+        yield features
+
+
+def propagate_features(
+    features: Iterable[Tensor],
+    labels_of: Callable[[int, int], Tensor] | Mapping[int, Callable[[int, int], Tensor]],
+    *,
+    protocol: Protocol,
+) -> Iterator[Tensor]:
+    """Carry label channels through the features of a video, frame by frame.
+
+    The context is bounded, so memory does not grow with the video.
+
+    Args:
+        features: Of every frame, (D, h, w), of length 1 in every cell (`encode_frames`).
+        labels_of: Gives the labels of the first frame, (L, h, w), for a grid of h rows and w columns. Where more is
+            labelled later, a mapping from the number of the frame (0 among them) to such a function: its channels
+            come after those there are, take away from them where they are 1, and their frame stays in the context
+            as one more first frame, always with the window.
+        protocol: How.
+
+    Yields:
+        Soft labels of every frame, (L, h, w); for the first frame what was given.
+    """
+    given = labels_of if isinstance(labels_of, Mapping) else {0: labels_of}
+    kept: list[tuple[Tensor, Tensor]] = []  # the first frame, and those with labels of their own
+    recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=protocol.num_recent_frames)
+    for number, frame in enumerate(features):
+        if number == 0:
+            labels = given[0](*frame.shape[1:]).to(frame.device, torch.float32)
+            kept.append((frame, labels))
+            yield labels
+            continue
+        repeats = _first_frame_repeats(number, protocol)
+        context = [*kept, *recent]
+        with torch.no_grad():
+            labels = propagate(
+                frame,
+                torch.stack([their_features for their_features, _ in context]),
+                torch.stack([_with_channels(their_labels, len(labels)) for _, their_labels in context]),
+                temperature=protocol.temperature,
+                topk=protocol.topk,
+                radius_cells=protocol.radius_cells,
+                window=protocol.window,
+                radius_inclusive=protocol.radius_inclusive,
+                keep_ties=protocol.keep_ties,
+                copies=[repeats + protocol.first_frame_windowed] + [1] * (len(context) - 1),
+                first_key_free=not protocol.first_frame_windowed,
+            )
+        if number in given:
+            more = given[number](*frame.shape[1:]).to(frame.device, torch.float32)
+            labels = torch.cat((labels * (1 - more.sum(0).clamp(max=1)), more))
+        (kept if number in given else recent).append((frame, labels))
+        yield labels
+
+
+def _with_channels(labels: Tensor, num_channels: int) -> Tensor:
+    """Append channels of zeros to (L, h, w) where there are fewer."""
+    return torch.cat((labels, labels.new_zeros(num_channels - len(labels), *labels.shape[1:])))
+
+
 def propagate_labels(
     encoder: Encoder,
     frames: Iterable[Tensor],
@@ -398,50 +491,13 @@ def propagate_labels(
     protocol: Protocol,
     device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
-    """Carry label channels from the first frame through a video, frame by frame.
-
-    The context is bounded, so memory does not grow with the video.
-
-    Args:
-        encoder: In eval mode. It is moved to `device`.
-        frames: RGB, uint8 (3, H, W) each, all of one size.
-        first_labels: Gives the labels of the first frame, (L, h, w), for a feature grid of h rows and w columns.
-        protocol: How.
-        device: Where to compute; None is where the encoder is.
+    """Carry label channels from the first frame through a video: `propagate_features` of `encode_frames`.
 
     Yields:
         Soft labels (L, h, w) of every frame, on `device`; for the first frame what `first_labels` gave.
     """
-    device = encoder.mean.device if device is None else torch.device(device)
-    encoder = encoder.to(device)
-    mean, std = color_statistics(encoder, protocol)
-    recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=protocol.num_recent_frames)
-    for number, frame in enumerate(frames):
-        with torch.no_grad():
-            pixels = prepare_frame(frame.to(device), protocol=protocol, multiple=encoder.multiple)
-            features = F.normalize(_encode(encoder, pixels, mean=mean, std=std), dim=0)
-            if number == 0:
-                labels = first_labels(*features.shape[1:]).to(device, torch.float32)
-                first = (features, labels)
-                yield labels
-                continue
-            repeats = _first_frame_repeats(number, protocol)
-            context = [first, *recent]
-            labels = propagate(
-                features,
-                torch.stack([their_features for their_features, _ in context]),
-                torch.stack([their_labels for _, their_labels in context]),
-                temperature=protocol.temperature,
-                topk=protocol.topk,
-                radius_cells=protocol.radius_cells,
-                window=protocol.window,
-                radius_inclusive=protocol.radius_inclusive,
-                keep_ties=protocol.keep_ties,
-                copies=[repeats + protocol.first_frame_windowed] + [1] * len(recent),
-                first_key_free=not protocol.first_frame_windowed,
-            )
-        recent.append((features, labels))
-        yield labels
+    features = encode_frames(encoder, frames, protocol=protocol, device=device)
+    return propagate_features(features, first_labels, protocol=protocol)
 
 
 def propagate_masks(
@@ -450,6 +506,7 @@ def propagate_masks(
     first_mask: Tensor,
     *,
     protocol: Protocol,
+    later_masks: Mapping[int, Tensor] | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
     """Carry the object masks of the first frame through a video, frame by frame.
@@ -459,23 +516,33 @@ def propagate_masks(
         frames: RGB, uint8 (3, H, W) each, at native size.
         first_mask: Object ids of the first frame, uint8 (H, W), 0 background; ids may have gaps.
         protocol: How.
+        later_masks: Objects that come in later: number of the frame -> their ids, uint8 (H, W), 0 elsewhere.
         device: Where to compute; None is where the encoder is.
 
     Yields:
         Object ids of every frame, uint8 (H, W), on the CPU.
 
     Raises:
-        ValueError: The mask is not uint8 (H, W), or the mask and the frames differ in size.
+        ValueError: A mask is not uint8 (H, W), a mask and the frames differ in size, or an object comes in twice.
     """
-    if first_mask.dtype != torch.uint8 or first_mask.ndim != 2:
-        raise ValueError(
-            f"the first mask is {first_mask.dtype} of shape {tuple(first_mask.shape)}, expected object ids as "
-            f"uint8 (H, W)"
-        )
-    first_mask = first_mask.cpu()
-    ids = torch.unique(torch.cat((first_mask.new_zeros(1), first_mask.flatten())))
+    masks = {0: first_mask.cpu(), **{number: mask.cpu() for number, mask in (later_masks or {}).items()}}
+    for number, mask in masks.items():
+        if mask.dtype != torch.uint8 or mask.shape != first_mask.shape or mask.ndim != 2:
+            raise ValueError(
+                f"the mask of frame {number} is {mask.dtype} of shape {tuple(mask.shape)}, expected object ids as "
+                f"uint8 (H, W), of one size in all frames"
+            )
     native_size = (first_mask.shape[0], first_mask.shape[1])
     frame_size = resized_size(*native_size, protocol=protocol, multiple=encoder.multiple)
+    background = masks[0].new_zeros(1)
+    new_ids = {number: torch.unique(mask[mask > 0]) for number, mask in masks.items()}
+    new_ids[0] = torch.cat((background, new_ids[0]))
+    numbers = sorted(masks)
+    ids = torch.cat([new_ids[number] for number in numbers])  # in the order of the channels
+    if len(ids.unique()) < len(ids):
+        raise ValueError(
+            f"an object comes in twice: ids by frame are { ({n: new_ids[n].tolist() for n in numbers}) }"
+        )
 
     def checked_frames() -> Iterator[Tensor]:
         for number, frame in enumerate(frames):
@@ -486,26 +553,38 @@ def propagate_masks(
                 )
             yield frame
 
-    def first_labels(rows: int, columns: int) -> Tensor:
-        return _labels_from_mask(first_mask, ids, (rows, columns), frame_size=frame_size, protocol=protocol)
+    def labels_of(number: int) -> Callable[[int, int], Tensor]:
+        def labels(rows: int, columns: int) -> Tensor:
+            return _labels_from_mask(
+                masks[number], new_ids[number], (rows, columns), frame_size=frame_size, protocol=protocol
+            )
 
-    for number, labels in enumerate(
-        propagate_labels(encoder, checked_frames(), first_labels, protocol=protocol, device=device)
-    ):
+        return labels
+
+    features = encode_frames(encoder, checked_frames(), protocol=protocol, device=device)
+    given = {number: labels_of(number) for number in numbers}
+    for number, labels in enumerate(propagate_features(features, given, protocol=protocol)):
         if number == 0 and protocol.first_output == "given":
-            yield first_mask
+            yield masks[0]
             continue
         size = frame_size if protocol.upsample_to == "frame" else native_size
         # max gives the first of equal channels, as argmax does, and is 20 times as fast over the first dimension.
         winners = _upsample(labels, size, protocol=protocol).max(dim=0).indices
         mask = ids[winners.cpu()].to(torch.uint8)
-        yield mask if size == native_size else _pil_nearest(mask, native_size)
+        mask = mask if size == native_size else _pil_nearest(mask, native_size)
+        # What is given is put out as given, over what was carried there.
+        yield torch.where(masks[number] > 0, masks[number], mask) if number in masks and number else mask
 
 
-def identity_masks(frames: Iterable[Tensor], first_mask: Tensor) -> Iterator[Tensor]:
-    """The baseline that carries the first mask unchanged to every frame: uint8 (H, W) each."""
-    for _ in frames:
-        yield first_mask
+def identity_masks(
+    frames: Iterable[Tensor], first_mask: Tensor, *, later_masks: Mapping[int, Tensor] | None = None
+) -> Iterator[Tensor]:
+    """The baseline that leaves every mask where it was given: uint8 (H, W) for each frame."""
+    mask = first_mask
+    for number, _ in enumerate(frames):
+        if later_masks and number in later_masks:
+            mask = torch.where(later_masks[number] > 0, later_masks[number], mask)
+        yield mask
 
 
 def color_statistics(encoder: Encoder, protocol: Protocol) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -532,6 +611,8 @@ def resized_size(height: int, width: int, *, protocol: Protocol, multiple: int =
         rounding = {"floor": math.floor, "ceil": math.ceil, "nearest": lambda ratio: math.floor(ratio + 0.5)}
         return max(1, rounding[protocol.side_rounding](side / unit)) * unit
 
+    if protocol.frame_size is not None:
+        return round_to(protocol.frame_size[0], multiple), round_to(protocol.frame_size[1], multiple)
     short, long = min(height, width), max(height, width)
     short_side = round_to(short if protocol.short_side is None else protocol.short_side, multiple)
     long_side = float(long)

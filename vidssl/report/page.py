@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.benchmarks import MaskSequence, davis_sequences, read_frame
-from ..evaluate.davis import COLUMNS
+from ..evaluate.davis import COLUMNS, TASKS
 from ..evaluate.masks import read_mask
 from ..evaluate.overlay import evenly_spaced, overlay
 from ..files import replacing
@@ -61,14 +61,16 @@ class Evaluation:
 
     def score(self, sequence: str) -> float:
         """J&F-Mean of a sequence, in [0, 1]; NaN where it was not scored."""
-        value = self.result["sequences"].get(sequence, {}).get("J&F-Mean")
+        value = self.result["parts"].get(sequence, {}).get("J&F-Mean")
         return math.nan if value is None else value
 
     def frame_scores(self, sequence: str) -> dict[str, float]:
         """J&F of a sequence by the name of the frame, mean over objects."""
         record = self.records[sequence]
         curves = [(values["J"], values["F"]) for values in record["objects"].values()]
-        return dict(zip(record["scored_frames"], np.mean(curves, axis=(0, 1)).tolist(), strict=True))
+        return dict(
+            zip(record["scored_frames"], np.nanmean(np.array(curves, float), axis=(0, 1)).tolist(), strict=True)
+        )
 
     def mask(self, sequence: str, frame: Path) -> Tensor:
         """Read the mask that belongs to a frame."""
@@ -124,16 +126,28 @@ def write_report(folder: str | Path) -> Path:
 
 
 def find_evaluations(folder: Path) -> list[Evaluation]:
-    """Read the evaluations of a run folder: identity, random weights, then the others by name."""
-    found = []
-    for path in (folder / "evaluate").glob("*/result.json"):
+    """Read the DAVIS evaluations of a run folder: identity, random weights, then the others by name."""
+    found: list[tuple[int, str, str, Path, dict[str, Any]]] = []
+    seen: set[str] = set()
+    paths = [
+        path
+        for pattern in ("*/result.json", "*/baselines/*/result.json")
+        for path in sorted(folder.glob(f"evaluate/{pattern}"))
+    ]
+    for path in paths:
         result = _read(path)
+        if result["task"] not in TASKS.values():
+            continue
         kind = "run"
         if result["model"]["sha256"] is None:
             kind = "identity"
         elif result["model"]["name"].startswith("random:"):
             kind = "random"
-        found.append((["identity", "random", "run"].index(kind), path.parent.name, kind, path.parent, result))
+        # Every evaluation brings its baselines; equal ones are shown once.
+        what = json.dumps([kind, result["model"]["sha256"], result["protocol"], result["parts"]], sort_keys=True)
+        if kind == "run" or what not in seen:
+            found.append((["identity", "random", "run"].index(kind), path.parent.name, kind, path.parent, result))
+        seen.add(what)
     found.sort(key=lambda item: item[:2])
     kinds = [kind for _, _, kind, _, _ in found]
     evaluations: list[Evaluation] = []
@@ -143,7 +157,7 @@ def find_evaluations(folder: Path) -> list[Evaluation]:
             color = RUN_COLORS[0]
         # Several of a kind are told apart by their folders.
         label = label if kinds.count(kind) == 1 else f"{label}: {name}"
-        records = {name: _read(place / "sequences" / f"{name}.json") for name in result["sequences"]}
+        records = {name: _read(place / "sequences" / f"{name}.json") for name in result["parts"]}
         evaluations.append(Evaluation(place, kind, label, color, result, records))
     return evaluations
 
@@ -187,7 +201,7 @@ def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
     """Charts of all evaluations side by side, and what pretraining gained; None if there are none."""
     if not evaluations:
         return None
-    names = sorted({name for evaluation in evaluations for name in evaluation.result["sequences"]})
+    names = sorted({name for evaluation in evaluations for name in evaluation.result["parts"]})
     colors = {evaluation.label: evaluation.color for evaluation in evaluations}
     scores = {one.label: {name: one.score(name) for name in names} for one in evaluations}
     return {
@@ -206,12 +220,12 @@ def _gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         {
             "label": one.label,
             "baseline": other.label,
-            "gain": one.result["global"]["J&F-Mean"] - other.result["global"]["J&F-Mean"],
+            "gain": one.result["figures"]["J&F-Mean"] - other.result["figures"]["J&F-Mean"],
         }
         for one in evaluations
         for other in evaluations
         if one.kind == "run" and other.kind != "run"
-        if one.result["sequences"].keys() == other.result["sequences"].keys() and one.result["sequences"]
+        if one.result["parts"].keys() == other.result["parts"].keys() and one.result["parts"]
         # The identity is the same under every protocol.
         if other.kind == "identity" or one.result["protocol"] == other.result["protocol"]
     ]
@@ -227,16 +241,21 @@ def _along(evaluation: Evaluation) -> list[float]:
 
 def _propagation(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
     """Masks of the first pretrained evaluation (else the last baseline): strips, failures, videos."""
-    scored = [evaluation for evaluation in evaluations if evaluation.result["sequences"]]
+    scored = [evaluation for evaluation in evaluations if evaluation.result["parts"]]
     if not scored:
         return None
     shown = next((evaluation for evaluation in scored if evaluation.kind == "run"), scored[-1])
     facts = shown.result
-    ranking = sorted(facts["sequences"], key=lambda name: (shown.score(name), name), reverse=True)
+    ranking = sorted(facts["parts"], key=lambda name: (shown.score(name), name), reverse=True)
     try:
         sequences = {
             sequence.name: sequence
-            for sequence in davis_sequences(facts["root"], names=ranking, resolution=facts["resolution"])
+            for sequence in davis_sequences(
+                facts["root"],
+                names=ranking,
+                year=facts["settings"]["year"],
+                resolution=facts["settings"]["resolution"],
+            )
         }
     except ValueError as error:
         logger.warning("the report has no pictures of masks: %s", error)
