@@ -46,6 +46,7 @@ setup(
         "pillow>=11",
         "rich>=13.9",
         "safetensors>=0.5",
+        "scipy>=1.13",
         "tensorboard>=2.21",
         "timm>=1.0.20,<1.1",
         "tyro>=1.0",
@@ -58,6 +59,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            "scikit-learn>=1.6",
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",
             "wheel",

@@ -1,8 +1,9 @@
 """Minimal recognition probes of frozen features: nearest neighbours and a linear classifier."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .linear import minimise_cross_entropy
 
 
 def knn_accuracy(
@@ -46,16 +47,5 @@ def linear_accuracy(
     std = std.clamp(min=1e-6)
     train, test = (train.double() - mean) / std, (test.double() - mean) / std
     num_classes = int(train_label.max()) + 1
-    weight = torch.zeros(train.shape[1], num_classes, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(train @ weight + bias, train_label) + weight_decay / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        solver.step(loss)
+    weight, bias = minimise_cross_entropy(train, train_label, num_classes=num_classes, penalty=weight_decay)
     return ((test @ weight + bias).argmax(1) == test_label).double().mean().item()
