@@ -4,6 +4,7 @@ from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .audio import AudioEncoder, LogMel
 from .convnet import ConvNet
 from .encoder import Encoder
+from .layers import layer_of
 from .load import encoder_family, export_encoder, load_encoder
 from .resnet import ResNet
 from .video_vit import VideoViT
@@ -22,5 +23,6 @@ __all__ = [
     "VideoViT",
     "encoder_family",
     "export_encoder",
+    "layer_of",
     "load_encoder",
 ]

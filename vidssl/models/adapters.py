@@ -2,13 +2,16 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .layers import FACETS, Facet, block_layer_names, tapped, token_maps
 from .vit import PositionRule, patch_grid, resize_position_embedding
 
 
@@ -50,6 +53,7 @@ class TimmConvNet(Encoder):
                 f"{', '.join(str(info['reduction']) for info in net.feature_info)}"
             )
         info = net.feature_info[levels[-1]]
+        sizes = [(info["num_chs"], info["reduction"]) for info in net.feature_info]
         names = set(net.state_dict())
         net.prune_intermediate_layers([levels[-1]], prune_norm=True)
         super().__init__(
@@ -62,14 +66,31 @@ class TimmConvNet(Encoder):
         )
         self.net: Any = net
         self.level = levels[-1]
+        self.level_sizes = sizes[: self.level + 1]
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""
+        return self._layers(clip, ["last"])["last"]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Stages as timm counts them, "0" to "2" say; the last of them is "last" too."""
+        return (*map(str, range(self.level + 1)), "last")
+
+    def layer_size(self, name: str) -> tuple[int, int]:
+        """Width of a layer, and its pixels per cell."""
+        return self.level_sizes[self.level if name == "last" else int(name)]
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        level_of = {name: self.level if name == "last" else int(name) for name in names}
+        levels = sorted(set(level_of.values()))
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        (maps,) = self.net.forward_intermediates(
-            frames, indices=[self.level], output_fmt="NCHW", intermediates_only=True
-        )
-        return rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
+        maps = self.net.forward_intermediates(frames, indices=levels, output_fmt="NCHW", intermediates_only=True)
+        by_level = {
+            level: rearrange(one, "(b t) d h w -> b t d h w", b=len(clip))
+            for level, one in zip(levels, maps, strict=True)
+        }
+        return {name: by_level[level] for name, level in level_of.items()}
 
 
 class TorchvisionConvNet(Encoder):
@@ -104,7 +125,8 @@ class TorchvisionConvNet(Encoder):
                 f"of any size; use another (resnet50, convnext_tiny, efficientnet_b0, ...) or a ViT (vit_b_16)"
             )
         model = torchvision.models.get_model(name, weights=None)
-        net, dim, reached_stride = _cut(model, stride)
+        net, sizes = _cut(model, stride)
+        dim, reached_stride = list(sizes.values())[-1]
         super().__init__(
             dim=dim,
             stride=reached_stride,
@@ -114,23 +136,50 @@ class TorchvisionConvNet(Encoder):
             unused_keys=tuple(sorted(set(model.state_dict()) - set(net.state_dict()))),
         )
         self.net = net
+        self.step_sizes = sizes
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
         return rearrange(self.net(frames), "(b t) d h w -> b t d h w", b=len(clip))
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Steps as torchvision names them, "features.3" or "layer2.0" say; the last of them is "last" too."""
+        return (*self.step_sizes, "last")
+
+    def layer_size(self, name: str) -> tuple[int, int]:
+        """Width of a layer, and its pixels per cell."""
+        return list(self.step_sizes.values())[-1] if name == "last" else self.step_sizes[name]
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
+        found = _run_steps(self.net, frames, names=names, step_names=list(self.step_sizes))
+        return {name: rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip)) for name, maps in found.items()}
+
+
+def _run_steps(
+    net: nn.Sequential, pixels: Tensor, *, names: Sequence[str], step_names: Sequence[str]
+) -> dict[str, Tensor]:
+    """Run a network of `_cut` step by step; give what the steps named put out, and "last"."""
+    found = {}
+    for name in step_names:
+        pixels = net.get_submodule(name)(pixels)
+        if name in names:
+            found[name] = pixels.clone()  # an activation may work in place
+    return {**found, "last": pixels}
+
 
 @torch.no_grad()
-def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, int, int]:
-    """Keep the leading steps of a network up to a total stride, and tell their width and stride.
+def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, dict[str, tuple[int, int]]]:
+    """Keep the leading steps of a network up to a total stride, and tell the width and total stride of each.
 
     torchvision defines its networks in the order they run in: steps, or one Sequential of them.
     """
     model.eval()  # the probe must not move batch-norm statistics
     side = 256
     maps = torch.zeros(1, 3, side, side)
-    reached_stride = 1
+    sizes: dict[str, tuple[int, int]] = {}
     kept: OrderedDict[str, nn.Module] = OrderedDict()
     for name, child in model.named_children():
         if name == "classifier":
@@ -145,13 +194,14 @@ def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, int, int]:
             step_stride = 2 ** round(math.log2(side / following.shape[-1])) if following.ndim == 4 else math.inf
             if step_stride > stride:
                 break
-            maps, reached_stride, num_steps = following, int(step_stride), num_steps + 1
+            sizes[f"{name}.{num_steps}" if is_sequence else name] = (following.shape[1], int(step_stride))
+            maps, num_steps = following, num_steps + 1
         if num_steps:
             kept[name] = steps[:num_steps] if is_sequence else child
         if num_steps < len(steps):
             break
     model.train()
-    return nn.Sequential(kept), maps.shape[1], reached_stride
+    return nn.Sequential(kept), sizes
 
 
 class TorchvisionViT(Encoder):
@@ -195,6 +245,27 @@ class TorchvisionViT(Encoder):
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, H / patch, W / patch)."""
+        return self._layers(clip, ["last"])["last"]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Blocks, "0" to "11" say, "11.keys" and so on, "11.cls"; and "last", "last.cls" after the norm."""
+        return block_layer_names(len(self.net.encoder.layers), facets=True, class_token=True)
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        blocks = list(self.net.encoder.layers)
+        with tapped(blocks, names, attention_name="self_attention", facet_of=_packed_facet) as tokens:
+            last = self._tokens(clip)
+        return token_maps(
+            {**tokens, "last": last, "last.cls": last},
+            names,
+            batch_size=len(clip),
+            grid=(1, *patch_grid(clip, self.multiple)),
+            num_prefix=1,
+        )
+
+    def _tokens(self, clip: Tensor) -> Tensor:
+        """All tokens of every frame after the norm: (B, T, 3, H, W) -> (B * T, 1 + h * w, D)."""
         grid = patch_grid(clip, self.multiple)
         side = self.net.image_size // self.net.patch_size
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
@@ -204,5 +275,11 @@ class TorchvisionViT(Encoder):
         tokens = tokens + resize_position_embedding(
             transformer.pos_embedding, grid=(side, side), new_grid=grid, rule=self.pos_embed
         )
-        tokens = transformer.ln(transformer.layers(transformer.dropout(tokens)))
-        return rearrange(tokens[:, 1:], "(b t) (h w) d -> b t d h w", b=len(clip), h=grid[0])
+        return transformer.ln(transformer.layers(transformer.dropout(tokens)))
+
+
+def _packed_facet(attention: nn.MultiheadAttention, tokens: Tensor, facet: Facet) -> Tensor:
+    """Queries, keys or values of all heads of PyTorch's own attention: (N, L, D) -> (N, L, D)."""
+    assert attention.in_proj_weight is not None and attention.in_proj_bias is not None
+    number = FACETS.index(facet)
+    return F.linear(tokens, attention.in_proj_weight.chunk(3)[number], attention.in_proj_bias.chunk(3)[number])

@@ -1,5 +1,7 @@
 """A small plain convolutional network for small frames: what the proofs and the contract test train."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,12 +45,9 @@ class ConvNet(Encoder):
         if len(widths) != len(strides):
             raise ValueError(f"there are {len(widths)} widths {widths} but {len(strides)} strides {strides}")
         num_channels = 1 if color == "gray" else 3
-        stride = 1
-        for step in strides:
-            stride *= step
         super().__init__(
             dim=widths[-1],
-            stride=stride,
+            stride=math.prod(strides),
             mean=tuple(mean or (0.5,) * num_channels),
             std=tuple(std or (0.5,) * num_channels),
             architecture={
@@ -61,6 +60,8 @@ class ConvNet(Encoder):
                 "padding_mode": padding_mode,
             },
         )
+        self.widths = widths
+        self.strides = strides
         self.color = color
         self.standardize = standardize
         blocks: list[nn.Module] = []
@@ -79,6 +80,29 @@ class ConvNet(Encoder):
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""
+        maps = self.net(self._pixels(clip))
+        return rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Blocks, "0" to "5" say, the last of which is "last" too."""
+        return (*map(str, range(len(self.widths))), "last")
+
+    def layer_size(self, name: str) -> tuple[int, int]:
+        """Width of a layer, and its pixels per cell."""
+        number = len(self.widths) - 1 if name == "last" else int(name)
+        return self.widths[number], math.prod(self.strides[: number + 1])
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        maps = self._pixels(clip)
+        found = {}
+        for number in range(len(self.widths)):
+            maps = self.net[3 * number : 3 * number + 3](maps)  # convolution, norm, ReLU
+            found[str(number)] = found["last"] = rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
+        return found
+
+    def _pixels(self, clip: Tensor) -> Tensor:
+        """What the first convolution sees: (B, T, 3, H, W) in [0, 1] -> (B * T, C, H, W)."""
         frames = rearrange(clip, "b t c h w -> (b t) c h w")
         if self.color == "gray":
             frames = torch.einsum("bchw, c -> bhw", frames, frames.new_tensor(_LUMINANCE))[:, None]
@@ -86,4 +110,4 @@ class ConvNet(Encoder):
         if self.standardize:
             deviation, mean = torch.std_mean(frames, dim=(1, 2, 3), keepdim=True)
             frames = (frames - mean) / (deviation + 1e-4)
-        return rearrange(self.net(frames), "(b t) d h w -> b t d h w", b=len(clip))
+        return frames

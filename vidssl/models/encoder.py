@@ -1,5 +1,6 @@
 """What every encoder is to the rest of the library."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module):
-    """Frames in, dense features out. Subclasses write `features`.
+    """Frames in, dense features out. Subclasses write `features`; those with inner layers to give, `_layers`.
 
     A clip is RGB in [0, 1], float (B, T, 3, H, W); the encoder applies its own mean and standard deviation, so
     nobody can pair it with the wrong ones.
@@ -53,6 +54,49 @@ class Encoder(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """Encode densely: (B, T, 3, H, W) in [0, 1] -> (B, T', D, h, w)."""
         raise NotImplementedError
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Layers that `layers` gives; "last" is what `features` gives."""
+        return ("last",)
+
+    def layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Encode densely, several layers in one pass.
+
+        Args:
+            clip: RGB in [0, 1], (B, T, 3, H, W).
+            names: Of `layer_names`.
+
+        Returns:
+            Name -> (B, T', D, h, w), width and size of each layer its own, in the order asked for.
+
+        Raises:
+            ValueError: The encoder has no such layer.
+        """
+        self.check_layers(names)
+        found = self._layers(clip, names)
+        return {name: found[name] for name in names}
+
+    def check_layers(self, names: Sequence[str]) -> None:
+        """Refuse names of layers that the encoder does not have.
+
+        Raises:
+            ValueError: There is one.
+        """
+        unknown = [name for name in names if name not in self.layer_names]
+        if unknown:
+            raise ValueError(
+                f"this {type(self).__name__} has no layer {', '.join(map(repr, unknown))}; its layers: "
+                f"{', '.join(self.layer_names)}"
+            )
+
+    def layer_size(self, name: str) -> tuple[int, int]:
+        """Width D of a layer, and its pixels per cell (of a class token, those of the cells beside it)."""
+        return self.dim, self.stride
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Compute at least the layers named, all of which exist."""
+        return {"last": self.features(clip)}
 
     def forward(self, clip: Tensor) -> Tensor:
         """Encode a clip as one vector, the mean over its cells: (B, T, 3, H, W) in [0, 1] -> (B, D)."""

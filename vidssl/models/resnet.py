@@ -3,6 +3,7 @@
 The blocks are torchvision's, and so are the names in the state dict: torchvision's files load as they are.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -86,9 +87,10 @@ class ResNet(Encoder):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layers = _LAYERS[:num_layers]
+        self.kept_layers = _LAYERS[:num_layers]
+        self.layer_sizes: dict[str, tuple[int, int]] = {}
         channels = width
-        for position, name in enumerate(self.layers):
+        for position, name in enumerate(self.kept_layers):
             out_channels = width * 2**position * block.expansion
             layer_stride = 2 if position > 0 and strides[position] <= stride else 1
             blocks = []
@@ -103,6 +105,7 @@ class ResNet(Encoder):
                 blocks.append(block(channels, width * 2**position, step, downsample))
                 channels = out_channels
             self.add_module(name, nn.Sequential(*blocks))
+            self.layer_sizes[name] = (channels, min(strides[position], stride))
 
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -112,11 +115,25 @@ class ResNet(Encoder):
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w), h = ceil(H / stride)."""
+        return self._layers(clip, ["last"])["last"]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """ "layer1" to the last one kept, which is "last" too."""
+        return (*self.kept_layers, "last")
+
+    def layer_size(self, name: str) -> tuple[int, int]:
+        """Width of a layer, and its pixels per cell."""
+        return self.layer_sizes[self.kept_layers[-1] if name == "last" else name]
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         frames = rearrange(clip, "b t c h w -> (b t) c h w")
         if self.color == "gray":
             frames = torch.einsum("bchw, c -> bhw", frames, frames.new_tensor(_LUMINANCE))
             frames = rearrange(frames, "b h w -> b 1 h w")
         maps = self.maxpool(self.relu(self.bn1(self.conv1((frames - self.mean) / self.std))))
-        for name in self.layers:
+        found = {}
+        for name in self.kept_layers:
             maps = self.get_submodule(name)(maps)
-        return rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
+            found[name] = found["last"] = rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
+        return found

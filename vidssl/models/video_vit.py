@@ -1,5 +1,6 @@
 """A plain vision transformer on space-time patches that can encode a part of its tokens, and its narrow decoder."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ops.masks import take
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .layers import block_layer_names, tapped, token_maps
 from .vit import patch_grid
 
 Grid = tuple[int, int, int]
@@ -168,8 +170,19 @@ class VideoViT(Encoder):
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode all tokens: (B, T, 3, H, W) in [0, 1] -> (B, T / tubelet_frames, D, H / patch, W / patch)."""
-        steps, height, width = self.grid(clip)
-        return rearrange(self.tokens(clip), "b (t h w) d -> b t d h w", t=steps, h=height, w=width)
+        return self._layers(clip, ["last"])["last"]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Blocks, "0" to "11" say, "11.keys", "11.queries", "11.values"; and "last" after the norm."""
+        return block_layer_names(len(self.blocks), facets=True, class_token=False)
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        with tapped(list(self.blocks), names) as tokens:
+            last = self.tokens(clip)
+        return token_maps(
+            {**tokens, "last": last}, names, batch_size=len(clip), grid=self.grid(clip), num_prefix=0
+        )
 
 
 class TokenPredictor(nn.Module):

@@ -1,5 +1,6 @@
 """Vision transformers of timm as dense encoders, for frames of any size."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from .layers import block_layer_names, has_qkv, tapped, token_maps
 
 PositionRule = Literal["timm", "dino"]
 
@@ -132,6 +134,29 @@ class ViT(Encoder):
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, H / patch, W / patch)."""
+        return self._layers(clip, ["last"])["last"]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Blocks, "0" to "11" say, "11.keys" and so on, "11.cls"; and "last", "last.cls" after the norm."""
+        blocks = self.net.blocks
+        return block_layer_names(
+            len(blocks), facets=has_qkv(blocks), class_token=getattr(self.net, "cls_token", None) is not None
+        )
+
+    def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        with tapped(self.net.blocks, names) as tokens:
+            last = self._tokens(clip)
+        return token_maps(
+            {**tokens, "last": last, "last.cls": last},
+            names,
+            batch_size=len(clip),
+            grid=(1, *patch_grid(clip, self.multiple)),
+            num_prefix=self.net.num_prefix_tokens,
+        )
+
+    def _tokens(self, clip: Tensor) -> Tensor:
+        """All tokens of every frame after the norm: (B, T, 3, H, W) -> (B * T, prefix + h * w, D)."""
         grid = patch_grid(clip, self.multiple)
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
         if self.has_own_positions:
@@ -142,5 +167,4 @@ class ViT(Encoder):
             )
             tokens = functional_call(_TokensOf(self.net), {"net.pos_embed": position}, (frames,))
         # Identity, except in models that pool before their norm.
-        tokens = self.net.fc_norm(tokens)[:, self.net.num_prefix_tokens :]
-        return rearrange(tokens, "(b t) (h w) d -> b t d h w", b=len(clip), h=grid[0])
+        return self.net.fc_norm(tokens)
