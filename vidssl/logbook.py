@@ -87,6 +87,16 @@ class Logbook:
         text = f"loss {numbers['loss']:.4f}  {rate:.1f} samples/s  waiting for data {wait:.0%}"
         self.progress.update(self.bar, text=text)
 
+    def evaluation(self, step: int, figures: dict[str, float], pictures: dict[str, Tensor]) -> None:
+        """Write the figures and pictures of an evaluation in between."""
+        self.pictures(step, pictures)
+        if self.folder is None:
+            return
+        with self.metrics.open("a") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+        for name, value in figures.items():
+            self.events.add_scalar(name, value, step)
+
     def pictures(self, step: int, pictures: dict[str, Tensor]) -> None:
         """Write pictures, float (3, H, W) in [0, 1], to TensorBoard and as PNG files for the report."""
         if self.folder is None:

@@ -1,26 +1,23 @@
 """fit: the only training loop. It knows no method; anything fancier is a copy of it."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import checkpoint
+from . import checkpoint, processes
 from .batch import Batch
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader
 from .logbook import Logbook
 from .method import Epoch, Method
-from .models import export_encoder
+from .models import Encoder, export_encoder
 from .ops.gather import gather_rows
 from .optim import Schedule
 from .stop import StopFlag
@@ -64,6 +61,8 @@ def fit(
     save_every: int = 500,
     picture_every: int = 500,
     bad_file_budget: float = 0.01,
+    evaluate: Callable[[Encoder], tuple[dict[str, float], dict[str, Tensor]]] | None = None,
+    evaluate_every: int = 1000,
 ) -> Method:
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
@@ -81,6 +80,8 @@ def fit(
         save_every: Steps between checkpoints.
         picture_every: Steps between pictures.
         bad_file_budget: Share of the files that may turn out unreadable.
+        evaluate: Encoder -> figures and pictures to log (vidssl.evaluate.online), on the first process alone.
+        evaluate_every: Steps between such evaluations.
 
     Returns:
         The trained method.
@@ -91,7 +92,7 @@ def fit(
         FloatingPointError: The loss was not finite for many steps in succession.
     """
     device = torch.device(device)
-    rank, world_size = _join()
+    rank, world_size = processes.join()
     method = run.method.to(device).train()
     optimizer = run.optimizer(method.param_groups())
     loader = Loader(
@@ -112,7 +113,7 @@ def fit(
         network = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
 
     def save() -> None:
-        states = _random_states(device, world_size)
+        states = processes.random_states(device, world_size)
         if rank == 0:
             state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "random": states}
             checkpoint.save(out / "checkpoints", state, step=step)
@@ -158,14 +159,16 @@ def fit(
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
             if rank == 0 and (step % picture_every == 0 or step == run.steps):
                 log.pictures(step, _look(method, lambda: method.pictures(batch)))  # noqa: B023
-            stop.received = _agree(stop.received, device, world_size)
+            if evaluate is not None and rank == 0 and (step % evaluate_every == 0 or step == run.steps):
+                log.evaluation(step, *_look(method, lambda: evaluate(method.encoder)))
+            stop.received = processes.agree(stop.received, device, world_size)
             if step % save_every == 0 or step == run.steps or stop.received is not None:
                 save()
             stop.check()
     if rank == 0:
         export_encoder(method.encoder, out / "encoder.safetensors")  # also of a run that was complete already
     del network  # a group cannot be destroyed under a living DistributedDataParallel
-    _leave()
+    processes.leave()
     return method
 
 
@@ -217,34 +220,3 @@ def _resume(folder: Path, method: Method, optimizer: Optimizer, rank: int) -> in
             torch.cuda.set_rng_state(state["random"][rank]["cuda"])
     logging.getLogger(__name__).info("continuing from %s", path)
     return state["step"]
-
-
-def _random_states(device: torch.device, world_size: int) -> list[dict[str, Tensor]]:
-    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    mine = {"cpu": torch.get_rng_state(), **on_gpu}
-    states: list[dict[str, Tensor]] = [mine] * world_size
-    if world_size > 1:
-        dist.all_gather_object(states, mine)
-    return states
-
-
-def _agree(received: int | None, device: torch.device, world_size: int) -> int | None:
-    """The signal that any rank received: all stop at the same step."""
-    if world_size == 1:
-        return received
-    highest = torch.tensor(received or 0, device=device)
-    dist.all_reduce(highest, dist.ReduceOp.MAX)
-    return int(highest) or None
-
-
-def _join() -> tuple[int, int]:
-    """Join the processes that torchrun started; return (rank, number of processes)."""
-    if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(minutes=10))
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.barrier()  # destroying the group while a peer still talks aborts it
-        dist.destroy_process_group()

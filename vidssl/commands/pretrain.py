@@ -17,17 +17,20 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
 from .. import catalog, config
 from ..data.corpus import Corpus
 from ..files import replacing
+
+if TYPE_CHECKING:
+    from ..models import Encoder
 
 USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end.
@@ -64,6 +67,17 @@ class FitOptions:
     """Steps between pictures of what the method does."""
     bad_file_budget: float = 0.01
     """Share of the files, in [0, 1], that may be unreadable before the run stops."""
+    online: Path | None = None
+    """Folder in the layout of DAVIS, a few sequences of which are measured while the encoder learns: J&F and
+    overlays in TensorBoard. None measures nothing."""
+    online_every: int = 1000
+    """Steps between such measurements."""
+    online_sequences: str | None = None
+    """Names of the sequences, with commas between them. None is the first three."""
+    online_frames: int | None = None
+    """Frames of each sequence that are looked at, from the first; None is all."""
+    online_protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None
+    """How labels travel. None is dino for vision transformers and crw for everything else."""
 
 
 def pretrain(words: list[str]) -> None:
@@ -142,9 +156,27 @@ def train(
         save_every=options.save_every,
         picture_every=options.picture_every,
         bad_file_budget=options.bad_file_budget,
+        evaluate=_online(options, run.method.encoder),
+        evaluate_every=options.online_every,
     )
     logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
     return out
+
+
+def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any] | None":
+    """What measures the encoder while it learns, if that is asked for."""
+    if options.online is None:
+        return None
+    from ..evaluate.online import online_davis
+    from ._model import protocol_named
+
+    names = options.online_sequences
+    return online_davis(
+        options.online,
+        protocol=protocol_named(options.online_protocol)(encoder.architecture.get("family", "")),
+        sequences=None if names is None else [name.strip() for name in names.split(",")],
+        max_frames=options.online_frames,
+    )
 
 
 def _record(

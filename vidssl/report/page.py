@@ -169,27 +169,26 @@ def _training(folder: Path) -> dict[str, Any] | None:
     if not lines:
         return None
     names = [name for name in dict.fromkeys(name for line in lines for name in line) if name != "step"]
-    steps = [line["step"] for line in lines]
-    scalars = {name: [line.get(name, math.nan) for line in lines] for name in names}
+    # Evaluations in between have lines, and steps, of their own.
+    scalars = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
     # PATH is NAME_00000500.png; the last one of each name is shown.
     pictures = {path.stem.rpartition("_")[0]: path for path in sorted((folder / "pictures").glob("*.png"))}
     drawn = {
         name: _svg_uri(
             charts.curve(
-                steps,
-                values,
+                *zip(*points, strict=True),
                 title=name,
                 width=5.2 if name == "loss" else 3.6,
                 height=2.7 if name == "loss" else 2,
             )
         )
-        for name, values in scalars.items()
+        for name, points in scalars.items()
     }
     return {
         "loss": drawn.pop("loss"),
         "others": drawn,
-        "num_steps": steps[-1],
-        "last": lines[-1],
+        "num_steps": lines[-1]["step"],
+        "last": [line for line in lines if "loss" in line][-1],
         "pictures": [
             {"name": name, "step": int(path.stem.rpartition("_")[2]), "uri": _file_uri(path, "image/png")}
             for name, path in pictures.items()
