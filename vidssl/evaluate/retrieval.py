@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .recognition import Outcome, Samples, check_widths, nearest, unit_means
@@ -17,7 +17,8 @@ RANKS = (1, 5, 10, 20)
 _TIE = 1e-9
 _BLOCK = 2**22
 _GREEN, _RED, _GREY = (30, 160, 60), (210, 40, 40), (120, 120, 120)
-_FRAME_PX, _GAP_PX, _TITLE_PX = 4, 6, 14
+_FRAME_PX, _GAP_PX = 4, 6
+_TITLE_PX, _LINE_PX = 12, 16  # height of the letters, and of the line they stand in
 
 
 def evaluate_retrieval(
@@ -206,7 +207,7 @@ def retrieval_grid(
             f"{len(query_titles)} and {len(neighbour_titles)} of titles: expected the same number, above 0"
         )
     width = tile_px + 2 * _FRAME_PX
-    step_x, step_y = width + _GAP_PX, width + _TITLE_PX + _GAP_PX
+    step_x, step_y = width + _GAP_PX, width + _LINE_PX + _GAP_PX
     num_columns = 1 + max(map(len, neighbour_images))
     # The query stands a little apart.
     sheet = Image.new("RGB", (step_x * num_columns + 2 * _GAP_PX, step_y * len(rows) + _GAP_PX), "white")
@@ -231,8 +232,8 @@ def _draw_tile(
 ) -> None:
     """Title, frame and picture at a place of the sheet; the picture keeps its shape, on black."""
     width = tile_px + 2 * _FRAME_PX
-    line = Image.new("RGB", (width, _TITLE_PX), "white")  # what is longer than the tile is cut off with it
-    ImageDraw.Draw(line).text((0, 0), title, fill=color)
+    line = Image.new("RGB", (width, _LINE_PX), "white")  # what is longer than the tile is cut off with it
+    ImageDraw.Draw(line).text((0, 0), title, fill=color, font=ImageFont.load_default(_TITLE_PX))
     sheet.paste(line, (left, top))
     tile = Image.new("RGB", (width, width), color)
     tile.paste("black", (_FRAME_PX, _FRAME_PX, _FRAME_PX + tile_px, _FRAME_PX + tile_px))
@@ -241,4 +242,4 @@ def _draw_tile(
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     place = (_FRAME_PX + (tile_px - size[0]) // 2, _FRAME_PX + (tile_px - size[1]) // 2)
     tile.paste(picture.resize(size, Image.Resampling.BICUBIC), place)
-    sheet.paste(tile, (left, top + _TITLE_PX))
+    sheet.paste(tile, (left, top + _LINE_PX))
