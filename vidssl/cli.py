@@ -29,6 +29,8 @@ COMMANDS = {
         "commands.evaluate:davis",
         "measure an encoder by label propagation on DAVIS, or on data laid out like it",
     ),
+    "evaluate jhmdb": ("commands.jhmdb:jhmdb", "measure an encoder by carrying the joints of a body: PCK on JHMDB"),
+    "evaluate vip": ("commands.vip:vip", "measure an encoder by carrying the parts of bodies: mIoU on VIP"),
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),

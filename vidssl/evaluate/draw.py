@@ -1,7 +1,8 @@
 """Points drawn on frames, and pictures laid out in titled rows: what contact sheets and videos are made of."""
 
 import colorsys
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -125,3 +126,27 @@ def contact_sheet_of(
             place = (column * (size[0] + _GAP_PX), top_px + row * step_px + line_px)
             sheet.paste(image.resize(size, Image.Resampling.BICUBIC), place)
     return sheet
+
+
+def with_legend(sheet: Image.Image, colors: Mapping[str, Tensor]) -> Image.Image:
+    """Append lines with a patch of colour and a name for each entry, broken to the width of the sheet.
+
+    Args:
+        sheet: RGB.
+        colors: Name -> uint8 (3,) RGB, in order.
+    """
+    font, line_px, patch_px = ImageFont.load_default(_TITLE_PX), _TITLE_PX + 8, _TITLE_PX
+    places, left, line = [], _GAP_PX, 0
+    for name in colors:
+        width = patch_px + 4 + math.ceil(font.getlength(name)) + 14
+        if left > _GAP_PX and left + width > sheet.width:
+            left, line = _GAP_PX, line + 1
+        places.append((left, sheet.height + line * line_px + 4))
+        left += width
+    taller = Image.new("RGB", (sheet.width, sheet.height + (line_px * (line + 1) if colors else 0)), "white")
+    taller.paste(sheet)
+    draw = ImageDraw.Draw(taller)
+    for (x, y), (name, color) in zip(places, colors.items(), strict=True):
+        draw.rectangle((x, y, x + patch_px - 1, y + patch_px - 1), fill=tuple(color.tolist()), outline="black")
+        draw.text((x + patch_px + 4, y - 1), name, fill="black", font=font)
+    return taller

@@ -1,0 +1,51 @@
+"""vidssl evaluate jhmdb: PCK of a frozen encoder that carries the joints of a body."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ._measure import MeasureOptions
+
+
+def jhmdb(
+    root: Path,
+    options: Annotated[MeasureOptions, tyro.conf.arg(name="")],
+    *,
+    protocol: Literal["crw", "cropmae", "vfs"] = "crw",
+    read_topk: int | None = None,
+    sequences: str | None = None,
+    split: Literal[1, 2, 3] = 1,
+    command: str | None = None,
+) -> None:
+    """Carry the joints of every first frame through its video with frozen features; print PCK.
+
+    Three official codes count differently: PCK of UVC, CRW and CropMAE, where lost joints do not count; of VFS; and
+    of TAP-Vid, where they are wrong. All are printed, with the share of joints that were not lost (coverage). Writes
+    the joints, drawings, per-video figures and result.json to OUT; random weights and joints that stay where they
+    were are measured beside it. Running the same command again takes over what is done.
+
+    Args:
+        root: Folder in the layout of JHMDB (Rename_Images, joint_positions, splits or testlist_split1.txt), or of
+            videos of your own: VIDEO/frames/00000.jpg and VIDEO/joint_positions.mat.
+        options: What is measured, and where.
+        protocol: How labels travel, on frames of 320x320 pixels; published figures differ by protocol.
+        read_topk: Cells that a joint is read from, instead of the protocol's: 3 of crw, 5 of cropmae and vfs.
+        sequences: Names of videos, with commas between them. None is all of the split's test videos.
+        split: Of JHMDB; published figures are of the first.
+        command: Command line that started this, for the record.
+    """
+    from ..data.poses import jhmdb_sequences
+    from ..evaluate.jhmdb import PROTOCOLS, jhmdb_benchmark
+    from ._measure import measure
+
+    root = root.resolve()  # the report looks there again, from wherever it is made
+    names = None if sequences is None else [name.strip() for name in sequences.split(",")]
+    how, maps = PROTOCOLS[protocol]
+    if read_topk is not None:
+        if read_topk < 1:
+            raise ValueError(f"--read-topk is {read_topk}; a joint is read from at least 1 cell")
+        maps = dataclasses.replace(maps, topk=read_topk)
+    benchmark = jhmdb_benchmark(jhmdb_sequences(root, names=names, split=split), maps=maps, split=split)
+    measure(benchmark, options, protocol=how, root=root, command=command)
