@@ -10,6 +10,7 @@ from vidssl.data.archives import GIB, Published, below, extract, prepare, script
 VIP_FINE = Published(
     "VIP_Fine (zip or tar.gz)", "https://sysu-hcp.net/lip/overview.php (2.3 Video multi-person parsing)"
 )
+TOPS = ("Images", "Annotations/Category_ids")
 
 
 def prepare_vip(archive: Path | None = None, *, out: Path = Path("data/VIP_Fine"), check: bool = True) -> None:
@@ -29,7 +30,8 @@ def prepare_vip(archive: Path | None = None, *, out: Path = Path("data/VIP_Fine"
             raise ValueError(
                 f"{archive} has no lists/val_videos.txt; it must hold VIP_Fine/Images, Annotations, lists"
             )
-        names = listing.read_text().split()
+        # Some copies list paths, with or without the annotation's behind them.
+        names = [Path(line.split()[0]).name for line in listing.read_text().splitlines() if line.strip()]
         lacking = [name for name in names for top in TOPS if not (folder / top / name).is_dir()]
         if lacking:
             raise ValueError(f"{archive}: frames or categories are missing of {', '.join(lacking[:5])}")
@@ -37,8 +39,6 @@ def prepare_vip(archive: Path | None = None, *, out: Path = Path("data/VIP_Fine"
 
     prepare(out, [(VIP_FINE, archive)], fill, expected={"validation videos": 50}, check=check)
 
-
-TOPS = ("Images", "Annotations/Category_ids")
 
 if __name__ == "__main__":
     script(prepare_vip)

@@ -11,72 +11,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import pytest
+from tiny_archives import vint, write_rar4, write_rar5, write_tar, write_zip
 
 from vidssl.data import _rar, archives
 from vidssl.data.archives import Published, below, extract, prepare
 
 FILES = {"set/a.txt": b"first", "set/deep/b.bin": bytes(range(256)) * 300, "set/empty": b""}
 PROGRAM = next((name for name in _rar.PROGRAMS if shutil.which(name)), None)
-
-
-def write_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def _block4(kind: int, flags: int, body: bytes) -> bytes:
-    rest = struct.pack("<BHH", kind, flags, 7 + len(body)) + body
-    return struct.pack("<H", zlib.crc32(rest) & 0xFFFF) + rest
-
-
-def write_rar4(path: Path, files: dict[str, bytes], *, mode: int = 0o100644, flags: int = 0) -> Path:
-    """Write files without compression in the format of RAR 1.5 to 4."""
-    parts = [_rar.RAR4, _block4(0x73, 0, bytes(6))]
-    for name, content in files.items():
-        facts = (len(content), len(content), 3, zlib.crc32(content), 0x5A000000, 20, 0x30, len(name), mode)
-        parts += [_block4(0x74, 0x8000 | flags, struct.pack("<IIBIIBBHI", *facts) + name.encode()), content]
-    path.write_bytes(b"".join([*parts, _block4(0x7B, 0x4000, b"")]))
-    return path
-
-
-def _vint(value: int) -> bytes:
-    digits = b""
-    while value > 0x7F:
-        digits, value = digits + bytes([value & 0x7F | 0x80]), value >> 7
-    return digits + bytes([value])
-
-
-def _block5(*parts: bytes) -> bytes:
-    body = b"".join(parts)
-    sized = _vint(len(body)) + body
-    return struct.pack("<I", zlib.crc32(sized)) + sized
-
-
-def write_rar5(path: Path, files: dict[str, bytes], *, extra: bytes = b"") -> Path:
-    """Write files without compression in the format of RAR 5."""
-    parts = [_rar.RAR5, _block5(_vint(1), _vint(0), _vint(0))]
-    for name, content in files.items():
-        flags = _vint(3) + _vint(len(extra)) if extra else _vint(2)
-        facts = _vint(0x4) + _vint(len(content)) + _vint(0o100644) + struct.pack("<I", zlib.crc32(content))
-        head = [_vint(2), flags, _vint(len(content)), facts, _vint(0), _vint(1), _vint(len(name)), name.encode()]
-        parts += [_block5(*head, extra), content]
-    path.write_bytes(b"".join([*parts, _block5(_vint(5), _vint(0), _vint(0))]))
-    return path
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -270,8 +214,8 @@ def test_links_in_zip_are_refused(tmp_path, here):
         ({"write": write_rar4, "mode": 0o120777}, "a link"),
         ({"write": write_rar4, "flags": 0x04}, "encrypted"),
         ({"write": write_rar4, "flags": 0x02}, "split over several archives"),
-        ({"write": write_rar5, "extra": _vint(5) + _vint(5) + _vint(1) + _vint(0) + _vint(1) + b"x"}, "a link"),
-        ({"write": write_rar5, "extra": _vint(2) + _vint(1) + _vint(0)}, "encrypted"),
+        ({"write": write_rar5, "extra": vint(5) + vint(5) + vint(1) + vint(0) + vint(1) + b"x"}, "a link"),
+        ({"write": write_rar5, "extra": vint(2) + vint(1) + vint(0)}, "encrypted"),
     ],
 )
 def test_links_in_rar_are_refused_before_any_program_sees_them(tmp_path, here, options, reason):
