@@ -7,6 +7,7 @@ from .encoder import Encoder
 from .layers import layer_of
 from .load import encoder_family, export_encoder, load_encoder
 from .resnet import ResNet
+from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
 
@@ -19,6 +20,7 @@ __all__ = [
     "TimmConvNet",
     "TorchvisionConvNet",
     "TorchvisionViT",
+    "TorchvisionVideoNet",
     "ViT",
     "VideoViT",
     "encoder_family",

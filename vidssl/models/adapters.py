@@ -125,7 +125,7 @@ class TorchvisionConvNet(Encoder):
                 f"of any size; use another (resnet50, convnext_tiny, efficientnet_b0, ...) or a ViT (vit_b_16)"
             )
         model = torchvision.models.get_model(name, weights=None)
-        net, sizes = _cut(model, stride)
+        net, sizes, _ = cut(model, stride, probe=torch.zeros(1, 3, 256, 256))
         dim, reached_stride = list(sizes.values())[-1]
         super().__init__(
             dim=dim,
@@ -154,14 +154,14 @@ class TorchvisionConvNet(Encoder):
 
     def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        found = _run_steps(self.net, frames, names=names, step_names=list(self.step_sizes))
+        found = run_steps(self.net, frames, names=names, step_names=list(self.step_sizes))
         return {name: rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip)) for name, maps in found.items()}
 
 
-def _run_steps(
+def run_steps(
     net: nn.Sequential, pixels: Tensor, *, names: Sequence[str], step_names: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Run a network of `_cut` step by step; give what the steps named put out, and "last"."""
+    """Run a network of `cut` step by step; give what the steps named put out, and "last"."""
     found = {}
     for name in step_names:
         pixels = net.get_submodule(name)(pixels)
@@ -171,18 +171,27 @@ def _run_steps(
 
 
 @torch.no_grad()
-def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, dict[str, tuple[int, int]]]:
-    """Keep the leading steps of a network up to a total stride, and tell the width and total stride of each.
+def cut(
+    model: nn.Module, stride: int, *, probe: Tensor
+) -> tuple[nn.Sequential, dict[str, tuple[int, int]], Tensor]:
+    """Keep the leading steps of a network up to a total stride.
 
     torchvision defines its networks in the order they run in: steps, or one Sequential of them.
+
+    Args:
+        model: Of torchvision, for images or clips.
+        stride: Pixels per cell, at most; a power of two.
+        probe: Pixels to try it with, (1, 3, ..., side, side).
+
+    Returns:
+        The kept part, the width and total stride of each of its steps, and what it makes of the probe.
     """
     model.eval()  # the probe must not move batch-norm statistics
-    side = 256
-    maps = torch.zeros(1, 3, side, side)
+    side, maps = probe.shape[-1], probe
     sizes: dict[str, tuple[int, int]] = {}
     kept: OrderedDict[str, nn.Module] = OrderedDict()
     for name, child in model.named_children():
-        if name == "classifier":
+        if name in ("avgpool", "classifier"):
             break
         # Subclasses of Sequential are steps of their own: they cannot be sliced.
         is_sequence = type(child) is nn.Sequential
@@ -191,7 +200,8 @@ def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, dict[str, tuple[
         for step in steps:
             following = step(maps)
             # Convolutions without padding give slightly fewer cells, hence the rounding.
-            step_stride = 2 ** round(math.log2(side / following.shape[-1])) if following.ndim == 4 else math.inf
+            is_map = following.ndim == probe.ndim
+            step_stride = 2 ** round(math.log2(side / following.shape[-1])) if is_map else math.inf
             if step_stride > stride:
                 break
             sizes[f"{name}.{num_steps}" if is_sequence else name] = (following.shape[1], int(step_stride))
@@ -201,7 +211,7 @@ def _cut(model: nn.Module, stride: int) -> tuple[nn.Sequential, dict[str, tuple[
         if num_steps < len(steps):
             break
     model.train()
-    return nn.Sequential(kept), sizes
+    return nn.Sequential(kept), sizes, maps
 
 
 class TorchvisionViT(Encoder):

@@ -21,6 +21,7 @@ from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .convnet import ConvNet
 from .encoder import Encoder
 from .resnet import BLOCKS, ResNet
+from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
 
@@ -34,9 +35,10 @@ FAMILIES: dict[str, type[Encoder]] = {
     "timm_conv": TimmConvNet,
     "torchvision_conv": TorchvisionConvNet,
     "torchvision_vit": TorchvisionViT,
+    "torchvision_video": TorchvisionVideoNet,
 }
 # Encoders around a network of a library: files of that library hold the inner one.
-_WRAPPERS = (ViT, TimmConvNet, TorchvisionConvNet, TorchvisionViT)
+_WRAPPERS = (ViT, TimmConvNet, TorchvisionConvNet, TorchvisionViT, TorchvisionVideoNet)
 _SPEC_FORMS = (
     "a run folder that holds encoder.safetensors, an exported .safetensors file, timm:NAME, torchvision:NAME, "
     "or random: before any of these (random:NAME looks in torchvision, then in timm)"
@@ -146,7 +148,10 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
 def _torchvision_architecture(name: str) -> dict[str, Any]:
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)
+    of_clips = torchvision.models.list_models(module=torchvision.models.video)
+    if name in of_clips:
+        return {"family": "torchvision_video", "name": name}
+    known = [*torchvision.models.list_models(module=torchvision.models), *of_clips]
     if name not in known:
         raise ValueError(_unknown("torchvision", name, known))
     if name in {f"resnet{depth}" for depth in BLOCKS}:
