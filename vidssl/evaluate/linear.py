@@ -79,8 +79,8 @@ class _Scale:
     def of(values: Tensor) -> "_Scale":
         rows = values.flatten(0, 1).double()
         mean, std = rows.mean(0), rows.std(0, correction=0)
-        # What never changes tells nothing: its rounding errors must not be blown up. Dividing by infinity gives 0.
-        return _Scale(mean, torch.where(std > 1e-6 * std.max(), std, torch.inf))
+        # What never changes but for rounding tells nothing, and must not be blown up. Dividing by infinity gives 0.
+        return _Scale(mean, torch.where(std > 1e-6 * mean.abs(), std, torch.inf))
 
     def __call__(self, values: Tensor) -> Tensor:
         return (values - self.mean.to(values)) / self.std.to(values)
