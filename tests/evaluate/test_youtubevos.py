@@ -1,5 +1,6 @@
 """Objects that come in later, as in YouTube-VOS; one object, as in DAVIS-2016."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -90,21 +91,22 @@ def test_labels_that_come_in_later_equal_two_propagations(tmp_path):
         torch.rand(2, 6, 6, generator=generator),
         (torch.rand(1, 6, 6, generator=generator) > 0.7).float(),
     )
-    joined = list(propagate_features(features, {0: lambda h, w: first, 2: lambda h, w: later}, protocol=DINO))
-    alone = list(propagate_features(features, lambda h, w: first, protocol=DINO))
+    protocol = dataclasses.replace(DINO, num_recent_frames=1)
+    joined = list(propagate_features(features, {0: lambda h, w: first, 2: lambda h, w: later}, protocol=protocol))
+    alone = list(propagate_features(features, lambda h, w: first, protocol=protocol))
     assert [len(labels) for labels in joined] == [2, 2, 3, 3, 3]
     for number in (0, 1):
         assert torch.equal(joined[number], alone[number])
     torch.testing.assert_close(joined[2], torch.cat((alone[2] * (1 - later), later)), rtol=0, atol=1e-6)
-    # By hand: at frame 3 the context is frames 0 and 2 (kept) and frame 1.
-    context = [0, 2, 1]
+    # By hand: for frame 4 the context is frames 0 and 2, which are kept, and the frame before.
+    context = [0, 2, 3]
     padded = [torch.cat((joined[n], torch.zeros(3 - len(joined[n]), 6, 6))).flatten(1) for n in context]
     values = torch.cat(padded, dim=1)
-    scores = features[3].flatten(1).T @ torch.cat([features[n].flatten(1) for n in context], dim=1)
+    scores = features[4].flatten(1).T @ torch.cat([features[n].flatten(1) for n in context], dim=1)
     best = scores.topk(DINO.topk, dim=1)
     weights = (best.values / DINO.temperature).softmax(dim=1)
     expected = torch.einsum("qk, lqk -> lq", weights, values[:, best.indices]).view(3, 6, 6)
-    torch.testing.assert_close(joined[3], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joined[4], expected, rtol=0, atol=1e-5)
 
 
 def test_a_video_whose_first_object_comes_later_starts_empty(tmp_path):
