@@ -1,8 +1,11 @@
+import itertools
 import math
 
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from vidssl.evaluate.metrics.clustering import adjusted_rand_index, hungarian_accuracy, purity
 from vidssl.evaluate.metrics.clustering import normalized_mutual_information as nmi
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2])
@@ -46,3 +49,46 @@ def test_it_equals_counting_by_loops():
 def test_one_cluster_for_all():
     assert nmi(torch.zeros(7, dtype=torch.int64), LABELS) == pytest.approx(0, abs=1e-12)
     assert nmi(torch.zeros(7, dtype=torch.int64), torch.zeros(7, dtype=torch.int64)) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_clusters", "num_classes", "num_samples"),
+    [(4, 3, 60), (3, 4, 61), (20, 20, 25), (2, 50, 5000), (1, 3, 9)],
+)
+def test_they_equal_scikit_learn(num_clusters, num_classes, num_samples):
+    label = torch.randint(num_classes, (num_samples,))
+    noise = torch.randint(num_clusters, (num_samples,))
+    for cluster in (noise, torch.where(torch.rand(num_samples) < 0.7, label % num_clusters, noise)):
+        assert nmi(cluster, label) == pytest.approx(normalized_mutual_info_score(label, cluster), abs=1e-12)
+        assert adjusted_rand_index(cluster, label) == pytest.approx(adjusted_rand_score(label, cluster), abs=1e-12)
+
+
+def test_every_pair_of_partitions_of_four_equals_scikit_learn():
+    partitions = [[0, *rest] for rest in itertools.product(range(2), range(3), range(4))]
+    partitions = [
+        torch.tensor(one) for one in partitions if all(x <= max(one[:i]) + 1 for i, x in enumerate(one) if i)
+    ]
+    assert len(partitions) == 15
+    for first, second in itertools.product(partitions, repeat=2):
+        assert adjusted_rand_index(first, second) == pytest.approx(adjusted_rand_score(first, second), abs=1e-12)
+
+
+def test_a_single_sample_agrees_with_itself():
+    assert adjusted_rand_index(torch.tensor([3]), torch.tensor([1])) == 1
+    assert hungarian_accuracy(torch.tensor([3]), torch.tensor([1])) == 1
+
+
+def test_purity_and_the_best_assignment_by_hand():
+    cluster = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    label = torch.tensor([0, 0, 1, 0, 0, 2, 2, 2])
+    # Clusters 0 and 1 both want class 0, which purity grants and an assignment does not: 2 + 1 + 2 at best.
+    assert purity(cluster, label) == 6 / 8
+    assert hungarian_accuracy(cluster, label) == 5 / 8
+
+
+def test_the_best_assignment_is_the_best_of_all():
+    cluster, label = torch.randint(5, (40,)), torch.randint(4, (40,))
+    best = max(
+        int((torch.tensor(names)[cluster] == label).sum()) for names in itertools.permutations([0, 1, 2, 3, 99])
+    )
+    assert hungarian_accuracy(cluster, label) == best / 40
