@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_davis import write_davis
 
 from vidssl.cli import COMMANDS, command, main
+from vidssl.models import ResNet, export_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = '''"""A small network on small frames, for tests."""
@@ -337,6 +338,49 @@ def test_models_need_no_further_option(capsys, tmp_path, model, protocol, archit
     assert result["protocol"]["name"] == protocol
     assert architecture.items() <= result["model"]["architecture"].items()
     assert sorted(path.name for path in (folder / "overlays").iterdir()) == ["still.mp4", "still.png"]
+
+
+def test_baselines_stand_beside_the_model(capsys, tmp_path):
+    """A run with weights is measured beside its architecture at random and the identity, under the same protocol."""
+    root = write_davis(tmp_path / "davis", {"still": 0, "fast": 4})
+    torch.manual_seed(5)
+    export_encoder(ResNet(18, width=4), tmp_path / "net.safetensors")
+    words = [
+        "evaluate",
+        "davis",
+        "--root",
+        str(root),
+        "--model",
+        str(tmp_path / "net.safetensors"),
+        "--out",
+        "out",
+    ]
+    assert main([*words, "--device", "cpu", "--protocol", "vfs", "--short-side", "48", "--layer", "layer2"]) == 0
+    out = capsys.readouterr().out
+    folders = {"model": "out", "random": "out/baselines/random", "identity": "out/baselines/identity"}
+    results = {name: json.loads(Path(folder, "result.json").read_text()) for name, folder in folders.items()}
+    for name, result in results.items():
+        assert f"{100 * result['figures']['J&F-Mean']:.1f}" in out, name
+    assert results["random"]["model"]["name"] == f"random:{tmp_path / 'net.safetensors'}"
+    assert len({result["model"]["sha256"] for result in results.values()}) == 3
+    assert results["model"]["protocol"] == results["random"]["protocol"]
+    assert results["model"]["protocol"]["short_side"] == 48 and results["identity"]["protocol"] is None
+    assert results["model"]["model"]["architecture"]["name"] == "layer2"
+    # Frames 1 to 3 count: the square of 16 px is off by 4, 8 and 12 px.
+    assert results["identity"]["parts"]["fast"]["J-Mean"] == pytest.approx(
+        (12 / 20 + 8 / 24 + 4 / 28) / 3, abs=1e-12
+    )
+    assert not Path("out/baselines/random/overlays").exists() and Path("out/overlays/fast.mp4").exists()
+
+    before = Path("out/baselines/random/masks/fast/00001.png").stat().st_mtime_ns
+    assert main([*words, "--device", "cpu", "--protocol", "vfs", "--short-side", "48", "--layer", "layer2"]) == 0
+    assert "2 of 2 sequences are taken over from out/baselines/random" in said(capsys)
+    assert Path("out/baselines/random/masks/fast/00001.png").stat().st_mtime_ns == before
+
+    # Random weights are their own baseline.
+    assert main(["evaluate", "davis", "--root", str(root), "--model", "random:resnet18", "--out", "bare"]) == 0
+    assert [path.name for path in Path("bare/baselines").iterdir()] == ["identity"]
+    assert main(["evaluate", "davis", "--root", str(root), "--model", "identity", "--no-baselines"]) == 0
 
 
 def test_options_of_the_encoder_go_over_those_of_the_protocol(capsys, tmp_path):

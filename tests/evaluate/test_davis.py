@@ -127,6 +127,17 @@ def test_ground_truth_scores_one(root):
     )
 
 
+def test_shuffled_objects_score_nothing(root, tmp_path):
+    """Every object under the id of another: no region is right, and of the contours what the two squares share."""
+    for name, num_frames in (("ant", 6), ("bee", 5)):
+        for number in range(num_frames):
+            swapped = np.array([0, 3, 2, 1], dtype=np.uint8)[square(number)[1]]
+            write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(swapped))
+    result = score_masks(root, tmp_path / "masks")
+    assert [result.record["objects"][f"ant_{i}"]["J-Mean"] for i in (1, 2, 3)] == [0, 1, 0]  # nobody has id 2
+    assert result.record["objects"]["ant_1"]["F-Mean"] < 0.35
+
+
 def test_masks_and_figures_are_those_of_the_propagator(root, tmp_path):
     result = evaluate(root, tmp_path / "out")
     # All is right but the corners of the squares, which the bilinear interpolation of the labels rounds off.
