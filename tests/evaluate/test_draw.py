@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from PIL import Image
 
-from vidssl.evaluate.draw import contact_sheet_of, draw_points, point_colors
+from vidssl.evaluate.draw import contact_sheet_of, draw_points, point_colors, with_legend
 
 GREY = torch.full((3, 40, 60), 128, dtype=torch.uint8)
 COLORS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint8)
@@ -69,6 +70,20 @@ def test_the_sheet_keeps_pictures_in_rows_and_columns():
         for y in (0, 1):
             place = (40 + 84 * x, 19 + 19 + 20 + y * (19 + 40 + 4))
             assert sheet.getpixel(place) == (int(pictures[2 * y + x][0, 0, 0]),) * 3
+
+
+def test_a_legend_breaks_to_the_width_of_the_sheet():
+    sheet = Image.new("RGB", (120, 50), (9, 9, 9))
+    entries = {"hat": COLORS[0], "upper-clothes": COLORS[1], "sun-glasses": COLORS[2]}
+    legend = with_legend(sheet, entries)
+    assert legend.size == (120, 50 + 3 * 21)
+    assert [legend.getpixel((8, 50 + 21 * line + 10)) for line in range(3)] == [
+        (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    ]  # fmt: skip
+    assert legend.getpixel((8, 40)) == (9, 9, 9)
+    assert with_legend(sheet, entries | {"coat": COLORS[0]}).size == (120, 50 + 4 * 21)
+    assert with_legend(Image.new("RGB", (600, 50)), entries).size == (600, 50 + 21)
+    assert with_legend(sheet, {}).size == sheet.size
 
 
 def test_rows_of_unequal_length_are_refused():
