@@ -271,7 +271,6 @@ class TorchvisionViT(Encoder):
             names,
             batch_size=len(clip),
             grid=(1, *patch_grid(clip, self.multiple)),
-            num_prefix=1,
         )
 
     def _tokens(self, clip: Tensor) -> Tensor:

@@ -71,6 +71,12 @@ def tapped(
                 handle = attention.register_forward_pre_hook(partial(take_input, name=name, facet=facet))
             stack.callback(handle.remove)
         yield taken
+    missing = [name for name in names if not name.startswith("last") and name not in taken]
+    if missing:
+        raise ValueError(
+            f"layers {', '.join(missing)} cannot be had: the network does not call its blocks or their attention as "
+            "modules; ask for other layers"
+        )
 
 
 def has_qkv(blocks: Sequence[Any]) -> bool:
@@ -102,7 +108,6 @@ def token_maps(
     *,
     batch_size: int,
     grid: tuple[int, int, int],
-    num_prefix: int,
 ) -> dict[str, Tensor]:
     """Lay tokens out in space and time.
 
@@ -110,8 +115,8 @@ def token_maps(
         tokens: Name -> tokens (B * S, prefix + t * h * w, D), where S sequences make a clip (its frames, or 1).
         names: Which to give; of those that end in ".cls", the first token alone.
         batch_size: Number of clips B.
-        grid: Time steps, rows and columns of a sequence.
-        num_prefix: Class and register tokens, which come first.
+        grid: Time steps, rows and columns of a sequence. What a sequence has more than that are its class and
+            register tokens, which come first.
 
     Returns:
         Name -> (B, S * t, D, h, w), with h = w = 1 for class tokens.
@@ -123,7 +128,7 @@ def token_maps(
             maps[name] = rearrange(tokens[name][:, 0], "(b s) d -> b s d 1 1", b=batch_size)
         else:
             maps[name] = rearrange(
-                tokens[name][:, num_prefix:],
+                tokens[name][:, tokens[name].shape[1] - steps * rows * columns :],
                 "(b s) (t h w) d -> b (s t) d h w",
                 b=batch_size,
                 t=steps,

@@ -8,15 +8,11 @@ import difflib
 import inspect
 import json
 import logging
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..files import replacing
 from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .convnet import ConvNet
 from .encoder import Encoder
@@ -24,6 +20,7 @@ from .resnet import BLOCKS, ResNet
 from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
+from .weights import fill, read_tensors, write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +40,6 @@ _SPEC_FORMS = (
     "a run folder that holds encoder.safetensors, an exported .safetensors file, timm:NAME, torchvision:NAME, "
     "or random: before any of these (random:NAME looks in torchvision, then in timm)"
 )
-# Where training code keeps the network inside a checkpoint, in the order we look.
-_CONTAINERS = ("teacher", "student", "state_dict", "model")
-_PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.")
 
 
 def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -76,9 +70,9 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
     elif path is not None:
         if weights is not None:
             raise ValueError(f"{spec} brings its own weights; drop the weights file {weights}")
-        _fill(encoder, _read_tensors(path), path=path)
+        _fill(encoder, path)
     elif weights is not None:
-        _fill(encoder, _read_tensors(Path(weights)), path=Path(weights))
+        _fill(encoder, Path(weights))
     else:
         logger.warning("%s: no weights given, so they are random (seed %d); nothing is downloaded", spec, seed)
     return encoder.eval().requires_grad_(False)
@@ -97,13 +91,8 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
     Raises:
         ValueError: `path` does not end in .safetensors, or the encoder's architecture cannot be built again.
     """
-    from safetensors.torch import save_file
-
     from .. import __version__
 
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"cannot export to {path}: the name must end in .safetensors")
     if encoder.architecture.get("family") not in FAMILIES:
         raise ValueError(
             f"cannot export a {type(encoder).__name__}: its architecture {encoder.architecture} names no family "
@@ -117,11 +106,7 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
         "dim": encoder.dim,
         "vidssl": __version__,
     }
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in encoder.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(description, indent=2))
+    write_weights(encoder.state_dict(), description, Path(path))
 
 
 def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
@@ -206,88 +191,13 @@ def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
         return family(**arguments)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the state dict that a weights file holds, whatever it is wrapped in."""
-    if not path.is_file():
-        raise ValueError(f"weights file {path} does not exist")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"weights file {path} is damaged or no safetensors file: {error}") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"weights file {path} is no file of tensors only, or is damaged. Reading Python objects from it could "
-            f"run code of whoever wrote it, so it is refused. If you trust its source, read it once without that "
-            f"safeguard and save its state dict alone. (torch says: {str(error).splitlines()[0]})"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"weights file {path} is damaged: {error}") from error
-    while isinstance(content, Mapping):
-        inner = [name for name in _CONTAINERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            break
-        logger.info("%s: using the weights under %r", path, inner[0])
-        content = content[inner[0]]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(
-            f"weights file {path} holds no state dict; expected one, or a checkpoint with one under "
-            f"{', '.join(_CONTAINERS)}"
-        )
-    return dict(content)
-
-
-def _fill(encoder: Encoder, tensors: dict[str, Tensor], *, path: Path) -> None:
-    """Copy weights into an encoder, strictly.
-
-    Left out, and named in the log: what the encoder's `unused_keys` name (the classifier, later layers), and,
-    where a checkpoint marks its encoder by a prefix (`backbone.`, `encoder.`), everything outside of it.
-    """
+def _fill(encoder: Encoder, path: Path) -> None:
+    """Copy weights from a file into an encoder, strictly."""
     network = encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
-    split = {name: _split_prefix(name, network.state_dict().keys()) for name in tensors}
-    has_marked_encoder = any("backbone." in prefix or "encoder." in prefix for prefix, _ in split.values())
-    found, ignored = {}, []
-    for name, (prefix, bare_name) in split.items():
-        is_outside = has_marked_encoder and not ("backbone." in prefix or "encoder." in prefix)
-        if is_outside or bare_name.startswith(encoder.unused_keys):
-            ignored.append(name)
-        elif bare_name in found:
-            raise ValueError(f"weights file {path} holds {bare_name} twice under different prefixes (once {name})")
-        else:
-            found[bare_name] = tensors[name]
-
-    expected = network.state_dict()
-    # Files older than PyTorch 0.4.1 lack the batch counters; they play no part in eval mode.
-    missing = sorted(name for name in expected.keys() - found.keys() if not name.endswith("num_batches_tracked"))
-    unexpected = sorted(found.keys() - expected.keys())
-    misshapen = [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
-    ]
-    problems = [
-        f"{what} ({len(names)}): {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise ValueError(f"weights file {path} does not fit {encoder.architecture}. {'; '.join(problems)}")
-    if ignored:
-        logger.info(
-            "%s: left out %d tensors that the encoder does not have: %s", path, len(ignored), ", ".join(ignored)
-        )
-    network.load_state_dict(found, strict=False)
-
-
-def _split_prefix(name: str, known: Any) -> tuple[str, str]:
-    """Split a tensor's name into the wrappers around the network (`module.backbone.`) and the name inside."""
-    prefix = ""
-    # Some networks have parts of their own called `encoder`.
-    while name not in known and (found := next((p for p in _PREFIXES if name.startswith(p)), None)):
-        prefix, name = prefix + found, name.removeprefix(found)
-    return prefix, name
+    fill(
+        network,
+        read_tensors(path),
+        path=path,
+        architecture=encoder.architecture,
+        unused_keys=encoder.unused_keys,
+    )

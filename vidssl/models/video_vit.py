@@ -180,9 +180,7 @@ class VideoViT(Encoder):
     def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         with tapped(list(self.blocks), names) as tokens:
             last = self.tokens(clip)
-        return token_maps(
-            {**tokens, "last": last}, names, batch_size=len(clip), grid=self.grid(clip), num_prefix=0
-        )
+        return token_maps({**tokens, "last": last}, names, batch_size=len(clip), grid=self.grid(clip))
 
 
 class TokenPredictor(nn.Module):

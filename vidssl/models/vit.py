@@ -82,6 +82,8 @@ class ViT(Encoder):
     Args:
         name: As in `timm.list_models()`; plain transformers (ViT, DeiT, DINOv2) and rotary ones (EVA-02, DINOv3).
         img_size: Side in pixels the position embeddings are stored for; None is the model's own.
+        num_heads: Of the attention; None is the model's own. No file of weights tells it: the ViT-S of MoCo v3
+            has 12 where timm's, DeiT's and DINO's have 6, and loads without complaint.
         pos_embed: How stored position embeddings are brought to other frame sizes, see
             `resize_position_embedding`. Rotary embeddings need no resizing; neither rule changes them.
         mean: Per RGB channel. ImageNet's by default: whoever trained the weights decides, not the architecture.
@@ -96,6 +98,7 @@ class ViT(Encoder):
         name: str = "vit_small_patch16_224",
         *,
         img_size: int | None = None,
+        num_heads: int | None = None,
         pos_embed: PositionRule = "timm",
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
@@ -107,9 +110,10 @@ class ViT(Encoder):
         if pos_embed not in ("timm", "dino"):
             raise ValueError(f"pos_embed is {pos_embed!r}, expected 'timm' or 'dino'")
         rotary = timm.models.is_model_in_modules(name, ["eva"])
-        size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+        changes = {"img_size": img_size, "num_heads": num_heads}
+        given: dict[str, Any] = {option: value for option, value in changes.items() if value is not None}
         # timm resizes rotary embeddings itself; stored ones are resized here, by either rule.
-        net: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=rotary, **size)
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=rotary, **given)
         if not isinstance(net, VisionTransformer | Eva):
             raise ValueError(f"timm's {name} is a {type(net).__name__}, not a plain vision transformer")
         rows, columns = net.patch_embed.patch_size
@@ -123,7 +127,13 @@ class ViT(Encoder):
             mean=mean,
             std=std,
             multiple=rows,
-            architecture={"family": "vit", "name": name, "img_size": img_size, "pos_embed": pos_embed},
+            architecture={
+                "family": "vit",
+                "name": name,
+                "img_size": img_size,
+                "pos_embed": pos_embed,
+                **({} if num_heads is None else {"num_heads": num_heads}),
+            },
             unused_keys=("head.", "head_dist."),
         )
         self.net: Any = net
@@ -152,7 +162,6 @@ class ViT(Encoder):
             names,
             batch_size=len(clip),
             grid=(1, *patch_grid(clip, self.multiple)),
-            num_prefix=self.net.num_prefix_tokens,
         )
 
     def _tokens(self, clip: Tensor) -> Tensor:
