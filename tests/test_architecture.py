@@ -34,7 +34,7 @@ ALLOWED = {
     "evaluate": {*BASE, "data", "ops", "models"},
     "report": {*BASE, "evaluate", "data", "models"},
 }
-FREE = {"cli", "commands", "config", "demo", "proof"}  # the outermost layer may import everything
+FREE = {"cli", "commands", "config", "demo", "finetune", "proof"}  # the outermost layer may import everything
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,194 @@
+"""Fine-tuning: an encoder and a linear classifier on top learn from labels together, then face test samples."""
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from . import optim
+from .batch import Batch
+from .data.clips import ClipSampler
+from .data.datasets import ArrayDataset, VideoDataset
+from .data.loader import Loader
+from .evaluate.recognition import accuracies, class_accuracies, top_classes
+from .method import Method
+from .models import Encoder
+from .train import Run, fit
+
+DROPOUT = 0.5
+WARMUP_SHARE = 0.05
+
+
+class Classifier(Method):
+    """Name the class of each clip: encoder, dropout, linear layer; cross-entropy over the samples that have a label.
+
+    Encoder and classifier have learning rates of their own: `param_groups` gives them as scales of a schedule that
+    starts at 1.
+
+    Args:
+        encoder: RGB (B, T, 3, H, W) in [0, 1] -> pooled features (B, D).
+        num_classes: L.
+        clips: Which frames; each clip of a sample is one to learn from.
+        lr_backbone: Learning rate of the encoder.
+        lr_head: Learning rate of the linear layer.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, num_classes: int, clips: ClipSampler, lr_backbone: float, lr_head: float
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.clips = clips
+        self.dropout = nn.Dropout(DROPOUT)
+        self.head = nn.Linear(encoder.dim, num_classes)
+        # Features may have any scale: a small start keeps the first probabilities even.
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.lr_backbone = lr_backbone
+        self.lr_head = lr_head
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Classify each clip: -> (B, K, L)."""
+        assert batch.video is not None
+        clips = rearrange(batch.video, "b k t c h w -> (b k) t c h w").float() / 255
+        logits = self.head(self.dropout(self.encoder(clips)))
+        return rearrange(logits, "(b k) l -> b k l", k=batch.video.shape[1])
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Cross-entropy, mean over the clips of the samples with a label (not -1); 0 where no sample has one."""
+        assert batch.label is not None
+        logits = self.logits(batch).float()
+        target = batch.label[:, None].expand(logits.shape[:2])
+        num_labelled = (target >= 0).sum().clamp(min=1)
+        loss = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=-1, reduction="sum") / num_labelled
+        return {"loss": loss, "accuracy": (logits.argmax(2) == target).sum() / num_labelled}
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Matrices and vectors (without weight decay) of encoder and head, each with its learning rate as lr_scale."""
+        groups = []
+        for module, rate in ((self.encoder, self.lr_backbone), (self.head, self.lr_head)):
+            trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+            matrices = [parameter for parameter in trainable if parameter.ndim > 1]
+            vectors = [parameter for parameter in trainable if parameter.ndim <= 1]
+            groups += [
+                {"params": matrices, "lr_scale": rate},
+                {"params": vectors, "lr_scale": rate, "weight_decay": 0.0},
+            ]
+        return [group for group in groups if group["params"]]
+
+
+def finetune(
+    encoder: Encoder,
+    train: VideoDataset | ArrayDataset,
+    test: VideoDataset | ArrayDataset,
+    *,
+    num_classes: int,
+    out: Path,
+    steps: int,
+    lr_backbone: float = 1e-4,
+    lr_head: float = 1e-3,
+    batch_size: int = 32,
+    weight_decay: float = 0.05,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """Train encoder and classifier on labelled clips with `fit`, and classify the test samples.
+
+    AdamW; the learning rates rise for a twentieth of the training and fall to 0 along a cosine. Training clips are
+    what `train` draws (a random place in time and along the long side), without further augmentation. At test time
+    the probabilities of all clips of a sample are averaged. Stopped, it goes on where the newest checkpoint of `out`
+    stands, exactly.
+
+    Args:
+        encoder: Start of the training; a copy is trained, itself stays as it is.
+        train: Labelled samples to learn from.
+        test: Labelled samples to classify; several clips of each if its `clips` gives several.
+        num_classes: Classes are 0 .. num_classes - 1.
+        out: Run folder of `fit`.
+        steps: Of the optimizer.
+        lr_backbone: Learning rate of the encoder; 0 keeps its parameters as they are.
+        lr_head: Learning rate of the linear layer.
+        batch_size: Samples per step.
+        weight_decay: Of matrices.
+        seed: Of the initial classifier, the order of the data and every draw.
+        device: Where to compute.
+        precision: Of matrix products in training.
+        num_workers: Decoding processes.
+
+    Returns:
+        "figures": "top1", "top5", "mean_class"; "classes": accuracy by number of the class; "predicted": int64 (M,)
+        and "label": int64 (M,), in the order of `test`; "num_train", "num_test", and "unreadable": reasons by
+        path of the test files that others stood in for.
+
+    Raises:
+        ValueError: A label is out of range, a test sample has none, or `out` holds another run.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        method = Classifier(
+            copy.deepcopy(encoder).requires_grad_(True),
+            num_classes=num_classes,
+            clips=train.clips,
+            lr_backbone=lr_backbone,
+            lr_head=lr_head,
+        )
+    _check_labels(train, num_classes=num_classes, least=-1, name="training")
+    _check_labels(test, num_classes=num_classes, least=0, name="test")
+    run = Run(
+        method=method,
+        dataset=train,
+        optimizer=partial(torch.optim.AdamW, weight_decay=weight_decay),
+        learning_rate=optim.warmup(optim.cosine(1.0), share=WARMUP_SHARE),
+        steps=steps,
+        batch_size=batch_size,
+    )
+    method = fit(run, out=out, seed=seed, device=device, precision=precision, num_workers=num_workers)  # type: ignore[assignment]
+    loader = Loader(test, batch_size=batch_size, num_workers=num_workers)
+    probabilities, label = classify(method, loader)
+    ranked = top_classes(probabilities)
+    return {
+        "figures": accuracies(ranked, label),
+        "classes": class_accuracies(ranked[:, 0], label),
+        "predicted": ranked[:, 0],
+        "label": label,
+        "num_train": len(train),
+        "num_test": len(test),
+        "unreadable": dict(loader.bad),
+    }
+
+
+def _check_labels(dataset: VideoDataset | ArrayDataset, *, num_classes: int, least: int, name: str) -> None:
+    """Refuse labels outside of [least, num_classes), and data without any label."""
+    if isinstance(dataset, ArrayDataset):
+        labels = dataset.label.tolist()
+    else:
+        labels = [entry.label for entry in dataset.entries]
+    wrong = [number for number, label in enumerate(labels) if not least <= label < num_classes]
+    if wrong:
+        raise ValueError(
+            f"{name} sample {wrong[0]} has label {labels[wrong[0]]}, expected {least} to {num_classes - 1} "
+            f"({num_classes} classes; -1 is no label)"
+        )
+    if max(labels) < 0:
+        raise ValueError(f"none of the {len(labels)} {name} samples has a label")
+
+
+@torch.no_grad()
+def classify(method: Classifier, loader: Loader) -> tuple[Tensor, Tensor]:
+    """Probabilities of all samples of a dataset in its order, mean over their clips: (N, L) and labels int64 (N,)."""
+    was_training, device = method.training, method.head.weight.device
+    method.eval()
+    probabilities, labels = [], []
+    for batch in loader.in_order(len(loader.dataset)):
+        assert batch.label is not None
+        probabilities.append(method.logits(batch.to(device)).double().softmax(2).mean(1).cpu())
+        labels.append(batch.label)
+    method.train(was_training)
+    return torch.cat(probabilities), torch.cat(labels)
