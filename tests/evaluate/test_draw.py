@@ -35,7 +35,7 @@ def test_a_point_that_is_not_visible_is_a_cross():
     assert picture[:, 20, 20].tolist() == [255, 0, 0]
     for dx, dy in ((4, 4), (4, -4), (-4, 4), (-4, -4)):
         assert (20 + dx, 20 + dy) in changed(picture)
-        assert (20 + 5 * dx // 4, 20) not in changed(picture)
+        assert (20 + 7 * dx // 4, 20) not in changed(picture)
     assert centre(changed(picture)) == pytest.approx((20, 20), abs=0.35)
 
 

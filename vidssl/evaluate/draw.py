@@ -56,7 +56,7 @@ def draw_points(
     height, width = frame.shape[1:]
     seen = torch.ones(len(xy), dtype=torch.bool) if visible is None else visible.cpu()
     palette = point_colors(len(xy)) if colors is None else colors
-    radius = _SCALE * (max(2.0, (height + width) / 160) if radius_px is None else radius_px)
+    radius = _SCALE * (max(2.0, (height + width) / 140) if radius_px is None else radius_px)
     # Pillow counts from the centre of the first of the smaller pixels.
     places = (((xy.cpu().double() + 0.5) * _SCALE) - 0.5).tolist()
     known = xy.isfinite().all(dim=1).tolist()
@@ -75,8 +75,9 @@ def draw_points(
             disc = (x - radius, y - radius, x + radius, y + radius)
             draw.ellipse(disc, fill=(*color, 255), outline=(0, 0, 0, 255), width=max(1, round(radius / 4)))
             continue
-        for stroke, fill in ((0.8 * radius, (0, 0, 0)), (0.4 * radius, color)):
-            for dx, dy in ((radius, radius), (radius, -radius)):
+        arm = 1.4 * radius
+        for stroke, fill in ((radius, (0, 0, 0)), (0.6 * radius, color)):
+            for dx, dy in ((arm, arm), (arm, -arm)):
                 draw.line((x - dx, y - dy, x + dx, y + dy), fill=(*fill, 255), width=max(1, round(stroke)))
     return _blend(frame, layer.reduce(_SCALE))
 
@@ -150,3 +151,52 @@ def with_legend(sheet: Image.Image, colors: Mapping[str, Tensor]) -> Image.Image
         draw.rectangle((x, y, x + patch_px - 1, y + patch_px - 1), fill=tuple(color.tolist()), outline="black")
         draw.text((x + patch_px + 4, y - 1), name, fill="black", font=font)
     return taller
+
+
+def draw_boxes(frame: Tensor, boxes: Tensor, *, colors: Tensor | None = None) -> Tensor:
+    """Draw the outlines of boxes on a frame, with a dark line on either side.
+
+    Args:
+        frame: uint8 (3, H, W).
+        boxes: x, y, width, height in pixels (N, 4); a box covers x <= column < x + width. Those that are not
+            finite or have no area are not drawn.
+        colors: uint8 (N, 3) RGB; None takes `point_colors`.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    palette = point_colors(len(boxes)) if colors is None else colors
+    stroke = max(1, round(sum(frame.shape[1:]) / 300)) * _SCALE
+    layer = Image.new("RGBA", (frame.shape[2] * _SCALE, frame.shape[1] * _SCALE))
+    draw = ImageDraw.Draw(layer)
+    for box, color in zip(boxes.tolist(), palette.tolist(), strict=True):
+        if not np.isfinite(box).all() or min(box[2:]) <= 0:
+            continue
+        left, top, width, height = (value * _SCALE for value in box)
+        for grow, fill, line in ((1, (0, 0, 0), stroke + 2), (0, color, stroke)):
+            corners = (left - grow, top - grow, left + width - 1 + grow, top + height - 1 + grow)
+            draw.rectangle((*corners[:2], max(corners[::2]), max(corners[1::2])), outline=(*fill, 255), width=line)
+    return _blend(frame, layer.reduce(_SCALE))
+
+
+def draw_tracks(frame: Tensor, tails: Tensor, visible: Tensor, *, colors: Tensor | None = None) -> Tensor:
+    """Draw points at the end of the line they came along: discs where they are visible, crosses where not.
+
+    Args:
+        frame: uint8 (3, H, W).
+        tails: Places in the last frames, (N, T, 2) in pixels as in `draw_points`; the last is now.
+        visible: bool (N,), of now.
+        colors: uint8 (N, 3) RGB; None takes `point_colors`.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    palette = point_colors(len(tails)) if colors is None else colors
+    layer = Image.new("RGBA", (frame.shape[2] * _SCALE, frame.shape[1] * _SCALE))
+    draw = ImageDraw.Draw(layer)
+    width = max(_SCALE, round(_SCALE * sum(frame.shape[1:]) / 400))
+    for tail, color in zip(((tails.cpu().double() + 0.5) * _SCALE - 0.5).tolist(), palette.tolist(), strict=True):
+        places = [tuple(place) for place in tail if np.isfinite(place).all()]
+        if len(places) > 1:
+            draw.line(places, fill=(*color, 200), width=width)
+    return draw_points(_blend(frame, layer.reduce(_SCALE)), tails[:, -1], visible, colors=palette)
