@@ -1,9 +1,8 @@
 """PCK: the share of joints that were found to within a part of the size of the body.
 
-The size is 0.6 times the diagonal of the box around the joints of the frame (Yang and Ramanan 2013 in the reading of
-Song et al. 2017, "Thin-slicing network"). A joint is right if it is off by at most a threshold times that size. PCK is
-taken per joint, over all frames of all videos, and then averaged over the joints. Three official codes differ in what
-counts, and published figures with them:
+The size is 0.6 times the diagonal of the box around the joints of the frame; a joint is right if it is off by at
+most a threshold times that. PCK is taken per joint, over all frames of all videos, and then averaged over the joints.
+Three official codes differ in what counts, and published figures with them:
 
     "uvc"     Liusifei/UVC, branch jhmdb (f1b6fd9), eval_pck.py; the same in ajabri/videowalk (047f3f4) and CropMAE:
               the first frame does not count; a lost joint does not count, nor does it belong to the box.
@@ -77,7 +76,10 @@ def pck_per_joint(counts: Counts) -> np.ndarray:
 
 
 def pck(counts: Counts) -> dict[str, float]:
-    """PCK at every threshold, in [0, 1]: the mean over the joints that count at all, NaN if none does."""
+    """PCK at every threshold, in [0, 1]: the mean over the joints that count at all, NaN if none does.
+
+    JHMDB as a whole has no joint that never counts; for one, UVC's code stops, and tapnet's takes 0.
+    """
     some = counts.counted > 0
     means = pck_per_joint(counts)[:, some].mean(axis=1) if some.any() else [math.nan] * len(THRESHOLDS)
     return {f"PCK@{threshold}": float(mean) for threshold, mean in zip(THRESHOLDS, means, strict=True)}
