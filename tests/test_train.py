@@ -169,7 +169,7 @@ class Counting(Method):
 
 @pytest.fixture
 def counting(small_corpus, monkeypatch):
-    monkeypatch.setattr("vidssl.train.export_encoder", lambda encoder, path: None)
+    monkeypatch.setattr("vidssl.train.export_encoders", lambda method, out: None)
     method = Counting()
     corpus = Corpus.scan(small_corpus, cache=None, progress=False)
     return Run(

@@ -17,7 +17,7 @@ from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader
 from .logbook import Logbook
 from .method import Epoch, Method
-from .models import Encoder, export_encoder
+from .models import Encoder, export_encoders
 from .ops.gather import gather_rows
 from .optim import Schedule
 from .stop import StopFlag
@@ -66,8 +66,9 @@ def fit(
 ) -> Method:
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
-    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json. Under torchrun
-    every process takes its part of each batch. SIGINT, SIGTERM and SIGUSR1 end it after the step, with a checkpoint.
+    Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json, and
+    audio_encoder.* where the method listens. Under torchrun every process takes its part of each batch. SIGINT,
+    SIGTERM and SIGUSR1 end it after the step, with a checkpoint.
 
     Args:
         run: What to train.
@@ -117,7 +118,7 @@ def fit(
         if rank == 0:
             state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "random": states}
             checkpoint.save(out / "checkpoints", state, step=step)
-            export_encoder(method.encoder, out / "encoder.safetensors")
+            export_encoders(method, out)
 
     num_skipped = 0
     batches = loader.batches(step, run.steps)
@@ -166,7 +167,7 @@ def fit(
                 save()
             stop.check()
     if rank == 0:
-        export_encoder(method.encoder, out / "encoder.safetensors")  # also of a run that was complete already
+        export_encoders(method, out)  # also of a run that was complete already
     del network  # a group cannot be destroyed under a living DistributedDataParallel
     processes.leave()
     return method

@@ -5,7 +5,14 @@ from .audio import AudioEncoder, LogMel
 from .convnet import ConvNet
 from .encoder import Encoder
 from .layers import layer_of
-from .load import encoder_family, export_encoder, load_encoder
+from .load import (
+    encoder_family,
+    export_audio_encoder,
+    export_encoder,
+    export_encoders,
+    load_audio_encoder,
+    load_encoder,
+)
 from .resnet import ResNet
 from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
@@ -24,7 +31,10 @@ __all__ = [
     "ViT",
     "VideoViT",
     "encoder_family",
+    "export_audio_encoder",
     "export_encoder",
+    "export_encoders",
     "layer_of",
+    "load_audio_encoder",
     "load_encoder",
 ]

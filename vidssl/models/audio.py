@@ -1,8 +1,10 @@
 """Sound in, features out: log-mel spectrogram and a 2-D convolutional network over it.
 
-The encoder of sound is the listening half of audio-visual methods. It is no `Encoder` of clips: what is exported and
-evaluated is the encoder of pictures.
+The encoder of sound is the listening half of audio-visual methods. It is no `Encoder` of clips; it is exported and
+loaded beside the encoder of pictures (`vidssl.models.load_audio_encoder`).
 """
+
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -54,6 +56,14 @@ class LogMel(nn.Module):
         super().__init__()
         from torchaudio.transforms import MelSpectrogram
 
+        self.settings = {
+            "sample_rate_hz": sample_rate_hz,
+            "n_fft": n_fft,
+            "hop_samples": hop_samples,
+            "num_mels": num_mels,
+            "floor": floor,
+        }
+        """Arguments that make it again."""
         self.mel = MelSpectrogram(sample_rate=sample_rate_hz, n_fft=n_fft, hop_length=hop_samples, n_mels=num_mels)
         self.n_fft = n_fft
         self.floor = floor
@@ -88,6 +98,8 @@ class AudioEncoder(nn.Module):
 
     Attributes:
         dim: Feature width D, the last of `widths`.
+        sample_rate_hz: Of the waveforms it takes.
+        architecture: What `from_architecture` needs to build the same network again; JSON values only.
 
     Raises:
         ValueError: Not as many strides as widths.
@@ -105,6 +117,13 @@ class AudioEncoder(nn.Module):
             raise ValueError(f"there are {len(widths)} widths {widths} but {len(strides)} strides {strides}")
         self.log_mel = log_mel
         self.dim = widths[-1]
+        self.sample_rate_hz = log_mel.settings["sample_rate_hz"]
+        self.architecture: dict[str, Any] = {
+            "family": "audio",
+            **log_mel.settings,
+            "widths": list(widths),
+            "strides": list(strides),
+        }
         blocks: list[nn.Module] = []
         for channels, width, stride in zip((1, *widths), widths, strides, strict=False):
             blocks += [
@@ -113,6 +132,13 @@ class AudioEncoder(nn.Module):
                 nn.ReLU(),
             ]
         self.net = nn.Sequential(*blocks)
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any]) -> "AudioEncoder":
+        """Build a network with new weights from the `architecture` of another."""
+        network = ("widths", "strides")
+        settings = {name: value for name, value in architecture.items() if name not in ("family", *network)}
+        return cls(LogMel(**settings), **{name: tuple(architecture[name]) for name in network})
 
     def features(self, waveform: Tensor) -> Tensor:
         """Encode densely: (B, S) in [-1, 1] -> (B, D, m, t), m bands of t frames."""

@@ -8,12 +8,16 @@ import difflib
 import inspect
 import json
 import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import __version__
 from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .audio import AudioEncoder
 from .convnet import ConvNet
 from .encoder import Encoder
 from .resnet import BLOCKS, ResNet
@@ -85,14 +89,39 @@ def encoder_family(spec: str | Path) -> str:
     return architecture["family"] if path is None else "exported"
 
 
+def load_audio_encoder(spec: str | Path, *, seed: int = 0) -> AudioEncoder:
+    """Build an encoder of sound, in eval mode and without gradients.
+
+    Args:
+        spec: A run folder (its `audio_encoder.safetensors` and `.json`); an exported `.safetensors` file with its
+            json beside it; or "random:" before either: that architecture with random weights.
+        seed: Of random weights. The global random state is left as it was.
+
+    Raises:
+        ValueError: No such file, or one that is damaged or holds no encoder of sound.
+    """
+    spec = str(spec)
+    name = spec.removeprefix("random:")
+    path = Path(name) / "audio_encoder.safetensors" if Path(name).is_dir() else Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no {path}: expected a run of a method that listens (L3Net, XDC), which writes it with its "
+            "checkpoints, or an exported .safetensors file"
+        )
+    architecture = _read_description(path.with_suffix(".json"), families=("audio",))
+    with _seeded(seed):
+        encoder = AudioEncoder.from_architecture(architecture)
+    if name == spec:
+        fill(encoder, read_tensors(path), path=path, architecture=architecture)
+    return encoder.eval().requires_grad_(False)
+
+
 def export_encoder(encoder: Encoder, path: str | Path) -> None:
     """Write an encoder as `path` (.safetensors) and the json beside it; each file is replaced as a whole.
 
     Raises:
         ValueError: `path` does not end in .safetensors, or the encoder's architecture cannot be built again.
     """
-    from .. import __version__
-
     if encoder.architecture.get("family") not in FAMILIES:
         raise ValueError(
             f"cannot export a {type(encoder).__name__}: its architecture {encoder.architecture} names no family "
@@ -109,6 +138,29 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
     write_weights(encoder.state_dict(), description, Path(path))
 
 
+def export_audio_encoder(encoder: AudioEncoder, path: str | Path) -> None:
+    """Write an encoder of sound as `path` (.safetensors) and the json beside it, each replaced as a whole.
+
+    Raises:
+        ValueError: `path` does not end in .safetensors.
+    """
+    description = {"architecture": encoder.architecture, "dim": encoder.dim, "vidssl": __version__}
+    write_weights(encoder.state_dict(), description, Path(path))
+
+
+def export_encoders(method: Any, out: Path) -> None:
+    """Write what a method learned into a folder: `encoder`, and `audio_encoder` of methods that listen.
+
+    Args:
+        method: Has an `encoder`, and may have an `audio_encoder`; the tasks of a `Sum` may have it too.
+        out: Folder of encoder.safetensors, audio_encoder.safetensors and their json.
+    """
+    export_encoder(method.encoder, out / "encoder.safetensors")
+    heard = [part.audio_encoder for part in method.modules() if hasattr(part, "audio_encoder")]
+    if heard and isinstance(heard[0], AudioEncoder):
+        export_audio_encoder(heard[0], out / "audio_encoder.safetensors")
+
+
 def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
     """Turn a spec without `random:` into constructor arguments (and "family"), and the weights it brings."""
     source, _, name = spec.partition(":")
@@ -118,7 +170,7 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
         return _timm_architecture(name), None
     path = Path(spec) / "encoder.safetensors" if Path(spec).is_dir() else Path(spec)
     if path.suffix == ".safetensors" and path.is_file():
-        return _read_description(path.with_suffix(".json")), path
+        return _read_description(path.with_suffix(".json"), families=FAMILIES), path
     if bare and "/" not in spec and not path.suffix == ".safetensors":
         import torchvision
 
@@ -163,15 +215,19 @@ def _unknown(library: str, name: str, known: list[str]) -> str:
     return f"{library} has no model {name!r}" + (f"; perhaps you meant {', '.join(near)}" if near else "")
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    """Read the json of an exported encoder as constructor arguments."""
+def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
+    """Read the json of an exported encoder as constructor arguments and "family", which is one of `families`."""
     if not path.is_file():
         raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
     try:
         description = json.loads(path.read_text())
         architecture = description["architecture"]
-        if architecture["family"] not in FAMILIES:
-            raise ValueError(f"{path} names the unknown family {architecture['family']!r}")
+        if architecture["family"] not in families:
+            raise ValueError(
+                f"{path} describes the family {architecture['family']!r}; expected one of {', '.join(families)}"
+            )
+        if architecture["family"] == "audio":
+            return architecture
         return {**architecture, "mean": tuple(description["mean"]), "std": tuple(description["std"])}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe an encoder of vidssl: {error!r}") from error
@@ -185,10 +241,17 @@ def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
     unknown = sorted(arguments.keys() - {*known, "name", "depth"})
     if unknown:
         raise ValueError(f"{spec} has no option {', '.join(unknown)}; its options: {', '.join(known)}")
+    with _seeded(seed):
+        return family(**arguments)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw weights from `seed` inside the block; the global random state is as it was after it."""
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: torch.manual_seed would also reseed every GPU.
         torch.default_generator.manual_seed(seed)
-        return family(**arguments)
+        yield
 
 
 def _fill(encoder: Encoder, path: Path) -> None:
