@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -582,7 +582,7 @@ def _media(rows: Iterable[_Row]) -> Media:
         assert row.path is not None
         examples.setdefault(_media_of(row.path), row.path)
     if len(examples) == 1 and "other" not in examples:
-        return next(iter(examples))  # type: ignore[return-value]
+        return cast(Media, next(iter(examples)))
     kinds = ", ".join(f"{kind} ({printable(path)})" for kind, path in examples.items())
     raise ValueError(f"the files must all be videos, all images or all sounds; there are {kinds}")
 

@@ -290,11 +290,11 @@ class Thumbnails(Encoder):
 class LogMelStatistics(nn.Module):
     """Raw sound as features: mean and deviation over time of each log-mel band. The baseline of no learning."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sample_rate_hz: int = 16_000) -> None:
         super().__init__()
-        self.log_mel = LogMel()
+        self.log_mel = LogMel(sample_rate_hz=sample_rate_hz)
         self.dim = 80
-        self.architecture = {"family": "log_mel_statistics"}
+        self.architecture = {"family": "log_mel_statistics", "sample_rate_hz": sample_rate_hz}
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Describe (B, S) in [-1, 1] by (B, 80)."""
@@ -481,7 +481,7 @@ def _encode(
 def _fill(
     store: "_Store",
     reading: _Reading,
-    encode: Callable[[Tensor, Sequence[str]], dict[str, np.ndarray]],
+    encode: Callable[..., dict[str, np.ndarray]],
     *,
     todo: dict[int, list[str]],
     batch_size: int,
@@ -569,7 +569,7 @@ def _alive(loader: Iterable[_Read], parts: list[_Part], numbers: list[int]) -> I
         ) from error
 
 
-def _as_it_is(read: _Read) -> _Read:
+def _as_it_is(read: Any) -> Any:
     return read
 
 
@@ -625,12 +625,10 @@ def _features(
     values = store.values(layer)
     base = Path(os.path.commonpath([part.path for part in parts]))
     base = base if len({part.path for part in parts}) > 1 else base.parent
-    numbers: dict[str, int] = {}
-    sources = [item.source or f"\0{_Part.of(item)}" for item in own]
     return Features(
         values=values if rows == list(range(len(parts))) else values[torch.tensor(rows)],
         label=torch.tensor([item.label for item in own]),
-        source=torch.tensor([numbers.setdefault(source, len(numbers)) for source in sources]),
+        source=torch.tensor(source_numbers(own)),
         names=tuple(_name(item, base) for item in own),
         class_names=tuple(class_names),
         items=own,
@@ -638,6 +636,22 @@ def _features(
             (_name(items[place], base), store.bad[row]) for place, row in enumerate(every) if row in store.bad
         ),
     )
+
+
+def source_numbers(items: Sequence[Item]) -> list[int]:
+    """Number the recordings that samples were cut from; a sample without one is its own."""
+    numbers: dict[str | _Part, int] = {}
+    return [numbers.setdefault(item.source or _Part.of(item), len(numbers)) for item in items]
+
+
+def data_fingerprint(items: Sequence[Item]) -> str:
+    """SHA-256 over samples: files with sizes and times of change, parts, labels, recordings, in their order."""
+    stamps = {path: _stamp(path) for path in {item.path for item in items}}
+    rows = [
+        [str(item.path), *stamps[item.path], item.label, item.source, item.start_seconds, item.end_seconds]
+        for item in items
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _name(item: Item, base: Path) -> str:

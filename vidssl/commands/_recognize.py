@@ -1,0 +1,621 @@
+"""Measure an encoder on labelled data by its frozen features, beside random weights, raw pixels and chance."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..data.labelled import Layout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import device as Device
+    from torch import nn
+
+    from ..data.labelled import Item, LabelledSet, Media
+    from ..evaluate.features import Features, SoundViews, Views
+    from ..evaluate.recognition import Outcome, Samples
+    from ..evaluate.results import Result
+    from ..models import AudioEncoder, Encoder
+
+logger = logging.getLogger(__name__)
+
+# Tables of more columns than this are turned: a figure a line.
+_MAX_COLUMNS = 8
+
+
+def _default_workers() -> int:
+    """Decoding processes: all cores that this process may use but one, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(1, cores - 1), 8)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Options of every command that reads labelled data."""
+
+    root: Path
+    """Folder of a labelled data set as published, or a list (.csv, .txt); datasets/README.md shows the layouts."""
+    layout: Layout = "auto"
+    """Which of the layouts; auto tells by what lies there."""
+    splits: str = "1"
+    """Split of UCF101, HMDB51 (1 to 3) or ESC-50 (1 to 5: the fold that is tested); several as 1,3; or all, whose
+    figures are averaged."""
+    path_column: str | None = None
+    """Column of a list that holds the file names; None is path or file."""
+    label_column: str | None = None
+    """Column of the classes; None is label."""
+    split_column: str | None = None
+    """Column of the split; None is split."""
+    source_column: str | None = None
+    """Column of the recordings that samples were cut from; None is source. Samples of one recording are never
+    neighbours."""
+    test_values: tuple[str, ...] = ()
+    """Values of the split column that are tested; all others are learned from. None given: test, else val."""
+    source_pattern: str | None = None
+    r"""Regular expression whose groups name the recording in a file's path, e.g. "(film\d+)_"."""
+    test_share: float = 0.2
+    """Share of the recordings of each class that is tested, where no split is published."""
+    missing_budget: float = 0.01
+    """Share of the listed files, in [0, 1], that may be missing."""
+    bad_file_budget: float = 0.01
+    """Share of the samples, in [0, 1], that may be unreadable."""
+
+    def splits_wanted(self) -> tuple[int, ...]:
+        """Numbers of the splits."""
+        from ..data.labelled import split_numbers
+
+        if self.splits == "all":
+            return split_numbers(self.root, layout=self.layout)
+        try:
+            return tuple(sorted({int(number) for number in self.splits.split(",")}))
+        except ValueError as error:
+            raise ValueError(f"--splits is {self.splits!r}, expected a number, 1,3 or all") from error
+
+    def load(self, split: int, *, seed: int) -> "LabelledSet":
+        """Read the lists of a split."""
+        from ..data.labelled import Columns, labelled_set
+
+        return labelled_set(
+            self.root,
+            layout=self.layout,
+            split=split,
+            columns=Columns(
+                path=self.path_column,
+                label=self.label_column,
+                split=self.split_column,
+                source=self.source_column,
+                test_values=self.test_values,
+            ),
+            source_pattern=self.source_pattern,
+            test_share=self.test_share,
+            seed=seed,
+            missing_budget=self.missing_budget,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Options of every command that extracts features."""
+
+    model: str
+    """A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, hub:FOLDER:ENTRY, hf:FOLDER; random:
+    before any of these (random weights). For sounds: a run with an audio encoder, or its .safetensors file."""
+    weights: Path | None = None
+    """File with the weights of timm:, torchvision: or hub:; without it they are random. Nothing is ever
+    downloaded."""
+    layers: tuple[str, ...] = ("last",)
+    """Layers whose features are measured, all extracted in one pass: layer3, 9, 11.keys, last.cls, ..."""
+    clips: int = 1
+    """Clips of each video or sound, spread evenly; one is the middle."""
+    crops: Literal[1, 3] = 1
+    """Squares cut from each clip: the middle one, or three along the long side."""
+    frames: int = 8
+    """Frames of a clip (videos)."""
+    stride: int = 4
+    """Frames of the file from one frame of a clip to the next (videos)."""
+    size_px: int = 224
+    """Height and width of the squares."""
+    short_side_px: int | None = None
+    """Short side that frames are scaled to before squares are cut; None is size-px. DINO's kNN: 256 for 224."""
+    audio_seconds: float = 1.0
+    """Length of a clip of sound."""
+    encoder_options: tuple[str, ...] = ()
+    """NAME=VALUE of the encoder, such as stride=8."""
+    cache: Path | None = None
+    """Folder for features; None is ~/.cache/vidssl/features."""
+    batch_size: int = 16
+    """Clips encoded at a time."""
+    num_workers: int = field(default_factory=_default_workers)
+    """Decoding processes; 0 decodes between the batches. They change speed only."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
+    seed: int = 0
+    """Of random weights, of a drawn test split, and of the draws of the evaluation."""
+
+    def views(self, media: "Media", *, sample_rate_hz: int = 16_000) -> "Views | SoundViews":
+        """What is looked at of each sample; an image is a clip of one frame."""
+        from ..evaluate.features import SoundViews, Views
+
+        if media == "audio":
+            return SoundViews(
+                num_clips=self.clips, audio_seconds=self.audio_seconds, sample_rate_hz=sample_rate_hz
+            )
+        still = media == "image"
+        return Views(
+            num_clips=1 if still else self.clips,
+            num_crops=self.crops,
+            num_frames=1 if still else self.frames,
+            stride_frames=1 if still else self.stride,
+            size_px=self.size_px,
+            short_side_px=self.short_side_px,
+        )
+
+    @property
+    def model_name(self) -> str:
+        """What results call the model."""
+        return f"{self.model} with {self.weights.name}" if self.weights else self.model
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of every evaluation of recognition."""
+
+    out: Path | None = None
+    """Folder for the results. None is RUN/evaluate/TASK-DATA for runs, else runs/evaluate/MODEL-TASK-DATA."""
+    baselines: bool = True
+    """Measure the same network with random weights, raw pixels (raw sound) and chance as well, in OUT/baselines."""
+
+
+def load_pictures_encoder(options: FeatureOptions, *, random: bool = False) -> "Encoder":
+    """Load the encoder of pictures that the options name, or the same with random weights."""
+    from ..models import load_encoder
+    from ._model import _parsed
+
+    return load_encoder(
+        f"random:{options.model}" if random else options.model,
+        weights=None if random else options.weights,
+        seed=options.seed,
+        **dict(_parsed(option) for option in options.encoder_options),
+    )
+
+
+def load_sound_encoder(spec: str, *, seed: int, random: bool = False) -> "AudioEncoder":
+    """Load an encoder of sound, or the same with random weights."""
+    from ..models import load_audio_encoder
+
+    return load_audio_encoder(f"random:{spec}" if random else spec, seed=seed)
+
+
+@dataclass
+class Subject:
+    """Something whose features are measured; they are extracted when they are first asked for.
+
+    Args:
+        name: Row of the table: "model", "random weights", "raw pixels".
+        model_name: What results call it.
+        encoder: Of pictures or of sound.
+        views: What of each sample it is shown.
+        layers: Which of its layers.
+        items: Samples of all splits.
+        options: How to extract.
+        bad_file_budget: Likewise.
+        device: Likewise.
+        partner: Who listens to the samples while this one watches.
+    """
+
+    name: str
+    model_name: str
+    encoder: "nn.Module"
+    views: "Views | SoundViews"
+    layers: tuple[str, ...]
+    items: "Sequence[Item]"
+    options: FeatureOptions
+    bad_file_budget: float
+    device: "Device"
+    partner: "Subject | None" = None
+
+    @cached_property
+    def features(self) -> "dict[str, Features]":
+        """Layer -> features of all items."""
+        from ..evaluate.features import extract
+
+        logger.info("%s: %s", self.name, self.model_name)
+        return extract(
+            self.encoder,
+            self.items,
+            views=self.views,
+            layers=self.layers,
+            cache=self.options.cache,
+            batch_size=self.options.batch_size,
+            num_workers=self.options.num_workers,
+            device=self.device,
+            bad_file_budget=self.bad_file_budget,
+            progress=True,
+        )
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The "model" of a result."""
+        from ..evaluate.features import model_fingerprint
+
+        architecture = self.encoder.architecture
+        has_weights = any(True for _ in self.encoder.parameters())
+        return {
+            "name": self.model_name,
+            "architecture": architecture,
+            "sha256": model_fingerprint(self.encoder) if has_weights else None,
+        }
+
+    def samples(
+        self, layer: str, items: "Sequence[Item]", *, without: "frozenset[str]" = frozenset()
+    ) -> "Samples":
+        """Features of some of the items, those that could be read, labelled as these items are.
+
+        Recordings are numbered within the call: ask for both splits at once and cut them apart.
+        """
+        import torch
+
+        from ..evaluate.features import source_numbers
+        from ..evaluate.recognition import Samples
+
+        features = self.features[layer]
+        rows = {_part(item): row for row, item in enumerate(features.items)}
+        kept = [item for item in items if _part(item) in rows]
+        if not kept:
+            raise ValueError(f"none of {len(items)} samples could be read")
+        numbers = [rows[_part(item)] for item in kept]
+        whole = numbers == list(range(len(features)))
+        return Samples(
+            features.values if whole else features.values[torch.tensor(numbers)],
+            torch.tensor([item.label for item in kept]),
+            torch.tensor(source_numbers(kept)),
+        )
+
+    def readable(self, items: "Sequence[Item]") -> "list[Item]":
+        """Those of the items that have features."""
+        rows = {_part(item) for item in next(iter(self.features.values())).items}
+        return [item for item in items if _part(item) in rows]
+
+
+def _part(item: "Item") -> tuple[Path, float | None, float | None]:
+    return item.path, item.start_seconds, item.end_seconds
+
+
+def split_samples(subject: Subject, layer: str, data: "LabelledSet") -> "tuple[Samples, Samples]":
+    """Training and test samples of a layer, numbered together."""
+    import torch
+
+    train, test = subject.readable(data.train), subject.readable(data.test)
+    for part, items in (("training", train), ("test", test)):
+        if not items:
+            raise ValueError(f"{data.name}: no {part} sample can be read")
+    both = subject.samples(layer, [*train, *test])
+    return both.take(torch.arange(len(train))), both.take(torch.arange(len(train), len(both)))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured of features.
+
+    Args:
+        name: Of the task: "knn".
+        settings: Knobs that change its figures, beside those of the features.
+        evaluate: (subject, layers, data) -> outcome.
+        chance: (data, columns) -> figures of guessing.
+        picture: (subject, layer, data, folder): draws what was found, if it is something to see.
+        joint_layers: Whether all layers are measured together, rather than one after the other.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    evaluate: "Callable[[Subject, tuple[str, ...], LabelledSet], Outcome]"
+    chance: "Callable[[LabelledSet, Sequence[str]], dict[str, float]]"
+    picture: "Callable[[Subject, str, LabelledSet, Path], None] | None" = None
+    joint_layers: bool = False
+
+
+def measure(
+    task: Task,
+    data_options: DataOptions,
+    options: FeatureOptions,
+    evaluation: EvaluationOptions,
+    *,
+    audio_model: str | None = None,
+    command: str | None,
+) -> None:
+    """Evaluate the model and its baselines on every split wanted; write the results, print them side by side."""
+    from rich.console import Console
+
+    from ._device import compute_device
+    from ._measure import default_folder
+    from ._model import slug
+
+    sets = {split: data_options.load(split, seed=options.seed) for split in data_options.splits_wanted()}
+    first = next(iter(sets.values()))
+    name = first.name if len(sets) == 1 else f"{first.name.rpartition(' split')[0]} splits {data_options.splits}"
+    items = sorted(
+        {_part(item): item for data in sets.values() for item in (*data.train, *data.test)}.values(),
+        key=lambda item: (str(item.path), item.start_seconds or 0, item.end_seconds or math.inf),
+    )
+    device = compute_device(options.device)
+    rows = subjects(first.media, items, device, data_options, options, evaluation)
+    if audio_model is not None:
+        rows = [dataclasses.replace(row, partner=_listener(row, audio_model)) for row in rows]
+    out = evaluation.out or default_folder(
+        options.model, what=f"{task.name}-{slug(name)}", weights=options.weights, seed=options.seed
+    )
+    common = {"root": str(data_options.root.resolve()), "command": command}
+    results: dict[str, Result] = {}
+    for row in rows:
+        groups = [row.layers] if task.joint_layers or len(row.layers) == 1 else [(layer,) for layer in row.layers]
+        for layers in groups:
+            folder = out if row is rows[0] else out / "baselines" / row.name.split()[0]
+            title = row.model_name if row is rows[0] else row.name
+            if len(groups) > 1:
+                folder, title = folder / "layers" / slug(layers[0]), f"{title}, {layers[0]}"
+            results[title] = _result(task, row, layers, sets, folder, name=name, common=common)
+    if evaluation.baselines:
+        columns = list(next(iter(results.values())).figures)
+        results["chance"] = _chance(task, sets, columns, common, name=name)
+        results["chance"].write(out / "baselines" / "chance")
+    Console().print(_table(results, title=_title(task, first, rows[0], name=name)))
+    logger.info("result.json is in %s", out)
+
+
+def subjects(
+    media: "Media",
+    items: "Sequence[Item]",
+    device: "Device",
+    data_options: DataOptions,
+    options: FeatureOptions,
+    evaluation: EvaluationOptions,
+) -> list[Subject]:
+    """The model, and its baselines if they are wanted."""
+    from ..evaluate.features import LogMelStatistics, Thumbnails
+    from ._measure import has_random_weights
+
+    common = {
+        "items": items,
+        "options": options,
+        "bad_file_budget": data_options.bad_file_budget,
+        "device": device,
+    }
+
+    def loaded(*, random: bool) -> "Encoder | AudioEncoder":
+        if media == "audio":
+            return load_sound_encoder(options.model, seed=options.seed, random=random)
+        return load_pictures_encoder(options, random=random)
+
+    own = loaded(random=False)
+    views = options.views(media, sample_rate_hz=own.sample_rate_hz) if media == "audio" else options.views(media)
+    rows = [Subject("model", options.model_name, own, views, options.layers, **common)]
+    if evaluation.baselines:
+        if not has_random_weights(options.model, options.weights):
+            name = f"random:{options.model}"
+            rows.append(Subject("random weights", name, loaded(random=True), views, options.layers, **common))
+        raw: nn.Module = Thumbnails()
+        name = "raw pixels"
+        if media == "audio":
+            raw, name = LogMelStatistics(sample_rate_hz=own.sample_rate_hz), "raw sound"
+        rows.append(Subject(name, name, raw, views, ("last",), **common))
+    return rows
+
+
+def _listener(watcher: Subject, audio_model: str) -> Subject:
+    """Who listens while another watches: with trained weights, random ones or none as the other."""
+    from ..evaluate.features import LogMelStatistics, SoundViews
+
+    options = watcher.options
+    random = watcher.name == "random weights"
+    encoder = load_sound_encoder(audio_model, seed=options.seed, random=random)
+    views = SoundViews(
+        num_clips=options.clips,
+        audio_seconds=options.audio_seconds,
+        sample_rate_hz=encoder.sample_rate_hz,
+        from_video=True,
+    )
+    model_name = f"random:{audio_model}" if random else audio_model
+    if watcher.name == "raw pixels":
+        model_name, encoder = "raw sound", LogMelStatistics(sample_rate_hz=views.sample_rate_hz)
+    return dataclasses.replace(
+        watcher,
+        name=f"{watcher.name}, sound",
+        model_name=model_name,
+        encoder=encoder,
+        views=views,
+        layers=("last",),
+    )
+
+
+def _result(
+    task: Task,
+    subject: Subject,
+    layers: tuple[str, ...],
+    sets: "Mapping[int, LabelledSet]",
+    out: Path,
+    *,
+    name: str,
+    common: dict[str, Any],
+) -> "Result":
+    """Results of every split, and their mean if there are several; finished ones are taken over."""
+    from ..evaluate.results import Result
+
+    by_split = {}
+    for split, data in sets.items():
+        folder = out if len(sets) == 1 else out / "splits" / str(split)
+        by_split[split] = _result_of_split(task, subject, layers, data, folder, common=common)
+    first = next(iter(by_split.values()))
+    if len(sets) == 1:
+        return first
+    result = Result(
+        task.name,
+        {
+            column: sum(one.figures[column] for one in by_split.values()) / len(by_split)
+            for column in first.figures
+        },
+        {f"split {split}": one.figures for split, one in by_split.items()},
+        {**first.record, "settings": {**first.record["settings"], "data": name, "splits": list(sets)}},
+    )
+    for own in ("key", "chosen", "classes"):  # those of the first split alone; each is in its own folder
+        result.record.pop(own, None)
+    result.write(out)
+    return result
+
+
+def _result_of_split(
+    task: Task,
+    subject: Subject,
+    layers: tuple[str, ...],
+    data: "LabelledSet",
+    out: Path,
+    *,
+    common: dict[str, Any],
+) -> "Result":
+    from ..evaluate.features import data_fingerprint
+    from ..evaluate.provenance import device_name, versions
+    from ..evaluate.recognition import class_accuracies
+    from ..evaluate.results import Result
+
+    settings = {
+        "data": data.name,
+        "num_classes": len(data.class_names),
+        "views": {"of": type(subject.views).__name__, **dataclasses.asdict(subject.views)},
+        "layers": list(layers),
+        **task.settings,
+        "seed": subject.options.seed,
+    }
+    if subject.partner is not None:
+        settings["audio"] = {**subject.partner.description, "views": dataclasses.asdict(subject.partner.views)}
+    software = {name: versions()[name] for name in ("vidssl", "torch")}
+    asked = {
+        "task": task.name,
+        "settings": settings,
+        "model": subject.description,
+        "train": data_fingerprint(data.train),
+        "test": data_fingerprint(data.test),
+        "versions": software,
+        "device": subject.device.type,
+    }
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    finished = read_result(out / "result.json")
+    if finished is not None and finished.record.get("key") == key:
+        logger.info("%s: taken over from %s", subject.name, out)
+    else:
+        if finished is not None:
+            logger.warning("%s holds the result of something else, which is replaced", out)
+        outcome = task.evaluate(subject, layers, data)
+        classes = {}
+        if outcome.predicted is not None and task.name in ("knn", "linear", "finetune"):
+            label = subject.samples(layers[0], data.test).label
+            classes = {
+                data.class_names[one]: value for one, value in class_accuracies(outcome.predicted, label).items()
+            }
+        features = next(iter(subject.features.values()))
+        finished = Result(
+            task.name,
+            outcome.figures,
+            {_with_class_name(part, data.class_names): values for part, values in outcome.parts.items()},
+            {
+                "settings": settings,
+                "protocol": None,
+                "model": subject.description,
+                "chosen": outcome.chosen,
+                "classes": classes,
+                "unreadable": [list(one) for one in features.bad],
+                **common,
+                "device": device_name(subject.device),
+                "versions": versions(),
+                "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "key": key,
+            },
+        )
+        finished.write(out)
+    if task.picture is not None and subject.name == "model":
+        task.picture(subject, layers[0], data, out)
+    return finished
+
+
+def read_result(path: Path) -> "Result | None":
+    """Read a result.json; None if there is none, or it is not ours."""
+    from ..evaluate.results import Result
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        figures = {name: math.nan if value is None else value for name, value in document.pop("figures").items()}
+        parts = {
+            part: {name: math.nan if value is None else value for name, value in values.items()}
+            for part, values in document.pop("parts").items()
+        }
+        return Result(document.pop("task"), figures, parts, document)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _with_class_name(part: str, class_names: Sequence[str]) -> str:
+    number = part.removeprefix("class ")
+    return class_names[int(number)] if part.startswith("class ") and number.isdecimal() else part
+
+
+def _chance(
+    task: Task, sets: "Mapping[int, LabelledSet]", columns: Sequence[str], common: dict[str, Any], *, name: str
+) -> "Result":
+    from ..evaluate.results import Result
+
+    guesses = [task.chance(data, columns) for data in sets.values()]
+    figures = {column: sum(guess.get(column, math.nan) for guess in guesses) / len(guesses) for column in columns}
+    model = {"name": "chance", "architecture": None, "sha256": None}
+    settings = {"data": name, **task.settings}
+    return Result(task.name, figures, {}, {"model": model, "protocol": None, "settings": settings, **common})
+
+
+def _title(task: Task, data: "LabelledSet", subject: Subject, *, name: str) -> str:
+    views = subject.views
+    shown = ", ".join(f"{value} {key}" for key, value in _spoken(views).items())
+    return (
+        f"{task.name} on {name}: {len(data.class_names)} classes, {len(data.train)} training and {len(data.test)} test "
+        f"samples; {shown}; per cent"
+    )
+
+
+def _spoken(views: "Views | SoundViews") -> dict[str, Any]:
+    from ..evaluate.features import Views
+
+    if isinstance(views, Views):
+        return {
+            "clips": views.num_clips,
+            "crops": views.num_crops,
+            "frames": views.num_frames,
+            "px": views.size_px,
+        }
+    return {"clips": views.num_clips, "s": views.audio_seconds}
+
+
+def _table(results: "Mapping[str, Result]", *, title: str) -> "Table":
+    """Results side by side; a figure a line if there are many, with its deviation beside it."""
+    from rich.table import Table
+
+    from ..evaluate.results import per_cent, side_by_side
+
+    columns = list(next(iter(results.values())).figures)
+    if len(columns) <= _MAX_COLUMNS:
+        return side_by_side(results, title=title)
+    table = Table("", *results, title=title)
+    for column in columns:
+        if column.endswith(" std"):
+            continue
+        cells = []
+        for result in results.values():
+            spread = result.figures.get(f"{column} std", math.nan)
+            text = per_cent(result.figures.get(column, math.nan))
+            cells.append(text if math.isnan(spread) else f"{text} ± {per_cent(spread)}")
+        table.add_row(column, *cells)
+    return table
