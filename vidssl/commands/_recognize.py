@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Tables of more columns than this are turned: a figure a line.
-_MAX_COLUMNS = 8
-
 
 def _default_workers() -> int:
     """Decoding processes: all cores that this process may use but one, at most 8."""
@@ -367,7 +364,8 @@ def measure(
         columns = list(next(iter(results.values())).figures)
         results["chance"] = _chance(task, sets, columns, common, name=name)
         results["chance"].write(out / "baselines" / "chance")
-    Console().print(_table(results, title=_title(task, first, rows[0], name=name)))
+    console = Console()
+    console.print(_table(results, title=_title(task, first, rows[0], name=name), width=console.width))
     logger.info("result.json is in %s", out)
 
 
@@ -383,31 +381,33 @@ def subjects(
     from ..evaluate.features import LogMelStatistics, Thumbnails
     from ._measure import has_random_weights
 
-    common = {
+    common: dict[str, Any] = {
         "items": items,
         "options": options,
         "bad_file_budget": data_options.bad_file_budget,
         "device": device,
     }
 
-    def loaded(*, random: bool) -> "Encoder | AudioEncoder":
-        if media == "audio":
-            return load_sound_encoder(options.model, seed=options.seed, random=random)
-        return load_pictures_encoder(options, random=random)
-
-    own = loaded(random=False)
-    views = options.views(media, sample_rate_hz=own.sample_rate_hz) if media == "audio" else options.views(media)
+    if media == "audio":
+        heard = load_sound_encoder(options.model, seed=options.seed)
+        views = options.views(media, sample_rate_hz=heard.sample_rate_hz)
+        own: nn.Module = heard
+        raw: nn.Module = LogMelStatistics(sample_rate_hz=heard.sample_rate_hz)
+        raw_name = "raw sound"
+    else:
+        own, views = load_pictures_encoder(options), options.views(media)
+        raw, raw_name = Thumbnails(), "raw pixels"
     rows = [Subject("model", options.model_name, own, views, options.layers, **common)]
-    if evaluation.baselines:
-        if not has_random_weights(options.model, options.weights):
-            name = f"random:{options.model}"
-            rows.append(Subject("random weights", name, loaded(random=True), views, options.layers, **common))
-        raw: nn.Module = Thumbnails()
-        name = "raw pixels"
-        if media == "audio":
-            raw, name = LogMelStatistics(sample_rate_hz=own.sample_rate_hz), "raw sound"
-        rows.append(Subject(name, name, raw, views, ("last",), **common))
-    return rows
+    if not evaluation.baselines:
+        return rows
+    if not has_random_weights(options.model, options.weights):
+        drawn: nn.Module = (
+            load_sound_encoder(options.model, seed=options.seed, random=True)
+            if media == "audio"
+            else load_pictures_encoder(options, random=True)
+        )
+        rows.append(Subject("random weights", f"random:{options.model}", drawn, views, options.layers, **common))
+    return [*rows, Subject(raw_name, raw_name, raw, views, ("last",), **common)]
 
 
 def _listener(watcher: Subject, audio_model: str) -> Subject:
@@ -416,13 +416,14 @@ def _listener(watcher: Subject, audio_model: str) -> Subject:
 
     options = watcher.options
     random = watcher.name == "random weights"
-    encoder = load_sound_encoder(audio_model, seed=options.seed, random=random)
+    trained = load_sound_encoder(audio_model, seed=options.seed, random=random)
     views = SoundViews(
         num_clips=options.clips,
         audio_seconds=options.audio_seconds,
-        sample_rate_hz=encoder.sample_rate_hz,
+        sample_rate_hz=trained.sample_rate_hz,
         from_video=True,
     )
+    encoder: nn.Module = trained
     model_name = f"random:{audio_model}" if random else audio_model
     if watcher.name == "raw pixels":
         model_name, encoder = "raw sound", LogMelStatistics(sample_rate_hz=views.sample_rate_hz)
@@ -578,35 +579,30 @@ def _chance(
 
 
 def _title(task: Task, data: "LabelledSet", subject: Subject, *, name: str) -> str:
-    views = subject.views
-    shown = ", ".join(f"{value} {key}" for key, value in _spoken(views).items())
     return (
         f"{task.name} on {name}: {len(data.class_names)} classes, {len(data.train)} training and {len(data.test)} test "
-        f"samples; {shown}; per cent"
+        f"samples; {_spoken(subject.views)}; per cent"
     )
 
 
-def _spoken(views: "Views | SoundViews") -> dict[str, Any]:
+def _spoken(views: "Views | SoundViews") -> str:
     from ..evaluate.features import Views
 
     if isinstance(views, Views):
-        return {
-            "clips": views.num_clips,
-            "crops": views.num_crops,
-            "frames": views.num_frames,
-            "px": views.size_px,
-        }
-    return {"clips": views.num_clips, "s": views.audio_seconds}
+        frames = f"{views.num_frames} frames every {views.stride_frames}" if views.num_frames > 1 else "1 frame"
+        return f"{views.num_clips} clip x {views.num_crops} crop of {frames}, {views.size_px} px"
+    return f"{views.num_clips} clip of {views.audio_seconds:g} s"
 
 
-def _table(results: "Mapping[str, Result]", *, title: str) -> "Table":
-    """Results side by side; a figure a line if there are many, with its deviation beside it."""
+def _table(results: "Mapping[str, Result]", *, title: str, width: int) -> "Table":
+    """Results side by side; a figure a line, with its deviation beside it, where they are too many for the width."""
     from rich.table import Table
 
     from ..evaluate.results import per_cent, side_by_side
 
     columns = list(next(iter(results.values())).figures)
-    if len(columns) <= _MAX_COLUMNS:
+    # Borders and spaces take three letters a column.
+    if sum(len(column) + 3 for column in ["", *columns]) + max(map(len, results)) <= width:
         return side_by_side(results, title=title)
     table = Table("", *results, title=title)
     for column in columns:
