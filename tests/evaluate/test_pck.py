@@ -84,6 +84,13 @@ def test_truth_scores_one(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_a_joint_exactly_at_the_threshold_is_right(variant):
+    truth = np.array([[[10.0, 10.0], [40.0, 50.0]]] * 2)  # the body is 0.6 * 50 = 30 px long
+    assert score(truth, truth + np.array([3, 0]), variant)[0] == 1
+    assert score(truth, truth + np.array([3.0001, 0]), variant)[:2] == [0, 1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_shuffled_joints_score_chance(variant):
     """Joint i is found at k: right at 0.1 if i = k, at 0.2 if they are at most one apart."""
     truth = line_of_joints(3000)

@@ -256,7 +256,7 @@ def summary(
 
 def _figures(records: list[dict[str, Any]]) -> dict[str, float]:
     """What people cite."""
-    figures = {}
+    figures: dict[str, float] = {}
     for variant in VARIANTS:
         prefix = "" if variant == "uvc" else f"{variant} "
         values = pck(_total(records, variant))

@@ -100,7 +100,8 @@ def count_found(truth: np.ndarray, prediction: np.ndarray, *, size: tuple[int, i
 
 def _inside(joints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Whether joints (..., 2) lie inside the frame."""
-    return ((joints >= 0) & (joints < np.array([size[1], size[0]]))).all(axis=-1)
+    inside: np.ndarray = (joints >= 0) & (joints < np.array([size[1], size[0]]))
+    return np.asarray(inside.all(axis=-1))
 
 
 def _body_size(truth: np.ndarray, in_box: np.ndarray) -> np.ndarray:
