@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "vidssl",
 }
 RAW, SMOOTH = "#bfdbfe", "#1d4ed8"
+MAX_DOT_LINES = 40
 
 
 def curve(steps: Sequence[int], values: Sequence[float], *, title: str, width: float, height: float) -> str:
@@ -95,6 +97,97 @@ def along(series: Mapping[str, Sequence[float]], colors: Mapping[str, str]) -> s
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.01)
+        return _svg(figure)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure with its spread.
+
+    Args:
+        label: What it is of.
+        value: In [0, 1].
+        spread: Standard deviation; NaN where there is none.
+        color: Of the bar.
+        style: "own"; "read", a published figure (outlined); or "memory", one that is not verified (dashed).
+    """
+
+    label: str
+    value: float
+    spread: float
+    color: str
+    style: Literal["own", "read", "memory"] = "own"
+
+
+def bars_with_spread(drawn: Sequence[Bar], *, title: str) -> str:
+    """Draw horizontal bars from top to bottom, values in [0, 1] as per cent, with whiskers of a standard deviation."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(7.2, 0.55 + 0.23 * len(drawn)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, bar in enumerate(drawn):
+            length, spread = 100 * bar.value, 0 if np.isnan(bar.spread) else 100 * bar.spread
+            outline = {"own": {}, "read": {"linewidth": 1}, "memory": {"linewidth": 1, "linestyle": "--"}}[
+                bar.style
+            ]
+            face = bar.color if bar.style == "own" else "white"
+            axes.barh(place, length, height=0.72, color=face, edgecolor=bar.color, **outline)
+            if spread:
+                axes.errorbar(length, place, xerr=spread, color="#0f172a", capsize=2.5, linewidth=1)
+            text = f"{length:.1f}" + (f" \N{PLUS-MINUS SIGN} {spread:.1f}" if spread else "")
+            axes.annotate(
+                text, (length + spread, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7
+            )
+        axes.set_yticks(range(len(drawn)))
+        axes.set_yticklabels([bar.label for bar in drawn])
+        axes.invert_yaxis()
+        axes.set_title(f"{title}, per cent", loc="left")
+        axes.margins(x=0.12)
+        axes.set_xlim(left=min(0.0, *axes.get_xlim()))
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure)
+
+
+def dots(
+    names: Sequence[str], series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], *, title: str
+) -> str:
+    """Draw a line per name and a dot on it per series; values in [0, 1] as per cent.
+
+    Past 40 names the lines are too many to read: then there is one per series, with a dot per name and a stroke at
+    their mean.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    turned = len(names) > MAX_DOT_LINES
+    lines = list(series) if turned else list(names)
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(7.2, 0.55 + (0.4 if turned else 0.2) * len(lines)), layout="constrained")
+        axes = figure.add_subplot()
+        for number, (label, values) in enumerate(series.items()):
+            known = [
+                (place, 100 * values[name])
+                for place, name in enumerate(names)
+                if np.isfinite(values.get(name, np.nan))
+            ]
+            places, figures = [place for place, _ in known], [value for _, value in known]
+            if turned:
+                # Dots of one line are spread over its height in a fixed pattern, so that they do not hide each other.
+                places = [number + 0.3 * (2 * (0.618 * place % 1) - 1) for place in places]
+                if figures:
+                    axes.plot([float(np.mean(figures))] * 2, [number - 0.4, number + 0.4], color=colors[label])
+            axes.plot(
+                figures, places, "o", color=colors[label], markersize=3 if turned else 5, alpha=0.75, label=label
+            )
+        axes.set_yticks(range(len(lines)))
+        axes.set_yticklabels(lines)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.hlines(range(len(lines)), *axes.get_xlim(), color="#e2e8f0", linewidth=0.8, zorder=0)
+        axes.set_title(f"{title}, per cent", loc="left")
+        axes.tick_params(length=0)
         return _svg(figure)
 
 

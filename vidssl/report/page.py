@@ -3,9 +3,7 @@
 The page needs no other file and no network: charts, pictures and videos are inside it.
 """
 
-import base64
 import datetime
-import io
 import json
 import logging
 import math
@@ -25,7 +23,8 @@ from ..evaluate.davis import COLUMNS, TASKS
 from ..evaluate.masks import read_mask
 from ..evaluate.overlay import evenly_spaced, overlay
 from ..files import replacing
-from . import charts
+from . import charts, comparison
+from .embed import file_uri, jpeg_uri, svg_uri
 
 BASELINES = {"identity": ("Identity", "#94a3b8"), "random": ("Random weights", "#f59e0b")}
 RUN_COLORS = ("#1d4ed8", "#0d9488", "#be185d", "#7c3aed")
@@ -77,14 +76,16 @@ class Evaluation:
         return read_mask(self.folder / "masks" / sequence / f"{frame.stem}.png")
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write FOLDER/report.html from what a run folder holds.
+def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write a page from what a run folder holds.
 
     Read are run.json, config.py, metrics.jsonl, pictures/ and encoder.json of `vidssl pretrain`, and the
-    evaluations in evaluate/*/ (`vidssl evaluate davis`), among them the baselines identity and random weights.
+    evaluations in evaluate/*/ (`vidssl evaluate`), with their baselines, identity and random weights. DAVIS comes
+    first; the other tasks follow as in a comparison (comparison.py).
 
     Args:
         folder: The run folder.
+        out: The page; None is FOLDER/report.html.
 
     Returns:
         Path of the page.
@@ -92,19 +93,11 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         ValueError: `folder` is no run folder.
     """
-    import jinja2
-
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise ValueError(f"{folder} is no run folder: it holds no run.json, which `vidssl pretrain` writes")
     evaluations = find_evaluations(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vidssl.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = comparison.environment()
     environment.filters["points"] = _points
     page = environment.get_template("page.html").render(
         name=folder.resolve().name,
@@ -116,13 +109,15 @@ def write_report(folder: str | Path) -> Path:
         columns=COLUMNS,
         evaluations=evaluations,
         comparison=_comparison(evaluations),
+        sections=_other_tasks(folder),
         propagation=_propagation(evaluations),
         version=__version__,
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    with replacing(folder / "report.html") as temporary:
+    out = Path(out or folder / "report.html")
+    with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return folder / "report.html"
+    return out
 
 
 def find_evaluations(folder: Path) -> list[Evaluation]:
@@ -162,6 +157,14 @@ def find_evaluations(folder: Path) -> list[Evaluation]:
     return evaluations
 
 
+def _other_tasks(folder: Path) -> list[dict[str, Any]]:
+    """Tables, charts and pictures of the tasks that have no part of their own on this page."""
+    if not any(folder.glob("evaluate/*/result.json")):
+        return []
+    found = comparison.find(folder)
+    return comparison.sections([one for one in found if one.result["task"] not in TASKS.values()])
+
+
 def _training(folder: Path) -> dict[str, Any] | None:
     """Curves and last pictures of the training; None before anything was logged."""
     path = folder / "metrics.jsonl"
@@ -174,7 +177,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
     # PATH is NAME_00000500.png; the last one of each name is shown.
     pictures = {path.stem.rpartition("_")[0]: path for path in sorted((folder / "pictures").glob("*.png"))}
     drawn = {
-        name: _svg_uri(
+        name: svg_uri(
             charts.curve(
                 *zip(*points, strict=True),
                 title=name,
@@ -190,7 +193,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
         "num_steps": lines[-1]["step"],
         "last": [line for line in lines if "loss" in line][-1],
         "pictures": [
-            {"name": name, "step": int(path.stem.rpartition("_")[2]), "uri": _file_uri(path, "image/png")}
+            {"name": name, "step": int(path.stem.rpartition("_")[2]), "uri": file_uri(path, "image/png")}
             for name, path in pictures.items()
         ],
     }
@@ -205,10 +208,8 @@ def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
     scores = {one.label: {name: one.score(name) for name in names} for one in evaluations}
     return {
         "names": names,
-        "bars": _svg_uri(charts.bars(names, scores, colors)) if names else None,
-        "along": _svg_uri(charts.along({one.label: _along(one) for one in evaluations}, colors))
-        if names
-        else None,
+        "bars": svg_uri(charts.bars(names, scores, colors)) if names else None,
+        "along": svg_uri(charts.along({one.label: _along(one) for one in evaluations}, colors)) if names else None,
         "gains": _gains(evaluations),
     }
 
@@ -321,7 +322,7 @@ def _videos(shown: Evaluation, ranking: Iterable[str]) -> dict[str, Any]:
         if num_bytes > MAX_VIDEO_BYTES:
             left_out.append(str(path))
         else:
-            embedded.append({"name": name, "score": shown.score(name), "uri": _file_uri(path, "video/mp4")})
+            embedded.append({"name": name, "score": shown.score(name), "uri": file_uri(path, "video/mp4")})
     return {"videos": embedded, "left_out": left_out}
 
 
@@ -333,7 +334,7 @@ def _strip_uri(pictures: Sequence[Tensor]) -> str:
     strip = Image.new("RGB", ((size[0] + gap_px) * len(pictures) - gap_px, size[1]), "white")
     for number, picture in enumerate(pictures):
         strip.paste(_image(picture).resize(size, Image.Resampling.LANCZOS), (number * (size[0] + gap_px), 0))
-    return _jpeg_uri(strip)
+    return jpeg_uri(strip)
 
 
 def _picture_uri(picture: Tensor) -> str:
@@ -341,29 +342,11 @@ def _picture_uri(picture: Tensor) -> str:
     if image.width > PICTURE_WIDTH_PX:
         size = (PICTURE_WIDTH_PX, round(image.height * PICTURE_WIDTH_PX / image.width))
         image = image.resize(size, Image.Resampling.LANCZOS)
-    return _jpeg_uri(image)
+    return jpeg_uri(image)
 
 
 def _image(picture: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rearrange(picture.numpy(), "c h w -> h w c")))
-
-
-def _jpeg_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=88, subsampling=0)  # full colour: contours are a pixel wide
-    return _uri(buffer.getvalue(), "image/jpeg")
-
-
-def _svg_uri(text: str) -> str:
-    return _uri(text.encode(), "image/svg+xml")
-
-
-def _file_uri(path: Path, kind: str) -> str:
-    return _uri(path.read_bytes(), kind)
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _points(value: float | None, *, sign: bool = False) -> str:
