@@ -1,21 +1,30 @@
 """k-means clustering (Lloyd 1982; seeding of Arthur and Vassilvitskii 2007, k-means++)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-# Points whose distances are held at once: 64 MB of float32 at 256 clusters.
-BLOCK = 65_536
+# Distances held at once: 8 MB of float32 stay in the processor's caches, a GPU has enough to do.
+_BLOCK_DISTANCES = {"cpu": 2**21, "cuda": 2**26}
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Index of the nearest centre (Euclidean): (N, D), (K, D) -> int64 (N,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all centres.
     norms = centers.square().sum(1)
-    return torch.cat([torch.addmm(norms, block, centers.T, alpha=-2).argmin(1) for block in points.split(BLOCK)])
+    rows = max(1, _BLOCK_DISTANCES.get(points.device.type, 2**21) // len(centers))
+    return torch.cat([torch.addmm(norms, block, centers.T, alpha=-2).argmin(1) for block in points.split(rows)])
 
 
-def kmeans(points: Tensor, num_clusters: int, *, num_iterations: int = 50) -> Tensor:
-    """Cluster points into `num_clusters`; draws from torch's generator.
+def kmeans(
+    points: Tensor,
+    num_clusters: int,
+    *,
+    num_iterations: int = 50,
+    start: Tensor | None = None,
+    spherical: bool = False,
+) -> Tensor:
+    """Cluster points into `num_clusters`; draws from torch's generator, and is deterministic otherwise.
 
     An empty cluster is moved to the point that lies farthest from its centre.
 
@@ -23,35 +32,57 @@ def kmeans(points: Tensor, num_clusters: int, *, num_iterations: int = 50) -> Te
         points: (N, D), float, N >= num_clusters.
         num_clusters: K.
         num_iterations: Upper bound; stops when no point changes its cluster.
+        start: Initial centres (K, D); None draws them by k-means++.
+        spherical: Whether centres are brought to length 1 after every iteration: for points of length 1, the
+            nearest centre is then the one of the largest cosine.
 
     Returns:
         Centres, (K, D).
 
     Raises:
-        ValueError: There are fewer points than clusters.
+        ValueError: There are fewer points than clusters, or the start is not (K, D).
     """
     if len(points) < num_clusters:
         raise ValueError(f"{len(points)} points cannot be put into {num_clusters} clusters")
-    centers = _plus_plus(points, num_clusters)
-    assignment = nearest(points, centers)
+    centers = _plus_plus(points, num_clusters) if start is None else start
+    if centers.shape != (num_clusters, points.shape[1]):
+        raise ValueError(f"start has shape {tuple(centers.shape)}, expected ({num_clusters}, {points.shape[1]})")
+    previous = None
     for _ in range(num_iterations):
-        sums = torch.zeros_like(centers).index_add(0, assignment, points)
-        counts = torch.bincount(assignment, minlength=num_clusters)
+        assignment = nearest(points, centers)
+        if previous is not None and torch.equal(previous, assignment):
+            break
+        sums, counts = _cluster_sums(points, assignment, num_clusters)
         centers = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centers)
         empty = (counts == 0).nonzero().flatten()
         if len(empty):
             distance = (points - centers[assignment]).square().sum(1)
             centers = centers.index_copy(0, empty, points[distance.topk(len(empty)).indices])
-        previous, assignment = assignment, nearest(points, centers)
-        if not len(empty) and torch.equal(previous, assignment):
-            break
+        if spherical:
+            centers = F.normalize(centers, dim=1)
+        previous = None if len(empty) else assignment
     return centers
+
+
+def _cluster_sums(points: Tensor, assignment: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
+    """Sum (K, D) and number (K,) of the points of each cluster, in the order of the points on every device."""
+    # On a GPU index_add would add in any order.
+    counts = torch.bincount(assignment, minlength=num_clusters)
+    order = assignment.argsort(stable=True)
+    return torch.segment_reduce(points[order], "sum", lengths=counts), counts
 
 
 def _plus_plus(points: Tensor, num_clusters: int) -> Tensor:
     """Draw initial centres one by one, with probability proportional to the squared distance to the nearest."""
+    norms = points.square().sum(1)
+
+    def distance_to(index: Tensor) -> Tensor:
+        """Squared distance of every point to one of them, by a matrix product; exactly 0 to itself."""
+        squared = norms - 2 * (points @ points[index].T).squeeze(1) + norms[index]
+        return squared.clamp(min=0).index_fill(0, index, 0)
+
     chosen = [torch.randint(len(points), (1,), device=points.device)]
-    distance = (points - points[chosen[0]]).square().sum(1)
+    distance = distance_to(chosen[0])
     for _ in range(num_clusters - 1):
         # Where every point coincides with a centre (fewer distinct points than clusters), any point will do.
         weights = distance if distance.sum() > 0 else torch.ones_like(distance)
@@ -59,5 +90,5 @@ def _plus_plus(points: Tensor, num_clusters: int) -> Tensor:
         cumulative = weights.double().cumsum(0)
         draw = torch.rand(1, dtype=torch.float64, device=points.device) * cumulative[-1]
         chosen.append(torch.searchsorted(cumulative, draw, right=True).clamp(max=len(points) - 1))
-        distance = torch.minimum(distance, (points - points[chosen[-1]]).square().sum(1))
+        distance = torch.minimum(distance, distance_to(chosen[-1]))
     return points[torch.cat(chosen)]
