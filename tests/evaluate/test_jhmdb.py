@@ -49,7 +49,7 @@ class Patches(Encoder):
 
 def small(name):
     """A protocol on frames of 128x128 pixels: 16x16 cells of 12x8 native pixels. Weights are nearly one-hot."""
-    protocol, maps = PROTOCOLS[name]
+    protocol, maps, _ = PROTOCOLS[name]
     return dataclasses.replace(protocol, frame_size=(128, 128), temperature=0.01, radius_cells=None), maps
 
 
@@ -154,7 +154,7 @@ def test_the_published_protocols():
     """videowalk's issue 10; CropMAE's downstreams/propagation/util.py; VFS' configs."""
     knobs = {
         name: (p.frame_size, p.topk, p.num_recent_frames, p.temperature, p.radius_cells, maps.sigma, maps.topk)
-        for name, (p, maps) in PROTOCOLS.items()
+        for name, (p, maps, _) in PROTOCOLS.items()
     }
     assert knobs == {
         "crw": ((320, 320), 10, 7, 0.05, 12, 0.5, 3),
@@ -174,10 +174,10 @@ def root(tmp_path):
     return write_jhmdb(tmp_path / "JHMDB", {"walk/ann": walk, "wave/bob": still})
 
 
-def evaluate(root, out, encoder, **options):
+def evaluate(root, out, encoder, *, variant="uvc", **options):
     protocol, maps = small("crw")
     carrier = Carrier(encoder, protocol if encoder else None, CPU)
-    benchmark = jhmdb_benchmark(jhmdb_sequences(root), maps=maps)
+    benchmark = jhmdb_benchmark(jhmdb_sequences(root), maps=maps, variant=variant)
     return evaluate_sequences(
         benchmark, carrier, out=out, model_name="patches", root=root, **{"overlays": False, **options}
     )
@@ -188,16 +188,20 @@ def test_figures_of_a_network_and_of_the_identity(root, tmp_path):
     # Off by at most half a cell (6, 4) px; the body is 0.6 * |(48, 32)| = 34.6 px long, so 0.3 of it is 10.4 px.
     assert result.record["variants"]["uvc"]["PCK@0.3"] == 1
     assert result.figures["PCK@0.2"] == result.figures["coverage"] == 1
-    assert list(result.figures) == [
-        "PCK@0.1", "PCK@0.2", "vfs PCK@0.1", "vfs PCK@0.2", "tapvid PCK@0.1", "tapvid PCK@0.2", "coverage"
-    ]  # fmt: skip
+    assert list(result.figures) == ["PCK@0.1", "PCK@0.2", "tapvid PCK@0.1", "tapvid PCK@0.2", "coverage"]
 
     identity = evaluate(root, tmp_path / "identity", None)
     # The moving video is off by |(12, 8)| = 14.4 px a frame; the still one is right in its 3 frames that count.
     assert identity.record["variants"]["uvc"] == pytest.approx(
         {"PCK@0.1": 3 / 7, "PCK@0.2": 3 / 7, "PCK@0.3": 3 / 7, "PCK@0.4": 3 / 7, "PCK@0.5": 4 / 7}
     )
-    assert identity.figures["tapvid PCK@0.1"] == identity.figures["vfs PCK@0.2"] == pytest.approx((1 + 4) / 9)
+    assert identity.figures["PCK@0.1"] == identity.record["variants"]["uvc"]["PCK@0.1"]
+    assert identity.figures["tapvid PCK@0.1"] == pytest.approx((1 + 4) / 9)
+    assert identity.record["variants"]["vfs"]["PCK@0.2"] == pytest.approx((1 + 4) / 9)
+    of_vfs = evaluate(root, tmp_path / "vfs", None, variant="vfs")
+    assert of_vfs.figures["PCK@0.1"] == pytest.approx((1 + 4) / 9)
+    assert of_vfs.parts["joint neck"]["PCK@0.1"] == pytest.approx((1 + 4) / 9)
+    assert of_vfs.parts["ann"]["PCK@0.1"] == pytest.approx(1 / 5)
     assert identity.parts["ann"]["PCK@0.1"] == 0
     assert identity.parts["bob"]["PCK@0.1"] == 1
     assert list(identity.parts) == ["ann", "bob", *(f"joint {name}" for name in JHMDB_JOINTS)]
@@ -240,6 +244,19 @@ def test_videos_must_have_the_same_joints(tmp_path):
         jhmdb_benchmark(jhmdb_sequences(tmp_path), maps=CELLS)
 
 
+def test_each_protocol_has_the_pck_of_its_own_code(root, tmp_path, capsys):
+    assert {name: variant for name, (_, _, variant) in PROTOCOLS.items()} == {
+        "crw": "uvc", "cropmae": "uvc", "vfs": "vfs"
+    }  # fmt: skip
+    out = tmp_path / "out"
+    words = ["evaluate", "jhmdb", "--root", str(root), "--model", "identity", "--out", str(out), "--no-overlays"]
+    assert main([*words, "--protocol", "vfs"]) == 0
+    assert "55.6" in capsys.readouterr().out  # 5/9
+    document = json.loads((out / "result.json").read_text())
+    assert document["settings"]["pck"] == "vfs"
+    assert document["figures"]["PCK@0.1"] == document["variants"]["vfs"]["PCK@0.1"]
+
+
 def test_the_command(root, tmp_path, capsys):
     words = ["evaluate", "jhmdb", "--root", str(root), "--model", "identity", "--out", str(tmp_path / "out")]
     assert main([*words, "--no-overlays", "--read-topk", "2"]) == 0
@@ -247,7 +264,7 @@ def test_the_command(root, tmp_path, capsys):
     document = json.loads((tmp_path / "out/result.json").read_text())
     assert document["task"] == "jhmdb"
     assert document["settings"] == {
-        "split": 1, "joint_maps": {"grid": "cells", "sigma": 0.5, "background": True, "topk": 2}
+        "split": 1, "pck": "uvc", "joint_maps": {"grid": "cells", "sigma": 0.5, "background": True, "topk": 2}
     }  # fmt: skip
     assert main([*words, "--read-topk", "0"]) == 2
     assert "--read-topk is 0" in capsys.readouterr().err

@@ -21,10 +21,11 @@ def jhmdb(
 ) -> None:
     """Carry the joints of every first frame through its video with frozen features; print PCK.
 
-    Three official codes count differently: PCK of UVC, CRW and CropMAE, where lost joints do not count; of VFS; and
-    of TAP-Vid, where they are wrong. All are printed, with the share of joints that were not lost (coverage). Writes
-    the joints, drawings, per-video figures and result.json to OUT; random weights and joints that stay where they
-    were are measured beside it. Running the same command again takes over what is done.
+    Official codes count differently: that of UVC, CRW and CropMAE leaves lost joints out, that of VFS as well, but
+    counts the first frame; for that of TAP-Vid lost joints are wrong. PCK is counted as by the protocol's own code;
+    beside it stand TAP-Vid's and the share of joints that were not lost (coverage), and all three below. Writes the
+    joints, drawings, per-video figures and result.json to OUT; random weights and joints that stay where they were
+    are measured beside it. Running the same command again takes over what is done.
 
     Args:
         root: Folder in the layout of JHMDB (Rename_Images, joint_positions, splits or testlist_split1.txt), or of
@@ -36,16 +37,21 @@ def jhmdb(
         split: Of JHMDB; published figures are of the first.
         command: Command line that started this, for the record.
     """
+    from rich.console import Console
+
     from ..data.poses import jhmdb_sequences
-    from ..evaluate.jhmdb import PROTOCOLS, jhmdb_benchmark
+    from ..evaluate.jhmdb import PROTOCOLS, jhmdb_benchmark, variants_table
     from ._measure import measure
 
     root = root.resolve()  # the report looks there again, from wherever it is made
     names = None if sequences is None else [name.strip() for name in sequences.split(",")]
-    how, maps = PROTOCOLS[protocol]
+    how, maps, variant = PROTOCOLS[protocol]
     if read_topk is not None:
         if read_topk < 1:
             raise ValueError(f"--read-topk is {read_topk}; a joint is read from at least 1 cell")
         maps = dataclasses.replace(maps, topk=read_topk)
-    benchmark = jhmdb_benchmark(jhmdb_sequences(root, names=names, split=split), maps=maps, split=split)
-    measure(benchmark, options, protocol=how, root=root, command=command)
+    benchmark = jhmdb_benchmark(
+        jhmdb_sequences(root, names=names, split=split), maps=maps, variant=variant, split=split
+    )
+    results, _ = measure(benchmark, options, protocol=how, root=root, command=command)
+    Console().print(variants_table(next(iter(results.values()))))

@@ -19,15 +19,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.table import Table
 from torch import Tensor
 
 from ..data.benchmarks import read_frame
 from ..data.poses import JHMDB_EDGES, JHMDB_JOINTS, PoseSequence
 from ..files import replacing
 from .draw import contact_sheet_of, draw_points
-from .metrics.pck import LOST, THRESHOLDS, VARIANTS, Counts, count_correct, count_found, pck, pck_per_joint
+from .metrics.pck import (
+    LOST,
+    THRESHOLDS,
+    VARIANTS,
+    Counts,
+    Variant,
+    count_correct,
+    count_found,
+    pck,
+    pck_per_joint,
+)
 from .overlay import evenly_spaced, write_video
 from .propagate import CRW, VFS, Protocol, propagate_labels
+from .results import Result, per_cent
 from .runner import Benchmark, Carrier
 
 _FPS = 15  # of the drawn videos: half the speed of most clips
@@ -51,33 +63,39 @@ class JointMaps:
     topk: int
 
 
-# Protocols of JHMDB by name: how labels travel, and how joints become labels.
-PROTOCOLS: dict[str, tuple[Protocol, JointMaps]] = {
+# Protocols of JHMDB by name: how labels travel, how joints become labels, and whose PCK was published with that.
+PROTOCOLS: dict[str, tuple[Protocol, JointMaps, Variant]] = {
     # ajabri/videowalk (047f3f4), data/jhmdb.py and utils/test_utils.py; options as in its issue 10.
     "crw": (
         dataclasses.replace(CRW, frame_size=(320, 320), num_recent_frames=7),
         JointMaps(grid="cells", sigma=0.5, background=True, topk=3),
+        "uvc",
     ),
     # alexandre-eymael/CropMAE (5d0dab2), downstreams/propagation/util.py: videowalk's code with other options.
     "cropmae": (
         dataclasses.replace(CRW, name="cropmae", frame_size=(320, 320), topk=7, temperature=0.7, radius_cells=20),
         JointMaps(grid="cells", sigma=0.5, background=True, topk=5),
+        "uvc",
     ),
     # xvjiarui/VFS (7233826), datasets/jhmdb_dataset.py and pipelines/loading.py. The configuration for JHMDB was not
     # published: the propagation is that of DAVIS, the frames are those of the others.
     "vfs": (
         dataclasses.replace(VFS, frame_size=(320, 320)),
         JointMaps(grid="pixels", sigma=4, background=False, topk=5),
+        "vfs",
     ),
 }
 
 
-def jhmdb_benchmark(sequences: Sequence[PoseSequence], *, maps: JointMaps, **settings: Any) -> Benchmark:
+def jhmdb_benchmark(
+    sequences: Sequence[PoseSequence], *, maps: JointMaps, variant: Variant = "uvc", **settings: Any
+) -> Benchmark:
     """Videos with joints, measured as JHMDB is.
 
     Args:
         sequences: Of `jhmdb_sequences`.
         maps: How joints become label channels.
+        variant: The PCK that is called so in the figures; all are recorded.
         settings: What the result records of the data besides.
 
     Raises:
@@ -106,11 +124,11 @@ def jhmdb_benchmark(sequences: Sequence[PoseSequence], *, maps: JointMaps, **set
     return Benchmark(
         task="jhmdb",
         sequences=sequences,
-        settings={**settings, "joint_maps": dataclasses.asdict(maps)},
+        settings={**settings, "pck": variant, "joint_maps": dataclasses.asdict(maps)},
         predict=predict,
         outputs=lambda sequence, out: [_prediction_path(sequence, out)],
         draw=_draw,
-        summarise=lambda records: summary(records, joint_names=names),
+        summarise=lambda records: summary(records, joint_names=names, variant=variant),
     )
 
 
@@ -234,32 +252,42 @@ def score(sequence: PoseSequence, xy: np.ndarray) -> dict[str, Any]:
 
 
 def summary(
-    records: list[dict[str, Any]], *, joint_names: Sequence[str]
+    records: list[dict[str, Any]], *, joint_names: Sequence[str], variant: Variant
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, Any]]:
-    """Figures of all videos together, and by variant, joint and video.
+    """Figures of all videos together, by video and by joint.
 
     Args:
         records: Of `score`, with "name".
         joint_names: One per joint.
+        variant: The PCK of the figures.
 
     Returns:
-        Figures: "PCK@0.1" and "PCK@0.2" are those of "uvc"; the others say their variant. "coverage" is the share of
-        the joints inside the frame that were not lost. Parts: the same by video, and all five thresholds of "uvc"
-        by joint ("joint neck"). The record gets all five thresholds of every variant ("variants").
+        Figures: "PCK@0.1" and "PCK@0.2"; the same where lost joints are wrong ("tapvid PCK@0.1"); "coverage", the
+        share of the joints inside the frame that were not lost. Parts: the same by video, and PCK at all thresholds
+        by joint ("joint neck"). The record gets PCK at all thresholds by every variant ("variants").
     """
-    parts = {record["name"]: _figures([record]) for record in records}
+    parts = {record["name"]: _figures([record], variant) for record in records}
     columns = [f"PCK@{threshold}" for threshold in THRESHOLDS]
-    for name, values in zip(joint_names, pck_per_joint(_total(records, "uvc")).T.tolist(), strict=True):
+    for name, values in zip(joint_names, pck_per_joint(_total(records, variant)).T.tolist(), strict=True):
         parts[f"joint {name}"] = dict(zip(columns, values, strict=True))
-    return _figures(records), parts, {"variants": {variant: pck(_total(records, variant)) for variant in VARIANTS}}
+    variants = {one: pck(_total(records, one)) for one in VARIANTS}
+    return _figures(records, variant), parts, {"variants": variants}
 
 
-def _figures(records: list[dict[str, Any]]) -> dict[str, float]:
+def variants_table(result: Result) -> Table:
+    """Draw PCK at all thresholds by every variant for the terminal, in per cent."""
+    variants = result.record["variants"]
+    table = Table("", *variants["uvc"], title="PCK as it is counted by the code of ...")
+    for variant, values in variants.items():
+        table.add_row(variant, *map(per_cent, values.values()))
+    return table
+
+
+def _figures(records: list[dict[str, Any]], variant: Variant) -> dict[str, float]:
     """What people cite."""
     figures: dict[str, float] = {}
-    for variant in VARIANTS:
-        prefix = "" if variant == "uvc" else f"{variant} "
-        values = pck(_total(records, variant))
+    for prefix, one in (("", variant), ("tapvid ", "tapvid")):
+        values = pck(_total(records, one))
         figures |= {f"{prefix}{column}": values[column] for column in ("PCK@0.1", "PCK@0.2")}
     present = sum(record["present"] for record in records)
     coverage = sum(record["found"] for record in records) / present if present else math.nan
