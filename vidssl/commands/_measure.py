@@ -51,6 +51,7 @@ def measure(
     *,
     protocol: "Protocol | Callable[[str], Protocol]",
     root: Path,
+    variant: str = "",
     command: str | None = None,
 ) -> "tuple[dict[str, Result], Path]":
     """Evaluate the model and its baselines; print them side by side.
@@ -60,6 +61,8 @@ def measure(
         options: What with, and where.
         protocol: How labels travel; or a function that chooses by the family of the encoder.
         root: Where the data lies, for the record.
+        variant: Name of the way that the task is measured in, where it has several: part of the default folder and
+            of the title.
         command: Command line that started this, for the record.
 
     Returns:
@@ -110,7 +113,7 @@ def measure(
         carriers["identity"] = identity
 
     changes = [slug(options.layer or ""), f"{options.short_side}px" if options.short_side else ""]
-    what = "-".join(part for part in (benchmark.task, name_of_protocol, *changes) if part)
+    what = "-".join(part for part in (benchmark.task, variant, name_of_protocol, *changes) if part)
     out = options.out or default_folder(options.model, what=what, weights=options.weights, seed=options.seed)
     results: dict[str, Result] = {}
     for row, (model_name, one) in carriers.items():
@@ -128,13 +131,15 @@ def measure(
             command=command,
         )
     title = (
-        f"{benchmark.task}, {len(benchmark.sequences)} sequences, protocol {name_of_protocol or 'any'}, per cent"
+        f"{f'{benchmark.task} {variant}'.strip()}, {len(benchmark.sequences)} sequences, protocol "
+        f"{name_of_protocol or 'any'}, per cent"
     )
     if name != "identity":
         results_by_name = {name if row == "model" else row: result for row, result in results.items()}
     else:
         results_by_name = results
-    Console().print(side_by_side(results_by_name, title=title))
+    console = Console()
+    console.print(side_by_side(results_by_name, title=title, width=console.width))
     logger.info("predictions, overlays and result.json are in %s", out)
     return results, out
 

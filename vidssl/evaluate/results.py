@@ -35,17 +35,35 @@ class Result:
         write_json(Path(out) / "result.json", document)
 
 
-def side_by_side(results: Mapping[str, Result], *, title: str) -> Table:
-    """Draw several results of one task for the terminal, a row each, in per cent.
+def side_by_side(results: Mapping[str, Result], *, title: str, width: int | None = None) -> Table:
+    """Draw several results of one task for the terminal, in per cent.
+
+    A result is a line where its figures fit into the width; else a figure is a line, with its standard deviation
+    ("NAME std") beside it.
 
     Args:
-        results: Name of the row -> result; columns are the figures of the first.
+        results: Name -> result; which figures are shown, the first decides.
         title: Of the table; say what was measured, on what, by which protocol.
+        width: Letters of a line; None is as many as it takes.
     """
     columns = list(next(iter(results.values())).figures)
-    table = Table("", *columns, title=title)
-    for name, result in results.items():
-        table.add_row(name, *(per_cent(result.figures.get(column, math.nan)) for column in columns))
+    # Borders and spaces take three letters a column.
+    needed = sum(len(column) + 3 for column in ["", *columns]) + max(map(len, results))
+    if width is None or needed <= width:
+        table = Table("", *columns, title=title)
+        for name, result in results.items():
+            table.add_row(name, *(per_cent(result.figures.get(column, math.nan)) for column in columns))
+        return table
+    table = Table("", *results, title=title)
+    for column in columns:
+        if column.endswith(" std"):
+            continue
+        cells = []
+        for result in results.values():
+            spread = result.figures.get(f"{column} std", math.nan)
+            text = per_cent(result.figures.get(column, math.nan))
+            cells.append(text if math.isnan(spread) else f"{text} ± {per_cent(spread)}")
+        table.add_row(column, *cells)
     return table
 
 
