@@ -278,8 +278,9 @@ def variants_table(result: Result) -> Table:
     """Draw PCK at all thresholds by every variant for the terminal, in per cent."""
     variants = result.record["variants"]
     table = Table("", *variants["uvc"], title="PCK as it is counted by the code of ...")
+    names = {"uvc": "UVC, CRW, CropMAE", "vfs": "VFS", "tapvid": "TAP-Vid"}
     for variant, values in variants.items():
-        table.add_row(variant, *map(per_cent, values.values()))
+        table.add_row(names[variant], *map(per_cent, values.values()))
     return table
 
 
