@@ -4,6 +4,8 @@ from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .audio import AudioEncoder, LogMel
 from .convnet import ConvNet
 from .encoder import Encoder
+from .hub import HubEncoder
+from .huggingface import HuggingFaceEncoder
 from .layers import layer_of
 from .load import (
     encoder_family,
@@ -22,6 +24,8 @@ __all__ = [
     "AudioEncoder",
     "ConvNet",
     "Encoder",
+    "HubEncoder",
+    "HuggingFaceEncoder",
     "LogMel",
     "ResNet",
     "TimmConvNet",

@@ -20,6 +20,8 @@ from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .audio import AudioEncoder
 from .convnet import ConvNet
 from .encoder import Encoder
+from .hub import HubEncoder
+from .huggingface import HuggingFaceEncoder, read_folder, read_weights
 from .resnet import BLOCKS, ResNet
 from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
@@ -37,11 +39,24 @@ FAMILIES: dict[str, type[Encoder]] = {
     "torchvision_conv": TorchvisionConvNet,
     "torchvision_vit": TorchvisionViT,
     "torchvision_video": TorchvisionVideoNet,
+    "hub": HubEncoder,
+    "hf": HuggingFaceEncoder,
 }
 # Encoders around a network of a library: files of that library hold the inner one.
-_WRAPPERS = (ViT, TimmConvNet, TorchvisionConvNet, TorchvisionViT, TorchvisionVideoNet)
+_WRAPPERS = (
+    ViT,
+    TimmConvNet,
+    TorchvisionConvNet,
+    TorchvisionViT,
+    TorchvisionVideoNet,
+    HubEncoder,
+    HuggingFaceEncoder,
+)
+# Arguments that the spec itself holds, not options beside it.
+_IN_SPEC = ("name", "depth", "folder", "entry", "config")
 _SPEC_FORMS = (
     "a run folder that holds encoder.safetensors, an exported .safetensors file, timm:NAME, torchvision:NAME, "
+    "hub:FOLDER:ENTRY (a clone with a hubconf.py), hf:FOLDER (written by save_pretrained), "
     "or random: before any of these (random:NAME looks in torchvision, then in timm)"
 )
 
@@ -50,14 +65,24 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
     """Build an encoder, in eval mode and without gradients. Nothing is ever downloaded.
 
     Args:
-        spec: A run folder ("runs/x", its `encoder.safetensors` and `encoder.json`); an exported `.safetensors`
-            file with its json beside it; "timm:NAME"; "torchvision:NAME"; or "random:" before any of these (or
-            before a bare name, looked for in torchvision, then in timm): that architecture with random weights.
-            ResNet-18, -34, -50, -101 and -152 of both libraries become `ResNet`. A timm name with a tag
-            ("vit_base_patch16_224.augreg_in21k") takes that tag's mean and std; a bare one takes ImageNet's.
-        weights: File to load for "timm:" and "torchvision:": `.safetensors`, or anything else `torch.load` reads
-            with `weights_only=True`; a state dict or a checkpoint with one under "teacher", "student",
-            "state_dict" or "model". Without it the weights are random and a warning says so.
+        spec: One of
+
+            - a run folder ("runs/x", its `encoder.safetensors` and `encoder.json`);
+            - an exported `.safetensors` file with its json beside it;
+            - "timm:NAME". A name with a tag ("vit_base_patch16_224.augreg_in21k") takes that tag's mean and std; a
+              bare one takes ImageNet's;
+            - "torchvision:NAME", of images ("convnext_tiny", "vit_b_16") or of clips ("r3d_18", "s3d").
+              ResNet-18, -34, -50, -101 and -152 of both libraries become `ResNet`;
+            - "hub:FOLDER:ENTRY", a local clone of a torch.hub repository and the name of a function in its
+              hubconf.py ("hub:clones/dino:dino_vits16"). This runs the code of that repository: `HubEncoder`;
+            - "hf:FOLDER", a model as `save_pretrained` of the package transformers writes it (VideoMAE, V-JEPA 2,
+              TimeSformer, ViT, DINOv2, DINOv3), with the mean and std of its preprocessor: `HuggingFaceEncoder`;
+            - "random:" before any of these, or before a bare name, looked for in torchvision, then in timm: that
+              architecture with random weights.
+        weights: File to load for "timm:", "torchvision:" and "hub:": `.safetensors`, or anything else `torch.load`
+            reads with `weights_only=True`; a state dict or a checkpoint with one under "teacher", "student",
+            "state_dict" or "model", as DINO, DINOv2, MoCo, SwAV, VICReg, Barlow Twins, MAE, CRW and VFS write it.
+            Without it the weights are random and a warning says so.
         seed: Of random weights. The global random state is left as it was.
         options: Constructor arguments of the family the spec names (`stride`, `layer`, `padding_mode` of ResNets,
             `pos_embed`, `img_size` of ViTs, `mean`, `std`); for a run or a file they override what was exported.
@@ -83,10 +108,10 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
 
 
 def encoder_family(spec: str | Path) -> str:
-    """Tell which of `FAMILIES` a spec names; "exported" for runs and files, which carry their own options."""
+    """Tell which of `FAMILIES` a spec names; "exported" for runs and their files, which carry their own options."""
     spec = str(spec)
     architecture, path = _resolve(spec.removeprefix("random:"), bare=spec.startswith("random:"))
-    return architecture["family"] if path is None else "exported"
+    return architecture["family"] if path is None or path.is_dir() else "exported"
 
 
 def load_audio_encoder(spec: str | Path, *, seed: int = 0) -> AudioEncoder:
@@ -168,6 +193,13 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
         return _torchvision_architecture(name), None
     if source == "timm":
         return _timm_architecture(name), None
+    if source == "hub":
+        folder, colon, entry = name.rpartition(":")
+        if not colon:
+            raise ValueError(f"{spec} names no entry; expected hub:FOLDER:ENTRY, a function in FOLDER/hubconf.py")
+        return {"family": "hub", "folder": folder, "entry": entry}, None
+    if source == "hf":
+        return {"family": "hf", **read_folder(name)}, Path(name)
     path = Path(spec) / "encoder.safetensors" if Path(spec).is_dir() else Path(spec)
     if path.suffix == ".safetensors" and path.is_file():
         return _read_description(path.with_suffix(".json"), families=FAMILIES), path
@@ -237,8 +269,8 @@ def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
     """Construct an encoder with weights drawn from `seed`, leaving the global random state as it was."""
     arguments = {name: value for name, value in architecture.items() if name != "family"}
     family = FAMILIES[architecture["family"]]
-    known = [name for name in inspect.signature(family).parameters if name not in ("name", "depth")]
-    unknown = sorted(arguments.keys() - {*known, "name", "depth"})
+    known = [name for name in inspect.signature(family).parameters if name not in _IN_SPEC]
+    unknown = sorted(arguments.keys() - {*known, *_IN_SPEC})
     if unknown:
         raise ValueError(f"{spec} has no option {', '.join(unknown)}; its options: {', '.join(known)}")
     with _seeded(seed):
@@ -259,7 +291,7 @@ def _fill(encoder: Encoder, path: Path) -> None:
     network = encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
     fill(
         network,
-        read_tensors(path),
+        read_weights(str(path)) if path.is_dir() else read_tensors(path),
         path=path,
         architecture=encoder.architecture,
         unused_keys=encoder.unused_keys,
