@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from tiny_features import chance_band, clouds, perfect
 from torch import nn
 
+from vidssl.evaluate import linear
 from vidssl.evaluate.linear import (
     LEARNING_RATES,
     HeadGrid,
@@ -36,6 +37,11 @@ def test_the_solution_is_that_of_scikit_learn(penalty):
     found = (features @ weight + bias).softmax(1)
     assert np.abs(oracle.predict_proba(features) - found.numpy()).max() < 1e-5
     assert weight.abs().max() > 0.1
+
+
+def test_features_are_standardised_over_samples_and_views():
+    values = torch.tensor([[[1.0, 0.1, 0.0], [3.0, 0.1, 0.0]], [[1.0, 0.1, 0.0], [3.0, 0.1, 0.0]]])
+    assert linear._Scale.of(values)(values)[0].tolist() == [[-1, 0, 0], [1, 0, 0]]
 
 
 def test_all_of_it_is_that_of_scikit_learn():

@@ -95,6 +95,13 @@ def test_a_tenth_of_the_recordings_of_every_class_is_held_out():
     assert not torch.equal(hold_out(label, source, seed=4)[1], held)
 
 
+def test_large_and_small_classes_give_the_same_share():
+    label = torch.tensor([0] * 100 + [1] * 10 + [2] * 10)
+    for seed in range(5):
+        _, held = hold_out(label, torch.arange(120), seed=seed)
+        assert torch.bincount(label[held]).tolist() == [10, 1, 1]
+
+
 @pytest.mark.parametrize("order", [torch.arange(9), torch.tensor([8, 3, 1, 5, 0, 2, 7, 6, 4])])
 def test_no_class_loses_its_last_recording(order):
     # Class 0 has a recording of its own and one that it shares with class 1, which has no other: neither can go.

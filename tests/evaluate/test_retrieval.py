@@ -100,6 +100,12 @@ def test_a_collapsed_encoder_is_last(value):
     assert counterpart_ranks(samples, samples).tolist() == [70] * 70
 
 
+def test_rounding_decides_no_rank():
+    values = torch.rand(40, 1, 1) * torch.randn(7)  # of different length, all in one direction
+    samples = Samples(values, torch.zeros(40, dtype=torch.int64), torch.arange(40))
+    assert counterpart_ranks(samples, samples).tolist() == [40] * 40
+
+
 def test_other_parts_of_the_recording_do_not_compete():
     values = torch.eye(4)[torch.tensor([0, 0, 1, 2])][:, None]  # the first two look alike
     label = torch.zeros(4, dtype=torch.int64)
