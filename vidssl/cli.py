@@ -48,6 +48,7 @@ COMMANDS = {
     "extract": ("commands.recognition:extract", "encode every file of a data set once and keep the features"),
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
+    "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
     "report": ("commands.report:report", "draw a run and its evaluations: curves, figures, overlays"),
