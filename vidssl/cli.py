@@ -45,6 +45,7 @@ COMMANDS = {
         "measure an encoder by retrieval, also between sound and video",
     ),
     "evaluate cluster": ("commands.recognition:cluster", "measure an encoder by its clusters against classes"),
+    "evaluate finetune": ("commands.finetune:finetune", "train an encoder on labels, and measure that"),
     "extract": ("commands.recognition:extract", "encode every file of a data set once and keep the features"),
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),

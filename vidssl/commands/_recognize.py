@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
     """Decoding processes: all cores that this process may use but one, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(1, cores - 1), 8)
@@ -131,7 +131,7 @@ class FeatureOptions:
     """Folder for features; None is ~/.cache/vidssl/features."""
     batch_size: int = 16
     """Clips encoded at a time."""
-    num_workers: int = field(default_factory=_default_workers)
+    num_workers: int = field(default_factory=default_workers)
     """Decoding processes; 0 decodes between the batches. They change speed only."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
@@ -225,7 +225,7 @@ class Subject:
         """Layer -> features of all items."""
         from ..evaluate.features import extract
 
-        logger.info("%s: %s", self.name, self.model_name)
+        logger.info("%s", self.name if self.name == self.model_name else f"{self.name}: {self.model_name}")
         return extract(
             self.encoder,
             self.items,
@@ -330,8 +330,6 @@ def measure(
     command: str | None,
 ) -> None:
     """Evaluate the model and its baselines on every split wanted; write the results, print them side by side."""
-    from rich.console import Console
-
     from ._device import compute_device
     from ._measure import default_folder
     from ._model import slug
@@ -364,8 +362,7 @@ def measure(
         columns = list(next(iter(results.values())).figures)
         results["chance"] = _chance(task, sets, columns, common, name=name)
         results["chance"].write(out / "baselines" / "chance")
-    console = Console()
-    console.print(_table(results, title=_title(task, first, rows[0], name=name), width=console.width))
+    print_results(results, title=_title(task, first, rows[0], name=name))
     logger.info("result.json is in %s", out)
 
 
@@ -507,12 +504,8 @@ def _result_of_split(
         "device": subject.device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    finished = read_result(out / "result.json")
-    if finished is not None and finished.record.get("key") == key:
-        logger.info("%s: taken over from %s", subject.name, out)
-    else:
-        if finished is not None:
-            logger.warning("%s holds the result of something else, which is replaced", out)
+    finished = taken_over(out, key)
+    if finished is None:
         outcome = task.evaluate(subject, layers, data)
         classes = {}
         if outcome.predicted is not None and task.name in ("knn", "linear", "finetune"):
@@ -543,6 +536,18 @@ def _result_of_split(
     if task.picture is not None and subject.name == "model":
         task.picture(subject, layers[0], data, out)
     return finished
+
+
+def taken_over(out: Path, key: str) -> "Result | None":
+    """The result in a folder if it is of the same request, by its key."""
+    finished = read_result(out / "result.json")
+    if finished is None:
+        return None
+    if finished.record.get("key") == key:
+        logger.info("taken over from %s", out)
+        return finished
+    logger.warning("%s holds the result of something else, which is replaced", out)
+    return None
 
 
 def read_result(path: Path) -> "Result | None":
@@ -594,7 +599,16 @@ def _spoken(views: "Views | SoundViews") -> str:
     return f"{views.num_clips} clip of {views.audio_seconds:g} s"
 
 
-def _table(results: "Mapping[str, Result]", *, title: str, width: int) -> "Table":
+def print_results(results: "Mapping[str, Result]", *, title: str) -> None:
+    """Print results side by side, as wide as the terminal allows."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(title, markup=False, highlight=False)
+    console.print(_table(results, width=console.width))
+
+
+def _table(results: "Mapping[str, Result]", *, width: int) -> "Table":
     """Results side by side; a figure a line, with its deviation beside it, where they are too many for the width."""
     from rich.table import Table
 
@@ -603,8 +617,8 @@ def _table(results: "Mapping[str, Result]", *, title: str, width: int) -> "Table
     columns = list(next(iter(results.values())).figures)
     # Borders and spaces take three letters a column.
     if sum(len(column) + 3 for column in ["", *columns]) + max(map(len, results)) <= width:
-        return side_by_side(results, title=title)
-    table = Table("", *results, title=title)
+        return side_by_side(results, title="")
+    table = Table("", *results)
     for column in columns:
         if column.endswith(" std"):
             continue

@@ -193,8 +193,16 @@ def linear(
 
     def evaluate(subject: Subject, layers: tuple[str, ...], split: "LabelledSet") -> "Outcome":
         from ..evaluate.linear import evaluate_linear, evaluate_linear_grid
+        from ..evaluate.recognition import hold_out
 
         pairs = {layer: split_samples(subject, layer, split) for layer in layers}
+        if solver == "grid":
+            train = pairs[layers[0]][0]
+            if not len(hold_out(train.label, train.source, seed=model.seed)[1]):
+                raise ValueError(
+                    f"{split.name}: no class can spare a training recording to choose a learning rate on; take "
+                    "--solver exact, which then takes a middling penalty"
+                )
         if solver == "exact":
             return evaluate_linear(*pairs[layers[0]], seed=model.seed, device=subject.device)
         return evaluate_linear_grid(
