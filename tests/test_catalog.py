@@ -31,6 +31,7 @@ def write_share(share: Path) -> None:
     (share / "results").mkdir()
     for name, figure in (("a", "J&F 41.2 +- 0.8"), ("b", "J&F 40.0 +- 0.1")):
         (share / "results" / f"{name}.json").write_text(json.dumps({"config": "video/color", "figure": figure}))
+    (share / "results" / catalog.BENCHMARK).write_text(json.dumps({"row": {"seconds": 1.0}}))  # no proof
 
 
 @pytest.mark.parametrize("place", ["checkout", "wheel"])

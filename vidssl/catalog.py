@@ -8,8 +8,10 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent
+BENCHMARK = "benchmark.json"  # in results: speeds (vidssl.benchmark); every other file there is a proof
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ def find(name: str, *, package: Path = PACKAGE) -> Entry:
     )
 
 
+def proof_results(folder: Path) -> list[dict[str, Any]]:
+    """Read what the proofs measured: results/NAME.json of each, in order of their names."""
+    paths = sorted(path for path in folder.glob("*.json") if path.name != BENCHMARK)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def near_misses(word: str, known: list[str]) -> list[str]:
     """Names that `word` may have been meant to be: mistyped, or a part, such as a name without its folder."""
     parts = [name for name in known if word and (word in name or name.rpartition("/")[2] in word)]
@@ -121,7 +129,6 @@ def _assigned(tree: ast.Module) -> tuple[dict[str, str], set[str]]:
 def _figures(*, package: Path) -> dict[str, list[str]]:
     """Measured figures by the name of their config; the folder is absent where nothing was measured."""
     figures: dict[str, list[str]] = {}
-    for path in sorted((shared_folder("configs", package=package).parent / "results").glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+    for result in proof_results(shared_folder("configs", package=package).parent / "results"):
         figures.setdefault(result["config"], []).append(result["figure"])
     return figures

@@ -262,7 +262,7 @@ def write_result(record: dict[str, Any]) -> None:
     """Write results/NAME.json and generate docs/results.md anew from all results."""
     folder = catalog.shared_folder("results")
     (folder / f"{record['name']}.json").write_text(json.dumps(record, indent=2) + "\n")
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    records = catalog.proof_results(folder)
     (folder.parent / "docs" / "results.md").write_text(results_page(records))
 
 

@@ -1,0 +1,247 @@
+"""The benchmark's statistics on work of known cost, its record and page, and what it says of peers that are missing."""
+
+import json
+import logging
+import math
+import platform
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vidssl import benchmark, catalog
+from vidssl.benchmark import (
+    Case,
+    MissingPeer,
+    Peers,
+    Row,
+    at_least,
+    at_most,
+    evaluation,
+    measure,
+    page,
+    training,
+    write,
+)
+from vidssl.benchmark.measuring import alternate, peak_bytes, spread
+from vidssl.evaluate.propagate import propagate
+
+
+class Clock:
+    """Stands still but for the work that says what it costs."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.log = []
+
+    def __call__(self):
+        return self.seconds
+
+    def work(self, name, costs, result=None):
+        costs = iter(costs)
+
+        def call():
+            self.log.append(name)
+            self.seconds += next(costs)
+            return result
+
+        return call
+
+
+def row(case, **options):
+    settings = {"name": "toy", "what": "Nothing.", "ours": "a", "peer": "b", "needs": (), "goals": ()}
+    return Row(prepare=lambda peers: case, **{**settings, **options})
+
+
+def test_the_spread_is_median_and_quartiles():
+    values = [3.0, 1.0, 4.0, 1.5, 9.0, 2.0, 6.0]
+    low, median, high = np.percentile(values, [25, 50, 75])
+    assert spread(values) == {"median": median, "low": low, "high": high}
+    assert spread([2.0, 8.0, 5.0]) == {"median": 5.0, "low": 2.0, "high": 8.0}
+
+
+def test_sides_take_turns_in_random_order():
+    clock = Clock()
+    sides = {"ours": clock.work("ours", [1.0] * 40), "peer": clock.work("peer", [2.5] * 40)}
+    seconds = alternate(sides, rounds=40, seed=0, clock=clock)
+    assert seconds == {"ours": [1.0] * 40, "peer": [2.5] * 40}
+    rounds = [tuple(clock.log[i : i + 2]) for i in range(0, 80, 2)]
+    assert set(rounds) == {("ours", "peer"), ("peer", "ours")}
+    assert 10 < rounds.count(("ours", "peer")) < 30
+
+
+def test_ratios_are_taken_within_rounds():
+    # Called once to warm up and for the result, then in five rounds, while the machine slows down fourfold.
+    clock = Clock()
+    slowdown = [1.0, 1.0, 1.0, 2.0, 4.0]
+    ours = clock.work("ours", [100.0, *slowdown], result=7.0)
+    peer = clock.work("peer", [100.0, *(3 * factor for factor in slowdown)], result=7.5)
+    case = Case(ours, peer, lambda mine, theirs: {"difference": abs(mine - theirs)}, versions={"file.py": "abc"})
+    goals = (at_least("speedup", 3), at_most("ratio", 0.3), at_most("difference", 0.5))
+    peaks = iter([30_000_000, 120_000_000])
+    record = measure(
+        row(case, goals=goals, rounds=5, memory=True), Peers(), clock=clock, peak=lambda call: next(peaks)
+    )
+    assert record["figures"]["speedup"] == {"median": 3.0, "low": 3.0, "high": 3.0}
+    assert record["figures"]["ratio"]["median"] == pytest.approx(1 / 3)
+    assert record["seconds"]["ours"] == {"median": 1.0, "low": 1.0, "high": 2.0}
+    assert record["figures"]["ours_peak_mb"] == 30.0 and record["figures"]["memory_ratio"] == 0.25
+    assert record["figures"]["difference"] == 0.5
+    assert [goal["holds"] for goal in record["goals"]] == [True, False, True]
+    assert record["peer_versions"] == {"file.py": "abc"}
+    assert len(clock.log) == 12
+
+
+def test_a_figure_that_is_no_number_reaches_nothing():
+    assert not at_least("x", 0).holds(math.nan) and not at_most("x", 0).holds(math.nan)
+    assert at_least("x", 2).holds(2.0) and at_most("x", 2).holds(2.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_peak_memory_is_what_was_held_at_once():
+    def work():
+        for _ in range(3):
+            kept = np.ones(64 * 2**20, dtype=np.uint8)
+            kept = np.concatenate((kept[: 32 * 2**20], kept[: 32 * 2**20]))  # 128 MiB for a moment
+            del kept
+
+    assert peak_bytes(work) == pytest.approx(128 * 2**20, rel=0.05)
+    assert peak_bytes(lambda: None) < 2**20
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_process_that_dies_while_its_memory_is_measured(capfd):
+    with pytest.raises(RuntimeError, match="the process whose memory was measured died"):
+        peak_bytes(lambda: sys.exit(1))
+
+
+def test_missing_peers_are_named_with_what_to_do(caplog, monkeypatch):
+    absent = row(None, needs=("dino", "faiss"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPeer) as raised:
+        measure(absent, Peers())
+    assert str(raised.value) == (
+        "dino is needed: give --peer dino=PATH, a clone of https://github.com/facebookresearch/dino; "
+        "faiss is needed: pip install faiss-cpu"
+    )
+    before = [path.read_bytes() for path in pages()]
+    with caplog.at_level(logging.WARNING):
+        assert benchmark.run(["jf"], peers=Peers())
+    assert "jf is not measured: davis2017 is needed: give --peer davis2017=PATH" in caplog.text
+    assert before == [path.read_bytes() for path in pages()]
+
+
+def test_mistakes_on_the_command_line_are_named(tmp_path):
+    assert Peers.parse([f"dino={tmp_path}"]).folders == {"dino": tmp_path}
+    with pytest.raises(ValueError, match=r"--peer dyno=x: expected NAME=PATH with NAME one of crw, davis"):
+        Peers.parse(["dyno=x"])
+    with pytest.raises(ValueError, match=r"there is no folder .*/none; it is to be a clone of .*dino"):
+        Peers.parse([f"dino={tmp_path}/none"])
+    with pytest.raises(ValueError, match=r"there is no row 'dyno'; there are jf, propagation_dino"):
+        benchmark.run(["dyno"], peers=Peers())
+    with pytest.raises(MissingPeer, match=r"file.py is not there: --peer dino is to be a clone"):
+        Peers({"dino": tmp_path}).load("dino", "file.py")
+
+
+def test_files_of_a_peer_import_what_lies_beside_them_and_leave_nothing(tmp_path):
+    for name in ("dino", "crw"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "script.py").write_text("import helper_of_a_peer as h\nname = h.name\n")
+        (tmp_path / name / "helper_of_a_peer.py").write_text(f"name = {name!r}\n")
+    peers = Peers({name: tmp_path / name for name in ("dino", "crw")})
+    path = list(sys.path)
+    assert [peers.load(name, "script.py")[0].name for name in ("dino", "crw")] == ["dino", "crw"]
+    assert sys.path == path and "helper_of_a_peer" not in sys.modules
+    assert peers.load("dino", "script.py")[1] == peers.load("crw", "script.py")[1]  # of equal content
+
+
+def record(seconds, **options):
+    clock = Clock()
+    case = Case(
+        clock.work("ours", [seconds] * 9), clock.work("peer", [2 * seconds] * 9), lambda *_: {"apart": 1e-7}
+    )
+    return measure(row(case, **options), Peers(), rounds=4, clock=clock)
+
+
+def test_rows_are_replaced_one_by_one(tmp_path):
+    results, docs = tmp_path / "results" / "benchmark.json", tmp_path / "docs" / "benchmarks.md"
+    place = {"results": results, "docs": docs, "command": "python tools/benchmark.py x", "order": ("a", "b")}
+    write({"b": record(1.0, goals=(at_least("speedup", 3),))}, date="2026-01-01", **place)
+    write({"a": record(4.0, goals=(at_most("apart", 1e-6),))}, date="2026-01-02", **place)
+    write({"b": record(0.25, goals=(at_least("speedup", 2),))}, date="2026-01-03", **place)
+    records = json.loads(results.read_text())
+    assert list(records) == ["a", "b"]
+    assert [records[name]["seconds"]["ours"]["median"] for name in "ab"] == [4.0, 0.25]
+    assert [records[name]["date"] for name in "ab"] == ["2026-01-02", "2026-01-03"]
+    assert docs.read_text() == page(records)
+    rows = [line for line in docs.read_text().splitlines() if line.startswith("| [")]
+    assert rows == [
+        "| [a](#a) | a | b | 4 (4 to 4) | 8 (8 to 8) | 0.5 (0.5 to 0.5) | 2 (2 to 2) | apart <= 1e-06 | yes | 1 |",
+        "| [b](#b) | a | b | 0.25 (0.25 to 0.25) | 0.5 (0.5 to 0.5) | 0.5 (0.5 to 0.5) | 2 (2 to 2) | "
+        "peer / ours >= 2 | yes | 1 |",
+    ]
+    assert "- apart: 1e-07" in docs.read_text()
+    # What does not hold is said.
+    write({"b": record(1.0, goals=(at_least("speedup", 3),))}, date="2026-01-04", **place)
+    assert "| peer / ours >= 3 | **no**: peer / ours | 1 |" in docs.read_text()
+
+
+def pages():
+    results = catalog.shared_folder("results") / catalog.BENCHMARK
+    return results, results.parent.parent / "docs" / "benchmarks.md"
+
+
+def test_the_page_is_what_the_json_says():
+    results, docs = pages()
+    records = benchmark.read(results)
+    assert docs.read_text() == page(records)
+    known = benchmark.all_rows()
+    assert set(records) <= set(known)
+    for name, entry in records.items():
+        goals = [(goal["figure"], goal["sign"], goal["limit"]) for goal in entry["goals"]]
+        assert goals == [(goal.figure, goal.sign, goal.limit) for goal in known[name].goals], name
+        assert entry["what"] == known[name].what
+    # The machine is described, not named; no place on it is told.
+    text = results.read_text()
+    assert platform.node() not in text or not platform.node()
+    assert not any(place in text for place in ("/home", "/work", "/tmp", "/root", "/Users"))
+
+
+def test_dispatches_are_counted():
+    one, other = torch.zeros(3), torch.ones(3)
+    assert training.count_dispatches(lambda: one.mul_(2).add_(other)) == 2
+    assert training.count_dispatches(lambda: torch._foreach_lerp_([one, other], [other, one], 0.5)) == 1
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(evaluation, "GRID", (14, 17))
+    monkeypatch.setattr(evaluation, "DIM", 16)
+
+
+def test_the_dense_form_and_ours_agree(small):
+    case = evaluation._dense(Peers())
+    mine, theirs = case.ours(), case.peer()
+    assert case.compare(mine, theirs)["largest_label_difference"] <= 1e-6
+    query, keys, labels = evaluation._propagation_inputs()
+    wrong = propagate(query, keys, labels, temperature=0.05, topk=10, radius_cells=12)
+    assert case.compare(wrong, theirs)["largest_label_difference"] > 1e-3
+
+
+def test_fit_and_the_bare_loop_end_with_the_same_weights(monkeypatch):
+    monkeypatch.setattr(training, "STEPS", 3)
+    monkeypatch.setattr(training, "BATCH_SIZE", 4)
+    case = training._fit(Peers())
+    figures = case.compare(case.ours(), case.peer())
+    assert figures["unequal_weights"] == 0
+    assert figures["checkpoint_and_export_ms_per_step"] > 0
+
+
+def test_k_means_and_faiss_agree(monkeypatch):
+    pytest.importorskip("faiss", reason="needs faiss-cpu")
+    for name, value in {"NUM_POINTS": 600, "POINT_DIM": 8, "NUM_CLUSTERS": 20}.items():
+        monkeypatch.setattr(training, name, value)
+    case = training._kmeans(Peers())
+    figures = case.compare(case.ours(), case.peer())
+    assert figures["relative_inertia_difference"] <= 1e-5 and figures["unequal_when_repeated"] == 0

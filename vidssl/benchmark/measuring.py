@@ -1,0 +1,299 @@
+"""Two pieces of code compared: process CPU time in random order, peak memory, and whether they agree."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# Packages a row may need, by the name they are imported under: what to install.
+PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "decord": "decord",
+    "faiss": "faiss-cpu",
+    "imageio": "imageio",
+    "kornia": "kornia",
+    "lightly": "lightly",
+    "matplotlib": "matplotlib",
+    "skimage": "scikit-image",
+    "torchcodec": "torchcodec",
+    "torchvision": "torchvision",
+    "tqdm": "tqdm",
+}
+# What a row may need from a folder (`--peer NAME=PATH`): what the folder is.
+FOLDERS = {
+    "crw": "a clone of https://github.com/ajabri/videowalk",
+    "davis": "DAVIS-2017 trainval at 480p",
+    "davis2017": "a clone of https://github.com/davisvideochallenge/davis2017-evaluation",
+    "dino": "a clone of https://github.com/facebookresearch/dino",
+    "osvos": "results/semi-supervised/osvos of davis2017-evaluation",
+}
+
+
+class MissingPeer(Exception):
+    """What a row needs is not there; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Where the peers are.
+
+    Args:
+        folders: By name, those of FOLDERS.
+    """
+
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> "Peers":
+        """Read NAME=PATH of the command line.
+
+        Raises:
+            ValueError: No such name, or no such folder.
+        """
+        folders = {}
+        for text in texts:
+            name, _, path = text.partition("=")
+            if name not in FOLDERS:
+                raise ValueError(
+                    f"--peer {text}: expected NAME=PATH with NAME one of {', '.join(sorted(FOLDERS))}"
+                )
+            if not Path(path).is_dir():
+                raise ValueError(f"--peer {text}: there is no folder {path}; it is to be {FOLDERS[name]}")
+            folders[name] = Path(path)
+        return cls(folders)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Check that everything is there.
+
+        Raises:
+            MissingPeer: With a line for each that is not.
+        """
+        missing = []
+        for name in names:
+            if name in FOLDERS and name not in self.folders:
+                missing.append(f"{name} is needed: give --peer {name}=PATH, {FOLDERS[name]}")
+            elif name in PACKAGES and importlib.util.find_spec(name) is None:
+                missing.append(f"{name} is needed: pip install {PACKAGES[name]}")
+            elif name not in FOLDERS and name not in PACKAGES:
+                raise ValueError(f"{name} is in neither PACKAGES nor FOLDERS; add it there")
+        if missing:
+            raise MissingPeer("; ".join(missing))
+
+    def versions(self, names: Sequence[str]) -> dict[str, str]:
+        """Versions of those that are packages."""
+        return {PACKAGES[name]: importlib.metadata.version(PACKAGES[name]) for name in names if name in PACKAGES}
+
+    def load(self, name: str, file: str) -> tuple[ModuleType, str]:
+        """Run one file of a peer's folder as a module; files beside it can be imported while it loads.
+
+        Returns:
+            The module and the file's SHA-256, which stands for its version.
+        """
+        path = self.folders[name] / file
+        spec = importlib.util.spec_from_file_location(f"peer_{name}", path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise MissingPeer(f"{path} is not there: --peer {name} is to be {FOLDERS[name]}")
+        module = importlib.util.module_from_spec(spec)
+        before = set(sys.modules)
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.remove(str(path.parent))
+            # A peer's `utils` must not be what the next peer imports.
+            for other in set(sys.modules) - before:
+                origin = getattr(sys.modules[other], "__file__", None)
+                if origin and Path(origin).parent == path.parent:
+                    del sys.modules[other]
+        return module, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row made ready: inputs are drawn or read, and both sides wait to be called.
+
+    Args:
+        ours: Does the work once and returns its result.
+        peer: Does the same work in the peer's way.
+        compare: (result of ours, result of the peer) -> further figures, such as the largest difference.
+        versions: Of peers that are files, such as {"eval_video_segmentation.py": SHA-256}.
+    """
+
+    ours: Callable[[], Any]
+    peer: Callable[[], Any]
+    compare: Callable[[Any, Any], Mapping[str, float]] = lambda ours, peer: {}
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure must reach.
+
+    Args:
+        figure: Its name.
+        sign: ">=" or "<=".
+        limit: The figure may equal it.
+    """
+
+    figure: str
+    sign: str
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a value reaches it; NaN does not."""
+        return value >= self.limit if self.sign == ">=" else value <= self.limit
+
+
+def at_least(figure: str, limit: float) -> Goal:
+    """A figure must not be smaller."""
+    return Goal(figure, ">=", limit)
+
+
+def at_most(figure: str, limit: float) -> Goal:
+    """A figure must not be larger."""
+    return Goal(figure, "<=", limit)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Args:
+        name: On the command line and in the table.
+        what: The work and its size, for people.
+        ours: What does it in vidssl.
+        peer: What it is compared with.
+        needs: Names of PACKAGES and FOLDERS.
+        prepare: Makes the case ready; nothing of it is timed.
+        goals: Figures to reach: "ratio" (time of ours / time of the peer), "speedup" (its inverse), "memory_ratio"
+            (of the peaks, where memory is measured), or what `Case.compare` returns.
+        rounds: Each round times both once.
+        memory: Whether peak memory is measured.
+    """
+
+    name: str
+    what: str
+    ours: str
+    peer: str
+    needs: tuple[str, ...]
+    prepare: Callable[[Peers], Case]
+    goals: tuple[Goal, ...]
+    rounds: int = 7
+    memory: bool = False
+
+
+def measure(
+    row: Row,
+    peers: Peers,
+    *,
+    rounds: int | None = None,
+    seed: int = 0,
+    clock: Callable[[], float] = time.process_time,
+    peak: Callable[[Callable[[], Any]], int] | None = None,
+) -> dict[str, Any]:
+    """Measure a row.
+
+    Args:
+        row: What to measure.
+        peers: Where the peers are.
+        rounds: In place of the row's own number.
+        seed: Of the order inside the rounds.
+        clock: Seconds; CPU time of this process, all threads, by default.
+        peak: Memory of a call in bytes; `peak_bytes` by default.
+
+    Returns:
+        Record of JSON values: "what", "ours", "peer", "rounds", "seconds" (of "ours" and "peer"), "figures" by name,
+        and "goals". What was timed is {"median", "low", "high"}, the last two its quartiles over the rounds.
+
+    Raises:
+        MissingPeer: What the row needs is not there.
+    """
+    peers.require(row.needs)
+    case = row.prepare(peers)
+    sides = {"ours": case.ours, "peer": case.peer}
+    figures: dict[str, Any] = {}
+    if row.memory:
+        peaks = {name: (peak or peak_bytes)(call) for name, call in sides.items()}
+        figures |= {f"{name}_peak_mb": size / 1e6 for name, size in peaks.items()}
+        figures["memory_ratio"] = peaks["ours"] / peaks["peer"]
+    results = {name: call() for name, call in sides.items()}  # also warms both up
+    figures |= {name: float(value) for name, value in case.compare(results["ours"], results["peer"]).items()}
+    del results
+    seconds = alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
+    pairs = list(zip(seconds["ours"], seconds["peer"], strict=True))
+    figures["ratio"] = spread([ours / peer for ours, peer in pairs])
+    figures["speedup"] = spread([peer / ours for ours, peer in pairs])
+    return {
+        "what": row.what,
+        "ours": row.ours,
+        "peer": row.peer,
+        "rounds": len(pairs),
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "figures": figures,
+        "goals": [_judged(goal, figures) for goal in row.goals],
+        "peer_versions": {**peers.versions(row.needs), **case.versions},
+    }
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], Any]], *, rounds: int, seed: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Time each side once per round, in an order drawn anew for every round: seconds by side and round."""
+    generator = random.Random(seed)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name in generator.sample(list(sides), len(sides)):
+            started = clock()
+            sides[name]()
+            seconds[name].append(clock() - started)
+    return seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles; the ends of the range for fewer than four values."""
+    low, high = min(values), max(values)
+    if len(values) >= 4:
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": statistics.median(values), "low": low, "high": high}
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """Most memory that a call holds beyond what the process held before it, in a forked copy of the process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
+        before = _peak_so_far()  # of a forked process: what it started with
+        call()
+        sender.send(_peak_so_far() - before)
+
+    child = context.Process(target=run)
+    child.start()
+    sender.close()
+    try:
+        return max(1, receiver.recv())
+    except EOFError:
+        raise RuntimeError("the process whose memory was measured died; is there enough memory?") from None
+    finally:
+        child.join()
+
+
+def _peak_so_far() -> int:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
+
+
+def _judged(goal: Goal, figures: Mapping[str, Any]) -> dict[str, Any]:
+    value = figures[goal.figure]
+    value = value["median"] if isinstance(value, dict) else value
+    return {"figure": goal.figure, "sign": goal.sign, "limit": goal.limit, "holds": goal.holds(value)}
