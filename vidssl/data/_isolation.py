@@ -69,6 +69,9 @@ class _Child:
         lines = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
         return f"{how}: {lines[-1].strip()[:200]}" if lines else how
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
@@ -94,6 +97,7 @@ def call_each(
         todo.put(number)
     answers: queue.SimpleQueue[tuple[int, dict[str, Any]] | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
+    children: set[_Child] = set()
 
     def work() -> None:
         child = None
@@ -103,9 +107,14 @@ def call_each(
                     number = todo.get_nowait()
                 except queue.Empty:
                     return
-                child = child or _Child(target)
+                if child is None:
+                    child = _Child(target)
+                    children.add(child)
+                    if stop.is_set():
+                        return
                 answer = child.ask(items[number], timeout_seconds=timeout_seconds)
                 if "died" in answer:
+                    children.discard(child)
                     child.close()
                     child = None
                 answers.put((number, answer))
@@ -129,6 +138,8 @@ def call_each(
                 yield answer
         finally:
             stop.set()
+            for child in tuple(children):  # who leaves early does not wait for what is still being done
+                child.kill()
 
 
 def serve(target: str) -> None:
