@@ -151,9 +151,45 @@ def bars_with_spread(drawn: Sequence[Bar], *, title: str) -> str:
         return _svg(figure)
 
 
-def dots(
-    names: Sequence[str], series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], *, title: str
-) -> str:
+@dataclass(frozen=True)
+class Marker:
+    """Shape of dots.
+
+    Args:
+        shape: As matplotlib calls it.
+        letter: The same shape in text, for legends.
+    """
+
+    shape: str
+    letter: str
+
+
+MARKERS = (
+    Marker("o", "\N{BLACK CIRCLE}"),
+    Marker("s", "\N{BLACK SQUARE}"),
+    Marker("^", "\N{BLACK UP-POINTING TRIANGLE}"),
+    Marker("D", "\N{BLACK DIAMOND}"),
+)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Figures of one series.
+
+    Args:
+        color: Of the dots.
+        marker: Their shape.
+        values: In [0, 1], NaN where there is none; one per name.
+        label: What the series is called.
+    """
+
+    color: str
+    marker: Marker
+    values: Sequence[float]
+    label: str
+
+
+def dots(names: Sequence[str], series: Sequence[Dots], *, title: str) -> str:
     """Draw a line per name and a dot on it per series; values in [0, 1] as per cent.
 
     Past 40 names the lines are too many to read: then there is one per series, with a dot per name and a stroke at
@@ -163,28 +199,24 @@ def dots(
     from matplotlib.figure import Figure
 
     turned = len(names) > MAX_DOT_LINES
-    lines = list(series) if turned else list(names)
+    lines = [one.label for one in series] if turned else list(names)
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(7.2, 0.55 + (0.4 if turned else 0.2) * len(lines)), layout="constrained")
         axes = figure.add_subplot()
-        for number, (label, values) in enumerate(series.items()):
-            known = [
-                (place, 100 * values[name])
-                for place, name in enumerate(names)
-                if np.isfinite(values.get(name, np.nan))
-            ]
-            places, figures = [place for place, _ in known], [value for _, value in known]
+        for number, one in enumerate(series):
+            values = 100 * np.asarray(one.values, dtype=np.float64)
+            places = np.arange(len(names), dtype=np.float64)
             if turned:
                 # Dots of one line are spread over its height in a fixed pattern, so that they do not hide each other.
-                places = [number + 0.3 * (2 * (0.618 * place % 1) - 1) for place in places]
-                if figures:
-                    axes.plot([float(np.mean(figures))] * 2, [number - 0.4, number + 0.4], color=colors[label])
-            axes.plot(
-                figures, places, "o", color=colors[label], markersize=3 if turned else 5, alpha=0.75, label=label
-            )
+                places = number + 0.3 * (2 * (0.618 * places % 1) - 1)
+                axes.plot([np.nanmean(values)] * 2, [number - 0.4, number + 0.4], color=one.color)
+            size = 3 if turned else 5
+            axes.plot(values, places, one.marker.shape, color=one.color, markersize=size, alpha=0.75)
         axes.set_yticks(range(len(lines)))
         axes.set_yticklabels(lines)
         axes.set_ylim(len(lines) - 0.4, -0.6)
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, -104), min(right, 104))  # nothing is above 100 per cent
         axes.hlines(range(len(lines)), *axes.get_xlim(), color="#e2e8f0", linewidth=0.8, zorder=0)
         axes.set_title(f"{title}, per cent", loc="left")
         axes.tick_params(length=0)

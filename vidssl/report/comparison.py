@@ -40,13 +40,20 @@ TITLES = {
     "cluster": "Clusters",
 }
 COLORS = ("#1d4ed8", "#0d9488", "#be185d", "#7c3aed", "#b45309", "#15803d", "#0369a1", "#a21caf")
-BASELINE_COLORS = {"identity": "#94a3b8", "random": "#f59e0b"}
+# Baselines in the order of their rows, with names and colours; what else is measured is a model.
+BASELINES = {
+    "chance": ("chance", "#cbd5e1"),
+    "identity": ("identity", "#94a3b8"),
+    "raw": ("raw pixels", "#a8a29e"),
+    "random": ("random weights", "#f59e0b"),
+}
 PUBLISHED_COLOR = "#334155"
 PICTURE_WIDTH_PX = 1200
 MAX_PICTURED_MODELS = 4
 MAX_OPEN_PARTS = 12
 # Columns that are no shares: they are not shown in per cent.
 PLAIN = ("rank", "inertia")
+RETRIEVED = "what was retrieved"
 
 # Option of an encoder -> knob of the protocols that sets it.
 CHOSEN_BY_PROTOCOL = {
@@ -55,7 +62,8 @@ CHOSEN_BY_PROTOCOL = {
     "padding_mode": "resnet_padding",
     "pos_embed": "vit_pos_embed",
 }
-KINDS = ("identity", "random", "model")
+KINDS = (*BASELINES, "model")
+WITHOUT_KNOBS = ("chance", "identity")
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Evaluation:
 
     Args:
         folder: Where it lies.
-        kind: "model", or the baseline: "random", "identity".
+        kind: "model", or one of `BASELINES`.
         result: Its content.
         run: Content of the run.json of the run that was measured; None for encoders from elsewhere.
     """
@@ -78,9 +86,9 @@ class Evaluation:
     def setup(self) -> Setup:
         """What decides which results it may be compared with."""
         result = self.result
-        return Setup(
-            result["task"], result.get("protocol"), result.get("settings") or {}, result.get("num_sequences")
-        )
+        # Seeds are what rows are spread over.
+        settings = {name: value for name, value in (result.get("settings") or {}).items() if name != "seed"}
+        return Setup(result["task"], result.get("protocol"), settings, result.get("num_sequences"))
 
     @property
     def who(self) -> str:
@@ -95,13 +103,18 @@ class Evaluation:
     @property
     def architecture(self) -> dict[str, Any]:
         """Of the encoder, without the options that the protocol chose."""
-        protocol = self.result.get("protocol") or {}
+        protocol = self.result.get("protocol")
         architecture = self.result["model"]["architecture"] or {}
-        return {
-            name: value
-            for name, value in architecture.items()
-            if name not in CHOSEN_BY_PROTOCOL or value != protocol.get(CHOSEN_BY_PROTOCOL[name])
+        chosen = {
+            option: protocol[knob] if protocol else architecture.get(option)
+            for option, knob in CHOSEN_BY_PROTOCOL.items()
         }
+        return {name: value for name, value in architecture.items() if name not in chosen or value != chosen[name]}
+
+    @property
+    def seed(self) -> int | None:
+        """Of the training run; None for encoders from elsewhere."""
+        return self.run["options"].get("seed") if self.run else None
 
     def figure(self, column: str, part: str | None = None) -> float:
         """A figure, or that of a part; NaN where there is none."""
@@ -145,15 +158,33 @@ class Row:
         return self.members[0].kind
 
     @property
-    def seeds(self) -> list[Any]:
+    def seeds(self) -> list[int]:
         """Seeds of the runs, as far as they are known."""
         return sorted(
             {one.run["options"]["seed"] for one in self.members if one.run and "seed" in one.run["options"]}
         )
 
     def spread(self, column: str, part: str | None = None) -> Spread:
-        """Mean and spread of a figure over the seeds that have it."""
-        return spread([one.figure(column, part) for one in self.members])
+        """Mean and spread of a figure over the seeds that have it; of a single one, the spread that it reports."""
+        found = spread([one.figure(column, part) for one in self.members])
+        if found.count != 1:
+            return found
+        return Spread(found.mean, spread([one.figure(f"{column} std", part) for one in self.members]).mean, 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row in charts and legends.
+
+    Args:
+        row: The row.
+        label: With the protocol where there are several.
+        marker: Shape of its dots, one per protocol.
+    """
+
+    row: Row
+    label: str
+    marker: charts.Marker
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -195,14 +226,17 @@ def find(folder: str | Path) -> list[Evaluation]:
 
 def _read(path: Path, *, run_folder: Path) -> Evaluation:
     result = json.loads(path.read_text(encoding="utf-8"))
+    # Recognition has the accuracy of every class beside its parts.
+    by_class = {f"class {name}": {"accuracy": value} for name, value in result.get("classes", {}).items()}
+    result["parts"] = {**result.get("parts", {}), **by_class}
     missing = [name for name in ("task", "figures", "parts", "model") if name not in result]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}: an older version wrote it; evaluate again")
     name, kind = result["model"]["name"], "model"
-    if result["model"]["sha256"] is None:
-        kind = "identity"
-    elif name.startswith("random:") or path.parents[1].name == "baselines":
-        kind = "random"
+    if path.parents[1].name == "baselines" and path.parent.name in BASELINES:
+        kind = path.parent.name
+    elif name in BASELINES or name.startswith("random:"):
+        kind = name.partition(":")[0]
     # Of a run that was measured with --out, the name says where it is.
     places = [folder / "run.json" for folder in (run_folder, Path(name))] if kind == "model" else []
     run = next((json.loads(place.read_text(encoding="utf-8")) for place in places if place.is_file()), None)
@@ -217,12 +251,12 @@ def sections(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     by_data: dict[str, list[Evaluation]] = {}
     for one in evaluations:
         facts = (one.result.get(name) for name in ("num_sequences", "num_frames"))
-        by_data.setdefault(_key(one.result["task"], _root_name(one), *facts), []).append(one)
+        by_data.setdefault(_key(one.result["task"], _data_name(one), *facts), []).append(one)
     first = {one.who: one for one in reversed(evaluations)}
     labels = _labels([first[who] for who in dict.fromkeys(one.who for one in evaluations)])
     models = [who for who in labels if first[who].kind == "model"]
     colors = {who: COLORS[number % len(COLORS)] for number, who in enumerate(models)}
-    styles = {who: (label, colors.get(who) or BASELINE_COLORS[first[who].kind]) for who, label in labels.items()}
+    styles = {who: (label, colors.get(who) or BASELINES[first[who].kind][1]) for who, label in labels.items()}
     order = [*TITLES, *sorted({one.result["task"] for one in evaluations} - set(TITLES))]
     groups = sorted(by_data.values(), key=lambda group: order.index(group[0].result["task"]))
     return [_section(group, styles) for group in groups]
@@ -235,19 +269,21 @@ def _section(evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, 
     columns = _columns(one.result["figures"] for one in evaluations)
     main = columns[0]
     groups = _groups(evaluations, styles)
-    rows = [row for _, rows in groups for row in rows]
+    shown = _shown(groups)
     beside, apart = _published(task, groups)
+    with_knobs = [one.setup.settings for one in evaluations if one.kind not in WITHOUT_KNOBS]
+    all_settings = with_knobs or [one.setup.settings for one in evaluations]
     shared = {
         name: value
-        for name, value in evaluations[0].setup.settings.items()
-        if all(one.setup.settings.get(name) == value for one in evaluations)
+        for name, value in all_settings[0].items()
+        if all(settings.get(name) == value for settings in all_settings)
     }
     num = first.get("num_sequences")
     size = f"{num} sequence{'s' if num != 1 else ''}, {first['num_frames']} frames of " if num else ""
     return {
         "task": task,
         "title": TITLES.get(task, task),
-        "data": f"{size}{_root_name(evaluations[0])}",
+        "data": f"{size}{_data_name(evaluations[0])}",
         "settings": shared,
         "columns": columns,
         "plain": [column for column in columns if _is_plain(column)],
@@ -257,6 +293,7 @@ def _section(evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, 
                 "title": _group_title(setup, shared),
                 "knobs": dict(setup.protocol or {}),
                 "settings": {name: value for name, value in setup.settings.items() if name not in shared},
+                "has_knobs": any(row.kind not in WITHOUT_KNOBS for row in rows),
                 "rows": rows,
                 "published": beside[number],
             }
@@ -267,26 +304,32 @@ def _section(evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, 
         "bars": None
         if _is_plain(main)
         else svg_uri(charts.bars_with_spread(_bars(groups, beside, main), title=main)),
-        "parts": _parts(rows, main, is_sequences=num is not None),
-        "pictures": _pictures(rows, main),
+        "parts": _parts(shown, main, is_sequences=num is not None),
+        "pictures": _pictures(shown, main),
     }
 
 
 def _groups(
     evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, str]]
 ) -> list[tuple[Setup, list[Row]]]:
-    """Rows by protocol and settings: the identity, which has none, comes first."""
-    by_setup: dict[str, list[Evaluation]] = {}
-    for one in evaluations:
-        key = "" if one.kind == "identity" else _key(one.setup.protocol, one.setup.settings)
-        by_setup.setdefault(key, []).append(one)
+    """Rows by protocol and settings: baselines for which these do not matter come first."""
+    by_setup: dict[str, tuple[Setup, list[Evaluation]]] = {}
+    for one in sorted(evaluations, key=lambda one: one.kind not in WITHOUT_KNOBS):
+        setup = one.setup
+        if one.kind in WITHOUT_KNOBS:
+            plain = {name: value for name, value in setup.settings.items() if not isinstance(value, dict | list)}
+            setup = Setup(setup.task, None, {} if one.kind == "chance" else plain, setup.num_sequences)
+        key = _key(one.kind in WITHOUT_KNOBS, setup.protocol, setup.settings)
+        by_setup.setdefault(key, (setup, []))[1].append(one)
     groups = []
-    for _, own in sorted(by_setup.items(), key=lambda item: item[0] != ""):
+    for setup, own in by_setup.values():
         by_encoder: dict[str, dict[str, Evaluation]] = {}
         for one in own:
             weights = one.result["model"]["sha256"] or _key(one.result["figures"])
             # Only runs and random weights are known to differ by their seeds; other files are other encoders.
-            encoder = _key(one.who, weights) if one.kind == "model" and one.run is None else one.who
+            encoder = _key(one.who, one.result["model"]["architecture"])
+            is_seed = one.kind == "random" or (one.kind == "model" and one.run is not None)
+            encoder = encoder if is_seed else _key(encoder, weights)
             # The same weights measured twice are one measurement; so are equal baselines of several encoders.
             by_encoder.setdefault(encoder, {}).setdefault(weights, one)
         members = [tuple(seeds.values()) for seeds in by_encoder.values()]
@@ -297,8 +340,7 @@ def _groups(
             if whos.count(who) > 1:
                 label += f" ({(seeds[0].result['model']['sha256'] or '')[:8]})"
             rows.append(Row(label, color, seeds))
-        rows.sort(key=lambda row: KINDS.index(row.kind))
-        groups.append((rows[0].members[0].setup, rows))
+        groups.append((setup, sorted(rows, key=lambda row: KINDS.index(row.kind))))
     return groups
 
 
@@ -307,7 +349,7 @@ def _labels(evaluations: Sequence[Evaluation]) -> dict[str, str]:
     labels = {}
     for one in evaluations:
         name = one.run["config"] if one.run else one.result["model"]["name"]
-        label = {"identity": "identity", "random": "random weights"}.get(one.kind, name)
+        label = name if one.kind in ("model", "raw") else BASELINES[one.kind][0]
         if one.architecture.get("family") == "layer":
             label += f", layer {one.architecture['name']}"
         labels[one.who] = label
@@ -316,12 +358,13 @@ def _labels(evaluations: Sequence[Evaluation]) -> dict[str, str]:
         networks = [_network(one.architecture) for one in same]
         facts = [{**one.architecture, **(one.run["options"] if one.run else {})} for one in same]
         for one, network, own in zip(same, networks, facts, strict=True):
+            others = [other for name, other in zip(networks, facts, strict=True) if name == network]
             different = {
-                name: value for name, value in own.items() if any(other.get(name) != value for other in facts)
+                name: value for name, value in own.items() if any(other.get(name) != value for other in others)
             }
             different.pop("seed", None)
-            behind = network if networks.count(network) == 1 else _listed(different)
-            labels[one.who] = f"{label} ({behind})"
+            behind = [network] if len(set(networks)) > 1 else []
+            labels[one.who] = f"{label} ({', '.join([*behind, *_texts(different)])})"
     return labels
 
 
@@ -339,7 +382,7 @@ def _group_title(setup: Setup, shared: Mapping[str, Any]) -> str:
         own = {
             name: value
             for name, value in setup.settings.items()
-            if name not in shared and not isinstance(value, dict)
+            if name not in shared and not isinstance(value, dict | list)
         }
         return _listed(own)
     changed = changed_knobs(setup)
@@ -386,84 +429,102 @@ def _bars(
     return [bar for bar in drawn if not math.isnan(bar.value)]
 
 
-def _parts(rows: Sequence[Row], main: str, *, is_sequences: bool) -> list[dict[str, Any]]:
+def _shown(groups: Sequence[tuple[Setup, list[Row]]]) -> list[Shown]:
+    """All rows of a section, told apart where one encoder was measured by several protocols."""
+    several = sum(setup.protocol is not None for setup, _ in groups) > 1
+    found = []
+    for number, (setup, rows) in enumerate(groups):
+        name = f" [{setup.protocol['name']}]" if several and setup.protocol else ""
+        found += [Shown(row, row.label + name, charts.MARKERS[number % len(charts.MARKERS)]) for row in rows]
+    return found
+
+
+def _parts(shown: Sequence[Shown], main: str, *, is_sequences: bool) -> list[dict[str, Any]]:
     """Figures by sequence, class, joint ...: one table per set of columns."""
     columns_of: dict[str, tuple[str, ...]] = {}
-    for row in rows:
-        for one in row.members:
-            for name, figures in one.result["parts"].items():
+    for one in shown:
+        for member in one.row.members:
+            for name, figures in member.result["parts"].items():
                 columns_of.setdefault(name, tuple(figures))
     tables = []
     for columns in dict.fromkeys(columns_of.values()):
         names = [name for name, own in columns_of.items() if own == columns]
         column = main if main in columns else next(iter(columns), main)
-        values = {
-            row.label + f" #{number}": {name: row.spread(column, name) for name in names}
-            for number, row in enumerate(rows)
-        }
-        shown = [
-            (label, row)
-            for label, row in zip(values, rows, strict=True)
-            if any(cell.count for cell in values[label].values())
-        ]
-        if not shown:
+        cells = [(one, {name: one.row.spread(column, name) for name in names}) for one in shown]
+        cells = [(one, own) for one, own in cells if any(cell.count for cell in own.values())]
+        if not cells:
             continue
-        kinds = {name.partition(" ")[0] for name in names}
-        kind = (
-            kinds.pop()
-            if len(kinds) == 1 and all(" " in name for name in names)
-            else ("sequence" if is_sequences else "part")
-        )
-        chart = None
-        if not _is_plain(column):
-            means = {label: {name: cell.mean for name, cell in values[label].items()} for label, _ in shown}
-            chart = svg_uri(
-                charts.dots(names, means, {label: row.color for label, row in shown}, title=f"{column} by {kind}")
-            )
+        words = {name.partition(" ")[0] for name in names if " " in name}
+        is_kind = len(words) == 1 and all(" " in name for name in names)
+        kind = words.pop() if is_kind else "sequence" if is_sequences else "part"
+        if all("=" in name for name in names):
+            kind, is_kind = "setting", False
+        series = [
+            charts.Dots(one.row.color, one.marker, [cell.mean for cell in own.values()], one.label)
+            for one, own in cells
+        ]
+        is_plain = _is_plain(column)
         tables.append(
             {
                 "kind": kind,
                 "column": column,
-                "is_plain": _is_plain(column),
-                "rows": [row for _, row in shown],
-                "lines": [{"name": name, "cells": [values[label][name] for label, _ in shown]} for name in names],
-                "is_open": len(names) <= MAX_OPEN_PARTS,
-                "chart": chart,
+                "is_plain": is_plain,
+                "shown": [one for one, _ in cells],
+                "lines": [
+                    {"name": name.removeprefix(f"{kind} "), "cells": [own[name] for _, own in cells]}
+                    for name in names
+                ],
+                "is_open": len(names) <= MAX_OPEN_PARTS and kind != "setting",
+                "chart": None
+                if is_plain or kind == "setting"
+                else svg_uri(
+                    charts.dots(
+                        [name.removeprefix(f"{kind} ") for name in names], series, title=f"{column} by {kind}"
+                    )
+                ),
             }
         )
     return tables
 
 
-def _pictures(rows: Sequence[Row], column: str) -> list[dict[str, Any]]:
-    """Contact sheets of the sequences on which the first model is best and worst, for every model."""
-    sheets = {}
-    for row in rows:
-        if row.kind == "model":
-            folder = next((one.folder for one in row.members if any(one.folder.glob("overlays/*.png"))), None)
-            if folder is not None:
-                sheets[row.label] = (row, {path.stem: path for path in sorted(folder.glob("overlays/*.png"))})
+def _pictures(shown: Sequence[Shown], column: str) -> list[dict[str, Any]]:
+    """Contact sheets of the sequences on which the first model is best and worst, and grids of what was retrieved."""
+    sheets: list[tuple[Shown, Evaluation, dict[str, Path]]] = []
+    for one in shown:
+        drawn = [(one, member, _drawn(member.folder)) for member in one.row.members if member.kind == "model"]
+        sheets += [found for found in drawn if found[2]][:1]  # one seed stands for all
+    # A network with random weights may be all there is.
+    sheets = sheets or [(one, one.row.members[0], _drawn(one.row.members[0].folder)) for one in shown]
+    sheets = [found for found in sheets if found[2]]
     if not sheets:
         return []
-    leader, paths = next(iter(sheets.values()))
-    scores = {name: leader.spread(column, name).mean for name in paths}
+    _, leader, paths = sheets[0]
+    scores = {name: leader.figure(column, name) for name in paths}
     known = sorted((name for name in scores if not math.isnan(scores[name])), key=lambda name: -scores[name])
-    titles = (
-        {known[0]: "Best", known[-1]: "Worst"} if len(known) > 1 else dict.fromkeys(known or list(paths)[:2], "")
-    )
-    pictures = []
-    for name, title in titles.items():
-        for label, (row, own) in list(sheets.items())[:MAX_PICTURED_MODELS]:
-            if name in own:
-                pictures.append(
-                    {
-                        "title": title,
-                        "name": name,
-                        "label": label,
-                        "value": row.spread(column, name),
-                        "uri": _sheet_uri(own[name]),
-                    }
-                )
-    return pictures
+    titles = {known[0]: "Best", known[-1]: "Worst"} if len(known) > 1 else dict.fromkeys(known, "")
+    titles |= dict.fromkeys([RETRIEVED] if RETRIEVED in paths else [], "")
+    return [
+        {
+            "title": title,
+            "name": name,
+            "label": one.label,
+            "seed": member.seed if len(one.row.members) > 1 else None,
+            "value": spread([member.figure(column, name)]),
+            "uri": _sheet_uri(own[name]),
+        }
+        for name, title in titles.items()
+        for one, member, own in sheets[:MAX_PICTURED_MODELS]
+        if name in own
+    ]
+
+
+def _drawn(folder: Path) -> dict[str, Path]:
+    """Pictures of an evaluation by the name of the sequence, or of what they show."""
+    sheets = {path.stem: path for path in sorted(folder.glob("overlays/*.png"))}
+    grids = [
+        path for path in sorted(folder.rglob("retrieval.png")) if "baselines" not in path.relative_to(folder).parts
+    ]
+    return sheets | ({RETRIEVED: grids[0]} if grids else {})
 
 
 def _sheet_uri(path: Path) -> str:
@@ -526,7 +587,9 @@ def overview(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     row.label,
                     {"label": row.label, "color": row.color, "kind": row.kind, "cells": [[] for _ in parts]},
                 )
-                line["cells"][number].append((group["knobs"].get("name", ""), row.spread(section["main"])))
+                value = (group["knobs"].get("name", ""), row.spread(section["main"]))
+                if value not in line["cells"][number]:
+                    line["cells"][number].append(value)
     return sorted(lines.values(), key=lambda line: KINDS.index(line["kind"]))
 
 
@@ -563,7 +626,8 @@ def share(value: float | None) -> str:
 def _columns(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     """Columns in which anything was scored; of none, all."""
     figures = list(figures)
-    columns = list(dict.fromkeys(name for own in figures for name in own))
+    names = dict.fromkeys(name for own in figures for name in own)
+    columns = [name for name in names if not name.endswith(" std")]  # they stand behind their means
     return [name for name in columns if any(own.get(name) is not None for own in figures)] or columns
 
 
@@ -571,12 +635,17 @@ def _is_plain(column: str) -> bool:
     return any(word in column for word in PLAIN)
 
 
-def _root_name(one: Evaluation) -> str:
-    return Path(str(one.result.get("root", ""))).name or "unknown data"
+def _data_name(one: Evaluation) -> str:
+    root = Path(str(one.result.get("root", ""))).name
+    return str(one.setup.settings.get("data") or root or "unknown data")
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(_texts(values))
+
+
+def _texts(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {value}" for name, value in values.items()]
 
 
 def _key(*values: Any) -> str:

@@ -45,6 +45,7 @@ class Figure:
         source: Whether the figures were read or remembered.
         where: They were read.
         apart: Why it never stands beside results of frozen features under the same protocol; "" if it may.
+        settings: What result.json must say besides.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Figure:
     source: Literal["read", "memory"] = "read"
     where: str = ""
     apart: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 DATA = {
@@ -72,8 +74,8 @@ def _jf(both: float, j: float | None = None, f: float | None = None) -> dict[str
     return {name: round(value / 100, 4) for name, value in values.items() if value is not None}
 
 
-def _pck(tenth: float, fifth: float | None = None, *, variant: str = "") -> dict[str, float]:
-    values = {f"{variant}PCK@0.1": tenth, f"{variant}PCK@0.2": fifth}
+def _pck(tenth: float, fifth: float | None = None) -> dict[str, float]:
+    values = {"PCK@0.1": tenth, "PCK@0.2": fifth}
     return {name: round(value / 100, 4) for name, value in values.items() if value is not None}
 
 
@@ -155,15 +157,15 @@ PUBLISHED: dict[str, tuple[Figure, ...]] = {
         ),
     ),
     "jhmdb": (
-        Figure("identity", "-", _pck(43.1, 64.5), None, "memory"),
+        Figure("identity", "-", _pck(43.1, 64.5), None, "memory", settings={"pck": "uvc"}),
         Figure("Video Colorization", "ResNet-18", _pck(45.2, 69.6), "its own", "memory"),
         Figure("TimeCycle", "ResNet-50", _pck(57.3, 78.1), "TimeCycle's", "memory"),
         Figure("CorrFlow", "ResNet-18", _pck(58.5, 78.8), "CorrFlow's", "memory"),
         Figure("UVC", "ResNet-18", _pck(58.6, 79.6), "UVC's", "memory"),
         Figure("CRW", "ResNet-18", _pck(59.3, 84.9), "crw", where="videowalk, issue 10"),
         Figure("CRW, released weights", "ResNet-18", _pck(57.62, 79.59), "crw", where="videowalk, issue 10"),
-        Figure("VFS", "ResNet-18", _pck(60.5, 79.5, variant="vfs "), "vfs", "memory"),
-        Figure("VFS", "ResNet-50", _pck(60.9, 80.7, variant="vfs "), "vfs", "memory"),
+        Figure("VFS", "ResNet-18", _pck(60.5, 79.5), "vfs", "memory"),
+        Figure("VFS", "ResNet-50", _pck(60.9, 80.7), "vfs", "memory"),
         Figure("DINO", "ViT-S/16", _pck(45.6, 75.0), "not known", "memory"),
         Figure("SiamMAE", "ViT-S/16", _pck(47.0), "SiamMAE's", where=_CROPMAE),
         Figure("SiamMAE, repeated", "ViT-S/16", _pck(46.1), "cropmae", where=_CROPMAE),
@@ -240,11 +242,8 @@ def why_not(figure: Figure, setup: Setup) -> str:
     data = DATA[setup.task]
     if setup.num_sequences != data.num_sequences:
         return f"it is of {data.text}, {data.num_sequences} sequences; here are {setup.num_sequences}"
-    others = {
-        name: setup.settings.get(name)
-        for name, value in data.settings.items()
-        if setup.settings.get(name) != value
-    }
+    wanted = {**data.settings, **figure.settings}
+    others = {name: setup.settings.get(name) for name in wanted if setup.settings.get(name) != wanted[name]}
     if others:
         return f"it is of {data.text}; here {_listed(others)}"
     if figure.protocol is None or setup.protocol is None:
@@ -262,8 +261,8 @@ def changed_knobs(setup: Setup) -> dict[str, Any]:
     name = setup.protocol["name"]
     knobs: dict[str, Any] = {}
     if setup.task == "jhmdb" and name in jhmdb.PROTOCOLS:
-        protocol, maps = jhmdb.PROTOCOLS[name]
-        knobs = {**dataclasses.asdict(protocol), "joint_maps": dataclasses.asdict(maps)}
+        protocol, maps, variant = jhmdb.PROTOCOLS[name]
+        knobs = {**dataclasses.asdict(protocol), "joint_maps": dataclasses.asdict(maps), "pck": variant}
     elif setup.task == "vip" and name in vip.PROTOCOLS:
         knobs = dataclasses.asdict(vip.PROTOCOLS[name])
     elif setup.task not in ("jhmdb", "vip"):
