@@ -36,11 +36,20 @@ def contour_accuracy(truth: np.ndarray, result: np.ndarray) -> float:
     A contour pixel is right if the other contour comes within ceil(0.008 * diagonal) pixels of it (8 pixels at
     854x480). A mask that fills the frame has no contour, so it scores 1 against an empty one.
     """
-    box = _box(truth | result)
+    return _contour_accuracy(truth, result, radius=_tolerance_px(truth))
+
+
+def _tolerance_px(frame: np.ndarray) -> int:
+    """How far apart the contours of masks of this size may lie."""
+    height, width = frame.shape
+    return math.ceil(TOLERANCE * math.sqrt(height * height + width * width))
+
+
+def _contour_accuracy(truth: np.ndarray, result: np.ndarray, *, radius: int) -> float:
+    """`contour_accuracy` at a tolerance in pixels; of the frame, the part that shows the object will do."""
+    box = _box(truth, result)
     if box is None:
         return 1.0
-    height, width = truth.shape
-    radius = math.ceil(TOLERANCE * math.sqrt(height * height + width * width))
     truth_contour, result_contour = _contour(truth[box]), _contour(result[box])
     # A row ends with as many empty bits as a dilation moves bits sideways: rows do not run into each other.
     stride = truth_contour.shape[1] + radius
@@ -66,8 +75,13 @@ def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> l
     Returns:
         (J, F) of each object.
     """
+    radius = _tolerance_px(truth)
+    box = _box(truth, result)
+    if box is None:
+        return [(1.0, 1.0)] * num_objects
+    truth, result = truth[box], result[box]
     masks = ((truth == number, result == number) for number in range(1, num_objects + 1))
-    return [(region_similarity(*pair), contour_accuracy(*pair)) for pair in masks]
+    return [(region_similarity(*pair), _contour_accuracy(*pair, radius=radius)) for pair in masks]
 
 
 def statistics(values: np.ndarray) -> Statistics:
@@ -83,9 +97,11 @@ def statistics(values: np.ndarray) -> Statistics:
     return Statistics(float(np.mean(values)), float(np.mean(values > RECALL_THRESHOLD)), float(decay))
 
 
-def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """Smallest box around a mask, one pixel wider on every side where the frame goes on; None if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+def _box(*masks: np.ndarray) -> tuple[slice, slice] | None:
+    """Smallest box around all masks, one pixel wider on every side where the frame goes on; None if all are empty."""
+    rows, columns = (
+        np.flatnonzero(np.logical_or.reduce([mask.any(axis=axis) for mask in masks])) for axis in (1, 0)
+    )
     if not len(rows):
         return None
     return tuple(slice(max(edge[0] - 1, 0), edge[-1] + 2) for edge in (rows, columns))  # type: ignore[return-value]
@@ -94,12 +110,13 @@ def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
 def _contour(mask: np.ndarray) -> np.ndarray:
     """Pixels that differ from their east, south or south-east neighbour (metrics.py _seg2bmap).
 
-    At the last row and column the official code compares with the neighbours inside the frame alone, which is the
-    same as going on with the last value.
+    In the last row and column, as in the official code, with the neighbours inside the frame alone.
     """
-    extended = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
-    east, south, south_east = extended[:-1, 1:], extended[1:, :-1], extended[1:, 1:]
-    return (mask ^ east) | (mask ^ south) | (mask ^ south_east)
+    contour = np.zeros_like(mask)
+    np.not_equal(mask[:, :-1], mask[:, 1:], out=contour[:, :-1])
+    contour[:-1] |= mask[:-1] != mask[1:]
+    contour[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    return contour
 
 
 def _pack(mask: np.ndarray, *, stride: int) -> int:
