@@ -70,7 +70,11 @@ def test_a_tag_brings_its_mean_and_std():
         ("timm:vit_tiny_patch16_224.no_such_tag", {}, "timm has no model 'vit_tiny_patch16_224.no_such_tag'"),
         ("torchvision:fcn_resnet50", {}, "torchvision has no model 'fcn_resnet50'"),
         ("random:resnet19", {}, "no model 'resnet19'"),
-        ("hub:resnet18", {}, "cannot load an encoder from 'hub:resnet18'.*timm:NAME, torchvision:NAME"),
+        (
+            "zoo:resnet18",
+            {},
+            "cannot load an encoder from 'zoo:resnet18'.*timm:NAME, torchvision:NAME, hub:FOLDER:ENTRY",
+        ),
         ("runs/absent", {}, "cannot load an encoder from 'runs/absent'"),
         ("torchvision:resnet18", {"strides": 8}, "no option strides; its options: stride, layer, padding_mode"),
         ("random:resnet18", {"weights": "x.pth"}, "asks for random weights"),

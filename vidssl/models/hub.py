@@ -93,9 +93,6 @@ class HubEncoder(Encoder):
 def _build_entry(folder: str, entry: str) -> nn.Module:
     if not (Path(folder) / "hubconf.py").is_file():
         raise ValueError(f"{folder} holds no hubconf.py; hub:FOLDER:ENTRY wants a local clone of a hub repository")
-    entries = torch.hub.list(folder, source="local")
-    if entry not in entries:
-        raise ValueError(f"{folder}/hubconf.py has no entry {entry!r}; its entries: {', '.join(sorted(entries))}")
     try:
         with _no_network(f"{entry} of {folder}"):
             try:
@@ -104,6 +101,10 @@ def _build_entry(folder: str, entry: str) -> nn.Module:
                 if "pretrained" not in str(error):
                     raise
                 net = torch.hub.load(folder, entry, source="local")  # it knows no such option
+    except RuntimeError as error:
+        if not str(error).startswith(("Cannot find callable", "Missing dependencies")):  # of torch.hub itself
+            raise
+        raise ValueError(f"{folder}/hubconf.py cannot give {entry!r}: {error}") from error
     except OSError as error:
         raise ValueError(
             f"{entry} of {folder} could not be built: {error}. Nothing is downloaded: fetch the file yourself and "
