@@ -24,7 +24,7 @@ from ..models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 
 Window = Literal["square", "disc"]
 
-_TILE_CELLS = 16  # measured on CPU at 30x54 and 60x107 cells: within 10 % of the best of 4 to 54
+_TILE_CELLS = 12  # measured on CPU at 30x54 and 60x107 cells: the best, or nearly so
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ def propagate(
     """Label the cells of a frame by those they resemble most in the context: softmax over the top-k dot products.
 
     The dense N x nN affinity is never made: the frame is cut into tiles, and a tile is compared with the cells
-    inside its window alone. The result is that of the dense computation.
+    inside its window alone, by one matrix product for all context frames. The result is that of the dense
+    computation.
 
     Args:
         query: Features of the frame (D, h, w), L2-normalised for cosine similarity.
@@ -283,67 +284,96 @@ def propagate(
     reach = max(height, width)
     if radius_cells is not None:
         reach = math.floor(radius_cells) if radius_inclusive else math.ceil(radius_cells) - 1
-    counts = torch.tensor(copies if copies is not None else [1] * len(keys), device=query.device)
+    counts = list(copies) if copies is not None else [1] * len(keys)
     cells = torch.arange(len(keys) * height * width, device=query.device).view(len(keys), height, width)
     values = rearrange(labels, "n l h w -> (n h w) l")
     first = 1 if first_key_free else 0
+    first_key = rearrange(keys[0], "d h w -> (h w) d").contiguous() if first_key_free else None
+    frame_copies = rearrange(torch.tensor(counts[first:], device=query.device), "n -> n 1 1 1")
 
     def in_window(rows: slice, columns: slice, key_rows: slice, key_columns: slice) -> Tensor:
-        """Tell which cells may be copied from: bool (queries, keys)."""
+        """Tell which cells may be copied from: bool (keys, queries)."""
         dy, dx = _offsets(rows, key_rows, query.device), _offsets(columns, key_columns, query.device)
         if radius_cells is None or window == "square":
-            inside = rearrange(dy <= reach, "y v -> y 1 v 1") & rearrange(dx <= reach, "x u -> 1 x 1 u")
+            inside = rearrange(dy <= reach, "y v -> v 1 y 1") & rearrange(dx <= reach, "x u -> 1 u 1 x")
         else:
-            squared = rearrange(dy**2, "y v -> y 1 v 1") + rearrange(dx**2, "x u -> 1 x 1 u")
+            squared = rearrange(dy**2, "y v -> v 1 y 1") + rearrange(dx**2, "x u -> 1 u 1 x")
             inside = squared <= radius_cells**2 if radius_inclusive else squared < radius_cells**2
-        return rearrange(inside, "y x v u -> (y x) (v u)")
+        return rearrange(inside, "v u y x -> (v u) (y x)")
 
     def near(cells: slice, length: int) -> slice:
         return slice(max(0, cells.start - reach), min(length, cells.stop + reach))
 
     strips = []
-    for rows in _tiles(height, tile_cells):
+    for columns in _tiles(width, tile_cells):
+        near_columns = near(columns, width)
+        # Row after row: what is near a tile is then one matrix of each frame, without another copy.
+        near_keys = rearrange(keys[first:, :, :, near_columns], "n d h u -> n h u d").contiguous()
         strip = []
-        for columns in _tiles(width, tile_cells):
-            tile = rearrange(query[:, rows, columns], "d y x -> (y x) d")
-            near_rows, near_columns = near(rows, height), near(columns, width)
-            scores = tile @ rearrange(keys[first:, :, near_rows, near_columns], "n d v u -> n d (v u)")
-            scores.masked_fill_(~in_window(rows, columns, near_rows, near_columns), -torch.inf)
+        for rows in _tiles(height, tile_cells):
+            tile = rearrange(query[:, rows, columns], "d y x -> d (y x)")
+            near_rows = near(rows, height)
+            outside = ~in_window(rows, columns, near_rows, near_columns)
+            penalty = query.new_zeros(outside.shape).masked_fill_(outside, -torch.inf)
+            tile_keys = rearrange(near_keys[:, near_rows], "n v u d -> n (v u) d")
+            scores = torch.baddbmm(penalty, tile_keys, tile.expand(len(tile_keys), -1, -1))
             sources = [
                 _Source(
-                    scores=scores,
-                    cells=rearrange(cells[first:, near_rows, near_columns], "n v u -> n 1 (v u)"),
-                    copies=rearrange(counts[first:], "n -> n 1 1"),
+                    scores=rearrange(scores, "n (v u) q -> n v u q", u=near_keys.shape[2]),
+                    cells=cells[first:, near_rows, near_columns],
+                    copies=frame_copies,
                 )
             ]
-            if first_key_free:
-                repeated = in_window(rows, columns, slice(0, height), slice(0, width)) * counts[0]
-                sources.append(
-                    _Source(
-                        scores=(tile @ rearrange(keys[0], "d h w -> d (h w)"))[None],
-                        cells=rearrange(cells[0], "h w -> 1 1 (h w)"),
-                        copies=1 + repeated[None],
-                    )
-                )
+            if first_key is not None:
+                free_copies = torch.ones(1, 1, 1, 1, dtype=torch.int64, device=query.device)
+                if counts[0]:
+                    repeated = in_window(rows, columns, slice(0, height), slice(0, width))
+                    free_copies = 1 + counts[0] * rearrange(repeated, "(h w) q -> 1 h w q", h=height)
+                free_scores = rearrange(first_key @ tile, "(h w) q -> 1 h w q", h=height)
+                sources.append(_Source(scores=free_scores, cells=cells[:1], copies=free_copies))
             mixed = _weigh(sources, values, temperature=temperature, topk=topk, keep_ties=keep_ties)
             strip.append(rearrange(mixed, "(y x) l -> l y x", y=rows.stop - rows.start))
-        strips.append(torch.cat(strip, dim=2))
-    return torch.cat(strips, dim=1)
+        strips.append(torch.cat(strip, dim=1))
+    return torch.cat(strips, dim=2)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Scores of some context frames for the queries of a tile; q queries, k cells in each of m frames.
+    """Scores of the v x u cells of each of m context frames for the q queries of a tile.
 
     Args:
-        scores: Dot products (m, q, k), -inf outside the window.
-        cells: Number of each cell in the context (m, 1, k).
-        copies: How often a cell stands in the context, broadcastable to (m, q, k).
+        scores: Dot products (m, v, u, q), -inf outside the window.
+        cells: Number of each cell in the context (m, v, u).
+        copies: How often a cell stands in the context, broadcastable to (m, v, u, q).
     """
 
     scores: Tensor
     cells: Tensor
     copies: Tensor
+
+    def best(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, cells and copies of the `count` best cells of each query, or of all if there are fewer: (q, count).
+
+        Only columns of cells are looked into whose best cell is among the `count` best of all columns: a cell of
+        another column is no better than each of these.
+        """
+        num_rows, num_columns, num_queries = self.scores.shape[1:]
+        peaks = rearrange(self.scores.amax(dim=1), "m u q -> q (m u)")
+        columns = rearrange(peaks.topk(min(count, peaks.shape[1]), dim=1).indices, "q c -> c q")
+        start = columns // num_columns * (num_rows * num_columns) + columns % num_columns
+        rows = num_columns * torch.arange(num_rows, device=start.device)
+        places = rearrange(rearrange(rows, "v -> v 1 1") + start, "v c q -> (v c) q")
+        scores = rearrange(self.scores, "m v u q -> (m v u) q").gather(0, places)
+        best = rearrange(scores, "k q -> q k").topk(min(count, len(scores)), dim=1)
+        chosen = rearrange(places, "k q -> q k").gather(1, best.indices)
+        frame, row, column = (
+            chosen // (num_rows * num_columns),
+            chosen // num_columns % num_rows,
+            chosen % num_columns,
+        )
+        query = rearrange(torch.arange(num_queries, device=chosen.device), "q -> q 1")
+        copies = self.copies.expand_as(self.scores)[frame, row, column, query]
+        return best.values, self.cells[frame, row, column], copies
 
 
 def _tiles(length: int, tile_cells: int) -> list[slice]:
@@ -362,14 +392,7 @@ def _weigh(sources: list[_Source], values: Tensor, *, temperature: float, topk: 
     """Softmax over the joint top-k of the sources, and the labels it mixes: (q, L)."""
     # One more than asked for shows whether the last place is tied.
     num_candidates = topk + 1 if keep_ties else topk
-    candidates = []
-    for source in sources:
-        best = source.scores.topk(min(num_candidates, source.scores.shape[-1]), dim=-1)
-        columns = (
-            best.values,
-            *(x.expand_as(source.scores).gather(-1, best.indices) for x in (source.cells, source.copies)),
-        )
-        candidates.append([rearrange(column, "m q k -> q (m k)") for column in columns])
+    candidates = [source.best(num_candidates) for source in sources]
     scores, cells, copies = (torch.cat(parts, dim=1) for parts in zip(*candidates, strict=True))
     scores, order = scores.topk(min(num_candidates, scores.shape[1]), dim=1)
     cells, copies = cells.gather(1, order), copies.gather(1, order)
@@ -388,11 +411,11 @@ def _weigh(sources: list[_Source], values: Tensor, *, temperature: float, topk: 
         total = torch.zeros_like(mixed[tied])
         norm = torch.zeros_like(total[:, :1])
         for source in sources:
-            their_scores = source.scores[:, tied]
-            kept = torch.exp((their_scores - peak[tied]) / temperature) * (their_scores >= last[tied])
-            kept = kept * source.copies.expand_as(source.scores)[:, tied]
-            total += torch.einsum("mqk, mkl -> ql", kept, values[rearrange(source.cells, "m 1 k -> m k")])
-            norm += rearrange(kept.sum(dim=(0, 2)), "q -> q 1")
+            their_scores = source.scores[..., tied]
+            kept = torch.exp((their_scores - peak[tied, 0]) / temperature) * (their_scores >= last[tied, 0])
+            kept = kept * source.copies.expand_as(source.scores)[..., tied]
+            total += torch.einsum("mvuq, mvul -> ql", kept, values[source.cells])
+            norm += rearrange(kept.sum(dim=(0, 1, 2)), "q -> q 1")
         mixed[tied] = total / norm
     return mixed
 
