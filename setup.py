@@ -54,6 +54,15 @@ setup(
     extras_require={
         "decord": ["decord>=0.6"],
         "torchcodec": ["torchcodec==0.11.*"],
+        "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
+            "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "faiss-cpu>=1.10",
+            "imageio>=2.30",
+            "opencv-python-headless>=4.10",
+            "scikit-image>=0.24",
+            "torchcodec==0.11.*",
+            "tqdm>=4.60",
+        ],
         "dev": [
             "mypy>=1.18",
             "pytest>=8",

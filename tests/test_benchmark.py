@@ -238,6 +238,7 @@ def test_fit_and_the_bare_loop_end_with_the_same_weights(monkeypatch):
     assert figures["checkpoint_and_export_ms_per_step"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 def test_k_means_and_faiss_agree(monkeypatch):
     pytest.importorskip("faiss", reason="needs faiss-cpu")
     for name, value in {"NUM_POINTS": 600, "POINT_DIM": 8, "NUM_CLUSTERS": 20}.items():
