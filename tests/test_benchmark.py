@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import platform
+import re
 import sys
 
 import numpy as np
@@ -25,6 +26,7 @@ from vidssl.benchmark import (
     write,
 )
 from vidssl.benchmark.measuring import alternate, peak_bytes, spread
+from vidssl.benchmark.record import machine
 from vidssl.evaluate.propagate import propagate
 
 
@@ -206,6 +208,10 @@ def test_the_page_is_what_the_json_says():
     text = results.read_text()
     assert platform.node() not in text or not platform.node()
     assert not any(place in text for place in ("/home", "/work", "/tmp", "/root", "/Users"))
+
+
+def test_the_machine_is_described_by_what_matters_for_speed():
+    assert re.fullmatch(r"[1-9]\d* cores of \S.*, [1-9]\d* GiB, (Linux|Darwin) on \w+", machine())
 
 
 def test_dispatches_are_counted():
