@@ -129,11 +129,9 @@ def bars_with_spread(drawn: Sequence[Bar], *, title: str) -> str:
         axes = figure.add_subplot()
         for place, bar in enumerate(drawn):
             length, spread = 100 * bar.value, 0 if np.isnan(bar.spread) else 100 * bar.spread
-            outline = {"own": {}, "read": {"linewidth": 1}, "memory": {"linewidth": 1, "linestyle": "--"}}[
-                bar.style
-            ]
+            outline = "--" if bar.style == "memory" else "-"
             face = bar.color if bar.style == "own" else "white"
-            axes.barh(place, length, height=0.72, color=face, edgecolor=bar.color, **outline)
+            axes.barh(place, length, height=0.72, color=face, edgecolor=bar.color, linestyle=outline)
             if spread:
                 axes.errorbar(length, place, xerr=spread, color="#0f172a", capsize=2.5, linewidth=1)
             text = f"{length:.1f}" + (f" \N{PLUS-MINUS SIGN} {spread:.1f}" if spread else "")

@@ -53,7 +53,7 @@ MAX_PICTURED_MODELS = 4
 MAX_OPEN_PARTS = 12
 # Columns that are no shares: they are not shown in per cent.
 PLAIN = ("rank", "inertia")
-RETRIEVED = "what was retrieved"
+RETRIEVED = "What was retrieved"
 
 # Option of an encoder -> knob of the protocols that sets it.
 CHOSEN_BY_PROTOCOL = {
@@ -304,6 +304,7 @@ def _section(evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, 
         "bars": None
         if _is_plain(main)
         else svg_uri(charts.bars_with_spread(_bars(groups, beside, main), title=main)),
+        "has_spread": any(not math.isnan(one.row.spread(main).std) for one in shown),
         "parts": _parts(shown, main, is_sequences=num is not None),
         "pictures": _pictures(shown, main),
     }
@@ -417,13 +418,11 @@ def _bars(
     for (setup, rows), figures in zip(groups, beside, strict=True):
         name = f" [{setup.protocol['name']}]" if several and setup.protocol else ""
         for row in rows:
-            value = row.spread(column)
-            drawn.append(charts.Bar(row.label + name, value.mean, value.std, row.color))
+            found = row.spread(column)
+            drawn.append(charts.Bar(row.label + name, found.mean, found.std, row.color))
         for figure in sorted(figures, key=lambda figure: figure.figures.get(column, math.nan)):
             if column in figure.figures:
-                label = f"{figure.method}, {figure.backbone}" + (
-                    " (from memory)" if figure.source == "memory" else ""
-                )
+                label = figure.label + (" (from memory)" if figure.source == "memory" else "")
                 value = figure.figures[column]
                 drawn.append(charts.Bar(label + name, value, math.nan, PUBLISHED_COLOR, figure.source))
     return [bar for bar in drawn if not math.isnan(bar.value)]
@@ -435,7 +434,8 @@ def _shown(groups: Sequence[tuple[Setup, list[Row]]]) -> list[Shown]:
     found = []
     for number, (setup, rows) in enumerate(groups):
         name = f" [{setup.protocol['name']}]" if several and setup.protocol else ""
-        found += [Shown(row, row.label + name, charts.MARKERS[number % len(charts.MARKERS)]) for row in rows]
+        marker = charts.MARKERS[number % len(charts.MARKERS) if several else 0]
+        found += [Shown(row, row.label + name, marker) for row in rows]
     return found
 
 
@@ -561,7 +561,7 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
         .render(
             title=" and ".join(sorted({Path(folder).resolve().name for folder in folders}))
             if len(folders) < 4
-            else f"{len(folders)} encoders",
+            else "Comparison",
             sections=parts,
             overview=overview(parts),
             evaluations=evaluations,

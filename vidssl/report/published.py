@@ -38,7 +38,7 @@ class Figure:
 
     Args:
         method: How it was trained.
-        backbone: Network and patch size.
+        backbone: Network and patch size; "-" if there is none, or one of its own.
         figures: Our column -> value in [0, 1].
         protocol: Name of ours that it was measured by; None if no label is carried (identity). Any other text describes
             a protocol that we do not have.
@@ -56,6 +56,11 @@ class Figure:
     where: str = ""
     apart: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Method and network."""
+        return f"{self.method}, {self.backbone}" if self.backbone != "-" else self.method
 
 
 DATA = {
