@@ -16,9 +16,11 @@ from conftest import write_video
 from PIL import Image
 from torch import nn
 
-from vidssl.data.labelled import Item
+from vidssl.data.labelled import Columns, Item, labelled_set
 from vidssl.evaluate import features as module
 from vidssl.evaluate.features import LogMelStatistics, SoundViews, Thumbnails, Views, clip_times, extract
+from vidssl.evaluate.recognition import Samples
+from vidssl.evaluate.retrieval import evaluate_retrieval
 from vidssl.models import ResNet, VideoViT
 from vidssl.models.encoder import Encoder
 
@@ -369,3 +371,15 @@ def test_what_does_not_fit_is_said_before_anything_is_read(stills, tmp_path):
         Views(short_side_px=200)
     with pytest.raises(ValueError, match="there are no samples"):
         extract(Counting(), [], views=GREY)
+
+
+def test_toys_are_found_in_another_codec(shared, tmp_path):
+    columns = Columns(label="object", split="codec", test_values=("vp8",))
+    toys = labelled_set(shared / "data/media/toys/labels.csv", columns=columns)
+    views = Views(num_frames=1, size_px=64)
+    found = extract(Thumbnails(), [*toys.train, *toys.test], views=views, cache=tmp_path)["last"]
+    samples = Samples(found.values, found.label, found.source)
+    h264, vp8 = samples.take(torch.arange(6)), samples.take(torch.arange(6, 12))
+    assert evaluate_retrieval(h264, vp8, ranks=(1,)).figures == {"R@1": 1.0}
+    # The same content: thumbnails of both codecs are closer than a grey value is wide.
+    assert (h264.values[h264.label.argsort()] - vp8.values[vp8.label.argsort()]).abs().mean() < 1 / 255

@@ -252,9 +252,7 @@ class Subject:
             "sha256": model_fingerprint(self.encoder) if has_weights else None,
         }
 
-    def samples(
-        self, layer: str, items: "Sequence[Item]", *, without: "frozenset[str]" = frozenset()
-    ) -> "Samples":
+    def samples(self, layer: str, items: "Sequence[Item]") -> "Samples":
         """Features of some of the items, those that could be read, labelled as these items are.
 
         Recordings are numbered within the call: ask for both splits at once and cut them apart.
@@ -308,7 +306,7 @@ class Task:
         settings: Knobs that change its figures, beside those of the features.
         evaluate: (subject, layers, data) -> outcome.
         chance: (data, columns) -> figures of guessing.
-        picture: (subject, layer, data, folder): draws what was found, if it is something to see.
+        picture: (subject, layer, data, file): draws what was found, if it is something to see.
         joint_layers: Whether all layers are measured together, rather than one after the other.
     """
 
@@ -386,7 +384,12 @@ def subjects(
     }
 
     if media == "audio":
-        heard = load_sound_encoder(options.model, seed=options.seed)
+        try:
+            heard = load_sound_encoder(options.model, seed=options.seed)
+        except ValueError as error:
+            raise ValueError(
+                f"{data_options.root} holds sounds, for which {options.model} does not do: {error}"
+            ) from error
         views = options.views(media, sample_rate_hz=heard.sample_rate_hz)
         own: nn.Module = heard
         raw: nn.Module = LogMelStatistics(sample_rate_hz=heard.sample_rate_hz)
@@ -504,11 +507,12 @@ def _result_of_split(
         "device": subject.device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    finished = taken_over(out, key)
+    finished, picture = taken_over(out, key), out / f"{task.name}.png"
     if finished is None:
+        picture.unlink(missing_ok=True)
         outcome = task.evaluate(subject, layers, data)
         classes = {}
-        if outcome.predicted is not None and task.name in ("knn", "linear", "finetune"):
+        if outcome.predicted is not None and task.name in ("knn", "linear"):
             label = subject.samples(layers[0], data.test).label
             classes = {
                 data.class_names[one]: value for one, value in class_accuracies(outcome.predicted, label).items()
@@ -533,8 +537,8 @@ def _result_of_split(
             },
         )
         finished.write(out)
-    if task.picture is not None and subject.name == "model":
-        task.picture(subject, layers[0], data, out)
+    if task.picture is not None and subject.name == "model" and not picture.is_file():
+        task.picture(subject, layers[0], data, picture)
     return finished
 
 

@@ -121,6 +121,7 @@ def finetune(
             how,
             model_name=name,
             out=out if own else out / "baselines" / "random",
+            lists=out / "lists",
             num_workers=default_workers() if num_workers is None else num_workers,
             device=compute_device(device),
             bad_file_budget=data.bad_file_budget,
@@ -147,12 +148,13 @@ def _tuned(
     *,
     model_name: str,
     out: Path,
+    lists: Path,
     num_workers: int,
     device: "Device",
     bad_file_budget: float,
     common: dict[str, Any],
 ) -> "Result":
-    """Fine-tune one encoder, unless `out` holds the result."""
+    """Fine-tune one encoder, unless `out` holds the result; the files are listed in `lists`."""
     from ..evaluate.features import data_fingerprint
     from ..evaluate.provenance import device_name, fingerprint, versions
     from ..evaluate.results import Result
@@ -183,7 +185,7 @@ def _tuned(
         ),
     }
     datasets = {
-        part: _dataset(items, clips[part], folder / f"{part}.csv", size_px=how["size_px"], budget=bad_file_budget)
+        part: _dataset(items, clips[part], lists / f"{part}.csv", size_px=how["size_px"], budget=bad_file_budget)
         for part, items in (("train", data.train), ("test", data.test))
     }
     found = tune(

@@ -332,9 +332,9 @@ def retrieval(
 ) -> None:
     """Find training samples of the class of each test sample among its nearest neighbours; print the recall.
 
-    With --audio-model, find the sound of each test video among those of all test videos, and back. Draws
-    retrieval.png: test samples and what was found for them. Random weights, raw pixels and chance are measured, too.
-    Running the same command again takes over what is done.
+    With --audio-model, find the sound of each test video among those of all test videos, and back. Draws test samples
+    and what was found for them (retrieval.png, audio-video-retrieval.png). Random weights, raw pixels and chance are
+    measured, too. Running the same command again takes over what is done.
 
     Args:
         data: What is measured on.
@@ -371,7 +371,7 @@ def _by_class(ranks: tuple[int, ...]) -> Task:
         known = [(item.label, number) for item, number in zip(items, source_numbers(items), strict=True)]
         return retrieval_chance(known[: len(split.train)], known[len(split.train) :], ranks=ranks)
 
-    def picture(subject: Subject, layer: str, split: "LabelledSet", folder: Path) -> None:
+    def picture(subject: Subject, layer: str, split: "LabelledSet", file: Path) -> None:
         from ..evaluate.recognition import nearest
 
         gallery_items, query_items = subject.readable(split.train), subject.readable(split.test)
@@ -381,7 +381,7 @@ def _by_class(ranks: tuple[int, ...]) -> Task:
         found = [[gallery_items[number] for number in row if number >= 0] for row in index.tolist()]
         own = [query_items[number] for number in chosen]
         right = [[one.label == query.label for one in row] for query, row in zip(own, found, strict=True)]
-        _draw_grid(own, found, right, split.class_names, media=split.media, path=folder / "retrieval.png")
+        _draw_grid(own, found, right, split.class_names, media=split.media, path=file)
 
     return Task("retrieval", {"ranks": list(ranks)}, evaluate, chance, picture)
 
@@ -426,7 +426,7 @@ def _by_sound(ranks: tuple[int, ...], *, penalty: float | None) -> Task:
 
         return instance_retrieval_chance(columns, num_samples=len(split.test))
 
-    def picture(subject: Subject, layer: str, split: "LabelledSet", folder: Path) -> None:
+    def picture(subject: Subject, layer: str, split: "LabelledSet", file: Path) -> None:
         from ..evaluate.recognition import nearest
 
         seen, heard, items = pair(subject, layer, split)
@@ -437,7 +437,7 @@ def _by_sound(ranks: tuple[int, ...], *, penalty: float | None) -> Task:
         _, index = nearest(heard, apart.take(_tensor(chosen)), count=_GRID_NEIGHBOURS, device=subject.device)
         found = [[items[number] for number in row] for row in index.tolist()]
         right = [[one == query for one in row] for query, row in zip(own, found, strict=True)]
-        _draw_grid(own, found, right, split.class_names, media=split.media, path=folder / "retrieval.png")
+        _draw_grid(own, found, right, split.class_names, media=split.media, path=file)
 
     settings = {"ranks": list(ranks), "alignment": "none" if penalty is None else f"ridge {penalty:g}"}
     return Task("audio-video-retrieval", settings, evaluate, chance, picture)
@@ -481,12 +481,10 @@ def _draw_grid(
     media: str,
     path: Path,
 ) -> None:
-    """Draw what was found for some queries, unless that is done."""
+    """Draw what was found for some queries."""
     from ..evaluate.retrieval import retrieval_grid
     from ..files import replacing
 
-    if path.is_file():
-        return
     sheet = retrieval_grid(
         [_look(item, media) for item in queries],
         [[_look(item, media) for item in row] for row in found],

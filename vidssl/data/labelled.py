@@ -591,6 +591,8 @@ def _media_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _AUDIO_SUFFIXES:
         return "audio"
+    if suffix in IMAGE_SUFFIXES:  # before anything that asks the disk: there may be a million
+        return "image"
     if suffix in VIDEO_SUFFIXES or path.is_dir():
         return "video"
     return _kind(path)

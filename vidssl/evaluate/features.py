@@ -11,7 +11,6 @@ flushed to disk before the line that vouches for them, so a kill at any moment l
 whose rows or line do not agree with the checksum is extracted again.
 """
 
-import bisect
 import dataclasses
 import fcntl
 import functools
@@ -312,8 +311,8 @@ def _check_fit(encoder: nn.Module, views: Views | SoundViews, *, layers: Sequenc
             below = views.size_px - views.size_px % encoder.multiple
             near = " or ".join(str(size) for size in (below, below + encoder.multiple) if size)
             raise ValueError(
-                f"frames of {views.size_px} px do not divide into the patches of {encoder.multiple} px of "
-                f"{encoder.architecture}; size_px must be a multiple, such as {near}"
+                f"frames of {views.size_px} px do not divide into the patches of {encoder.multiple} px of this "
+                f"{type(encoder).__name__}; size_px must be a multiple, such as {near}"
             )
     elif tuple(layers) != ("last",) or level != "pooled":
         raise ValueError(f"encoders of sound give the layer last, pooled; asked for {', '.join(layers)}, {level}")
@@ -617,7 +616,8 @@ def _features(
     store: "_Store", layer: str, parts: list[_Part], items: Sequence[Item], class_names: Sequence[str]
 ) -> Features:
     """Put what is stored into the order of the items."""
-    every = [bisect.bisect_left(parts, _Part.of(item)) for item in items]
+    row_of = {part: row for row, part in enumerate(parts)}
+    every = [row_of[_Part.of(item)] for item in items]
     kept = [(row, item) for row, item in zip(every, items, strict=True) if row not in store.bad]
     if not kept:
         raise ValueError(f"none of the samples can be read; the first: {parts[0].path}: {store.bad[0]}")
