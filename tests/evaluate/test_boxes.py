@@ -87,7 +87,9 @@ def test_boxes_are_bounded_to_the_frame_as_the_official_code_does_it():
     outside, at_edge = np.array([[-30.0, 0, 20, 10]]), np.array([[0.0, 0, 20, 10]])
     assert overlaps(outside, at_edge, frame_size=(80, 100)) == pytest.approx(1)
     assert overlaps(outside, at_edge) == 0
-    # Right of it nothing is left.
+    # What is right of it is cut off.
+    wide = np.array([[80.0, 0, 40, 10]])
+    assert overlaps(wide, np.array([[80.0, 0, 20, 10]]), frame_size=(80, 100)) == pytest.approx(1)
     assert overlaps(np.array([[120.0, 0, 20, 10]]), at_edge, frame_size=(80, 100)) == 0
 
 

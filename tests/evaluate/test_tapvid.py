@@ -183,6 +183,21 @@ def test_a_covered_point_is_occluded_until_it_is_seen_again():
     assert occluded.tolist() == [[False, False, True, True, False, False]]
 
 
+@pytest.mark.parametrize(("visible_share", "seen"), [(0.9, False), (0.0, True)])
+def test_a_point_whose_label_is_scattered_is_visible_or_not_by_its_share(visible_share, seen):
+    frames = rolling(4, shift_px=(4, 0))
+    frames[2][:, 16:40] = torch.randint(0, 256, (3, 24, 64), dtype=torch.uint8, generator=torch.manual_seed(2))
+    _, occluded = track_points(
+        features_of(frames),
+        np.array([[0.3, 0.42]]),
+        np.array([0]),
+        protocol=CRW,
+        both_ways=False,
+        visible_share=visible_share,
+    )
+    assert occluded.tolist() == [[False, False, not seen, False]]
+
+
 def write_sequence(root, *, num_frames=6):
     """Noise of 64 px that moves 2 px a frame, with three points on it: 8 px in a frame of 256."""
     video = torch.stack(rolling(num_frames, shift_px=(2, 0))).permute(0, 2, 3, 1).numpy()
