@@ -40,8 +40,21 @@ def test_the_solution_is_that_of_scikit_learn(penalty):
 
 
 def test_features_are_standardised_over_samples_and_views():
-    values = torch.tensor([[[1.0, 0.1, 0.0], [3.0, 0.1, 0.0]], [[1.0, 0.1, 0.0], [3.0, 0.1, 0.0]]])
-    assert linear._Scale.of(values)(values)[0].tolist() == [[-1, 0, 0], [1, 0, 0]]
+    values = torch.tensor([[[9.0, 5.0, 7.0], [2.0, 4.0, 8.0]], [[1.0, 0.1, 0.0], [3.0, 0.1, 0.0]]])
+    scale = linear._Scale.of(values, torch.tensor([1]))  # the first sample has no say
+    assert scale(values)[1].tolist() == [[-1, 0, 0], [1, 0, 0]]
+
+
+def test_features_are_standardised_block_by_block(monkeypatch):
+    values = torch.randn(20, 2, 3) * 5 + 7
+    whole = linear._Scale.of(values, torch.arange(20))
+    monkeypatch.setattr(linear, "_BLOCK", 18)  # three samples at once
+    blocks = linear._Scale.of(values, torch.arange(20))
+    assert torch.allclose(whole.mean, values.double().mean((0, 1)), rtol=1e-12)
+    assert torch.allclose(whole.std, values.double().flatten(0, 1).std(0, correction=0), rtol=1e-12)
+    assert torch.allclose(blocks.mean, whole.mean, rtol=1e-12) and torch.allclose(
+        blocks.std, whole.std, rtol=1e-12
+    )
 
 
 def test_all_of_it_is_that_of_scikit_learn():

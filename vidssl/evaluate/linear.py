@@ -76,9 +76,13 @@ class _Scale:
     std: Tensor
 
     @staticmethod
-    def of(values: Tensor) -> "_Scale":
-        rows = values.flatten(0, 1).double()
-        mean, std = rows.mean(0), rows.std(0, correction=0)
+    def of(values: Tensor, index: Tensor) -> "_Scale":
+        # Block by block: the features may be larger than memory.
+        blocks = index.split(max(1, _BLOCK // values[0].numel()))
+        num_rows = len(index) * values.shape[1]
+        mean = sum((values[block].double().sum((0, 1)) for block in blocks), torch.zeros(())) / num_rows
+        squares = ((values[block].double() - mean).square().sum((0, 1)) for block in blocks)
+        std = (sum(squares, torch.zeros(())) / num_rows).sqrt()
         # What never changes but for rounding tells nothing, and must not be blown up. Dividing by infinity gives 0.
         return _Scale(mean, torch.where(std > 1e-6 * mean.abs(), std, torch.inf))
 
@@ -116,7 +120,8 @@ def evaluate_linear(
     Features are standardised by the training samples. The L2 penalty is chosen on a tenth of the training
     recordings (`hold_out`) by accuracy, among equals by cross-entropy; the classifier is then fitted to all training
     samples. Every view of a training sample is one to learn from; for a test sample the probabilities of its views
-    are averaged. scikit-learn's C is 1 / (penalty * N * V).
+    are averaged. scikit-learn's C is 1 / (penalty * N * V). All training features are held in float64; for more than
+    memory holds there is `evaluate_linear_grid`.
 
     Args:
         train: Samples to learn from, at least two classes.
@@ -142,7 +147,7 @@ def evaluate_linear(
     parts = {}
     penalty, held_out_top1 = penalties[len(penalties) // 2], math.nan
     if len(held):
-        scale = _Scale.of(train.values[kept])
+        scale = _Scale.of(train.values, kept)
         parts = _try_penalties(
             _rows(train.values[kept], scale, device),
             _repeat(target[kept], train.values).to(device),
@@ -154,7 +159,7 @@ def evaluate_linear(
         keys = [(part["held_out_top1"], -part["held_out_cross_entropy"]) for part in parts.values()]
         penalty, held_out_top1 = penalties[keys.index(max(keys))], max(keys)[0]
 
-    scale = _Scale.of(train.values)
+    scale = _Scale.of(train.values, torch.arange(len(train)))
     rows, row_target = _rows(train.values, scale, device), _repeat(target, train.values).to(device)
     weight, bias = minimise_cross_entropy(
         rows, row_target, num_classes=len(classes), penalty=penalty, max_iterations=2000, tolerance=1e-12
@@ -306,7 +311,7 @@ def evaluate_linear_grid(
     scaled_rates = [rate * batch_size / 256 for rate in learning_rates]
     grids, scales = {}, {}
     for layer, samples in train.items():
-        scales[layer] = _Scale.of(samples.values[kept])
+        scales[layer] = _Scale.of(samples.values, kept)
         grids[layer] = HeadGrid(
             samples.values.shape[2],
             len(classes),

@@ -96,7 +96,8 @@ def check_widths(train: Samples, test: Samples) -> None:
 
 def unit_means(values: Tensor) -> Tensor:
     """Unit vector of each sample: views scaled to length 1, averaged, scaled again; (N, V, D) -> (N, D)."""
-    return F.normalize(F.normalize(values, dim=2).mean(1), dim=1)
+    blocks = values.split(max(1, _BLOCK // values[0].numel()))
+    return torch.cat([F.normalize(F.normalize(block, dim=2).mean(1), dim=1) for block in blocks])
 
 
 def nearest(
