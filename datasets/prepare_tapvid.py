@@ -9,8 +9,8 @@ Works for TAP-Vid-DAVIS, TAP-Vid-RGB-stacking, RoboTAP and the shards of TAP-Vid
     OUT/NAME.npz            points (N, T, 2) from 0 to 1, occluded (N, T), video uint8 (T, H, W, 3)
     OUT/NAME/00000.jpg ...  instead of `video`, where the pickle holds JPEG files
 
-A pickle is a program, and whoever opens one with `pickle.load` runs it. Here every name in it is looked up in a list
-of seven that build NumPy arrays, replaced by code of this file; any other name stops the reading before it is called.
+A pickle is a program, and whoever opens one with `pickle.load` runs it. Here every name in it is looked up among the
+six that build NumPy arrays, which stand for code of this file; any other name stops the reading before it is called.
 """
 
 import pickle
