@@ -52,7 +52,7 @@ COMMANDS = {
     "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
-    "report": ("commands.report:report", "draw a run and its evaluations: curves, figures, overlays"),
+    "report": ("commands.report:report", "draw a run and its evaluations, or several encoders side by side"),
     "demo": ("demo:demo", "all of it, end to end, on a small made-up corpus (about 15 minutes on two cores)"),
 }
 USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
