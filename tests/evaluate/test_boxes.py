@@ -324,3 +324,15 @@ def test_boxes_are_drawn_where_they_are_and_unknown_ones_are_not():
     rows, columns = torch.where((drawn == torch.tensor([255, 0, 0])[:, None, None]).all(dim=0))
     assert [columns.min(), columns.max(), rows.min(), rows.max()] == [10, 29, 5, 14]
     assert (drawn[:, 7:13, 12:28] == 100).all() and (drawn[:, 20:] == 100).all()
+
+
+@pytest.mark.parametrize("tracker", ["masks", "correlation"])
+def test_a_box_outside_the_frame_is_tracked_without_a_fault(tracker):
+    frames, _ = square_clip(shift_px=4, num_frames=3)
+    track = track_masks if tracker == "masks" else track_correlation
+    knobs = {"knobs": Correlation(window_px=64)} if tracker == "correlation" else {}
+    box = np.array([-40.0, 80, 20, 10])
+    tracked = np.array(list(track(Pixels(), frames, box, protocol=CRW, device=CPU, **knobs)))
+    assert tracked[0].tolist() == box.tolist() and np.isfinite(tracked).all()
+    if tracker == "masks":  # nothing of it is in the frame: it stays
+        np.testing.assert_array_equal(tracked, [box] * 3)

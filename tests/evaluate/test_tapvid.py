@@ -265,3 +265,20 @@ def test_tails_end_in_discs_and_crosses():
     assert drawn[:, 10, 30].tolist() == [255, 0, 0]  # the disc
     assert drawn[:, 30, 10].tolist() == [0, 255, 0] and drawn[:, 30, 12].tolist() == [100] * 3  # a cross
     assert (drawn == frame).all(dim=0).float().mean() > 0.9
+
+
+def test_a_video_without_a_visible_point_and_one_of_one_frame_are_measured(tmp_path):
+    write_sequence(tmp_path / "data")
+    for name, num_frames, occluded in (("nobody", 2, True), ("still", 1, False)):
+        np.savez(
+            tmp_path / f"data/{name}.npz",
+            video=np.zeros((num_frames, 64, 64, 3), np.uint8),
+            points=np.full((3, num_frames, 2), 0.5),
+            occluded=np.full((3, num_frames), occluded),
+        )
+    benchmark = tapvid_benchmark(tapvid_sequences(tmp_path / "data"), mode="first")
+    carrier = Carrier(Pixels(), dataclasses.replace(CRW, frame_size=(64, 64)))
+    result = evaluate_sequences(benchmark, carrier, out=tmp_path / "out", model_name="pixels", root=tmp_path)
+    assert result.figures == pytest.approx(result.parts["noise"])  # the others have none
+    assert all(math.isnan(value) for name in ("nobody", "still") for value in result.parts[name].values())
+    assert {path.stem for path in (tmp_path / "out/overlays").glob("*.mp4")} == {"noise", "nobody", "still"}
