@@ -122,6 +122,16 @@ def test_other_options_are_another_row(runs, tmp_path):
     assert len({row.color for row in models}) == 2
 
 
+def test_labels_say_no_more_than_tells_encoders_apart(tmp_path):
+    for number, (steps, root) in enumerate(((100, "a"), (200, "b"), (200, "c"))):
+        write_run(tmp_path / f"run{number}", 0.5, seed=number, steps=steps, root=root, lr=0.1)
+    (section,) = sections([one for number in range(3) for one in find(tmp_path / f"run{number}")])
+    labels = [row.label for group in section["groups"] for row in group["rows"] if row.kind == "model"]
+    assert labels == [
+        f"video/colors (steps {steps}, root {root})" for steps, root in ((100, "a"), (200, "b"), (200, "c"))
+    ]
+
+
 def test_the_same_weights_measured_twice_count_once(runs, tmp_path):
     copy = tmp_path / "again" / "result.json"
     copy.parent.mkdir()

@@ -356,17 +356,28 @@ def _labels(evaluations: Sequence[Evaluation]) -> dict[str, str]:
         labels[one.who] = label
     for label in [label for label in dict.fromkeys(labels.values()) if list(labels.values()).count(label) > 1]:
         same = [one for one in evaluations if labels[one.who] == label]
-        networks = [_network(one.architecture) for one in same]
-        facts = [{**one.architecture, **(one.run["options"] if one.run else {})} for one in same]
-        for one, network, own in zip(same, networks, facts, strict=True):
-            others = [other for name, other in zip(networks, facts, strict=True) if name == network]
-            different = {
-                name: value for name, value in own.items() if any(other.get(name) != value for other in others)
-            }
-            different.pop("seed", None)
-            behind = [network] if len(set(networks)) > 1 else []
-            labels[one.who] = f"{label} ({', '.join([*behind, *_texts(different)])})"
+        options = [dict(one.run["options"]) if one.run else {} for one in same]
+        facts = [
+            {"network": _network(one.architecture), **given, **one.architecture, "seed": None}
+            for one, given in zip(same, options, strict=True)
+        ]
+        telling = _telling(facts)
+        for one, own in zip(same, facts, strict=True):
+            texts = [f"{name} {own.get(name)}" if name != "network" else own[name] for name in telling]
+            labels[one.who] = f"{label} ({', '.join(texts)})"
     return labels
+
+
+def _telling(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the facts that tell all of these apart: in their order, each that tells more apart."""
+    telling: list[str] = []
+    for name in dict.fromkeys(name for own in facts for name in own):
+        apart, further = (
+            len({_key(*(own.get(one) for one in names)) for own in facts}) for names in (telling, [*telling, name])
+        )
+        if further > apart:
+            telling.append(name)
+    return telling
 
 
 def _network(architecture: Mapping[str, Any]) -> str:
@@ -641,11 +652,7 @@ def _data_name(one: Evaluation) -> str:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(_texts(values))
-
-
-def _texts(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {value}" for name, value in values.items()]
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _key(*values: Any) -> str:
