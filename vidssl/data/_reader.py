@@ -113,7 +113,8 @@ class Reader(ABC):
         height, width = scaled_size(self.info.height, self.info.width, short_side=short_side)
         video = np.empty((len(numbers), height, width, 3), dtype=np.uint8)
         for number, picture in self._pictures(sorted(set(numbers.tolist())), height=height, width=width):
-            video[numbers == number] = picture
+            for place in np.flatnonzero(numbers == number):
+                video[place] = picture
         return Frames(
             video=rearrange(torch.from_numpy(video), "t h w c -> t c h w"),
             time=torch.from_numpy(self.info.pts_seconds[numbers]),
