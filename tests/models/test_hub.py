@@ -126,13 +126,16 @@ def oblong(pretrained=False):
 """
 
 
-@pytest.fixture
-def clone(tmp_path):
-    folder = tmp_path / "clone"
+def write_clone(folder):
     folder.mkdir()
     (folder / "tiny_networks_of_a_test.py").write_text(textwrap.dedent(NETWORKS))
     (folder / "hubconf.py").write_text(textwrap.dedent(HUBCONF))
     return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return write_clone(tmp_path_factory.mktemp("hub") / "clone")
 
 
 def scaled(encoder, clip):
@@ -217,3 +220,12 @@ def test_mistakes_of_the_entry_itself_stay_visible(clone, tmp_path):
         load_encoder(f"hub:{tmp_path}:dino")
     with pytest.raises(ValueError, match="names no entry; expected hub:FOLDER:ENTRY"):
         load_encoder("hub:dino")
+
+
+def test_code_of_another_clone_is_refused(clone, tmp_path):
+    load_encoder(f"random:hub:{clone}:dino")
+    other = write_clone(tmp_path / "other")
+    with pytest.raises(
+        ValueError, match=r"other wants its own tiny_networks_of_a_test\.py, but .* one clone per process"
+    ):
+        load_encoder(f"random:hub:{other}:dino")

@@ -2,6 +2,7 @@
 
 import inspect
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,9 +111,23 @@ def _build_entry(folder: str, entry: str) -> nn.Module:
             f"{entry} of {folder} could not be built: {error}. Nothing is downloaded: fetch the file yourself and "
             "pass it as weights (--weights)"
         ) from error
+    _check_origin(net, folder)
     if not isinstance(net, nn.Module):
         raise ValueError(f"{entry} of {folder} gives a {type(net).__name__}, expected a torch.nn.Module")
     return net
+
+
+def _check_origin(net: Any, folder: str) -> None:
+    """Refuse code of another clone: Python imports a module named `vision_transformer` once, whoever asks next."""
+    name = type(net).__module__
+    wanted = (Path(folder) / f"{name.replace('.', '/')}.py").resolve()
+    if name in sys.modules and wanted.is_file():
+        given = Path(inspect.getfile(type(net))).resolve()
+        if given != wanted:
+            raise ValueError(
+                f"{folder} wants its own {wanted.name}, but {given} was imported under that name before; use one clone "
+                "per process"
+            )
 
 
 @contextmanager

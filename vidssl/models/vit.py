@@ -27,6 +27,7 @@ def resize_position_embedding(
         rule: "timm" is timm's (bicubic with antialias, to the size). "dino" is DINO's and DINOv2's
             (vision_transformer.py, `interpolate_pos_encoding`): bicubic without antialias and by a scale factor
             computed from the new size + 0.1, which shifts the sampling points. The two differ in every patch.
+            DINOv2 with registers was released with the former (hub/backbones.py: `interpolate_antialias=True`).
 
     Returns:
         (1, prefix + new rows * new columns, D).
