@@ -36,7 +36,7 @@ def contour_accuracy(truth: np.ndarray, result: np.ndarray) -> float:
     A contour pixel is right if the other contour comes within ceil(0.008 * diagonal) pixels of it (8 pixels at
     854x480). A mask that fills the frame has no contour, so it scores 1 against an empty one.
     """
-    return _contour_accuracy(truth, result, radius=_tolerance_px(truth))
+    return _score(truth, result, radius=_tolerance_px(truth))[1]
 
 
 def _tolerance_px(frame: np.ndarray) -> int:
@@ -45,23 +45,27 @@ def _tolerance_px(frame: np.ndarray) -> int:
     return math.ceil(TOLERANCE * math.sqrt(height * height + width * width))
 
 
-def _contour_accuracy(truth: np.ndarray, result: np.ndarray, *, radius: int) -> float:
-    """`contour_accuracy` at a tolerance in pixels; of the frame, the part that shows the object will do."""
+def _score(truth: np.ndarray, result: np.ndarray, *, radius: int) -> tuple[float, float]:
+    """J and F of two masks at a tolerance in pixels; of the frame, the part that shows the object will do."""
     box = _box(truth, result)
     if box is None:
-        return 1.0
-    truth_contour, result_contour = _contour(truth[box]), _contour(result[box])
+        return 1.0, 1.0
+    height, width = truth[box].shape
     # A row ends with as many empty bits as a dilation moves bits sideways: rows do not run into each other.
-    stride = truth_contour.shape[1] + radius
-    truth_bits, result_bits = _pack(truth_contour, stride=stride), _pack(result_contour, stride=stride)
+    stride = width + radius
+    packed = [_pack(mask[box], stride=stride) for mask in (truth, result)]
+    inside = _rectangle(height, width, stride=stride)
+    truth_bits, result_bits = (bits & inside for bits in packed)
+    similarity = (truth_bits & result_bits).bit_count() / (truth_bits | result_bits).bit_count()
+    truth_bits, result_bits = (_contour(bits, stride=stride) & inside for bits in packed)
     num_truth, num_result = truth_bits.bit_count(), result_bits.bit_count()
     if num_truth == 0 and num_result == 0:
-        return 1.0
+        return similarity, 1.0
     if num_truth == 0 or num_result == 0:
-        return 0.0
+        return similarity, 0.0
     precision = (result_bits & _dilate(truth_bits, radius=radius, stride=stride)).bit_count() / num_result
     recall = (truth_bits & _dilate(result_bits, radius=radius, stride=stride)).bit_count() / num_truth
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return similarity, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> list[tuple[float, float]]:
@@ -81,7 +85,7 @@ def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> l
         return [(1.0, 1.0)] * num_objects
     truth, result = truth[box], result[box]
     masks = ((truth == number, result == number) for number in range(1, num_objects + 1))
-    return [(region_similarity(*pair), _contour_accuracy(*pair, radius=radius)) for pair in masks]
+    return [_score(*pair, radius=radius) for pair in masks]
 
 
 def statistics(values: np.ndarray) -> Statistics:
@@ -107,32 +111,42 @@ def _box(*masks: np.ndarray) -> tuple[slice, slice] | None:
     return tuple(slice(max(edge[0] - 1, 0), edge[-1] + 2) for edge in (rows, columns))  # type: ignore[return-value]
 
 
-def _contour(mask: np.ndarray) -> np.ndarray:
+def _pack(mask: np.ndarray, *, stride: int) -> int:
+    """A mask as one integer: pixel (y, x) is bit y * stride + x. The last row and column stand there twice."""
+    height, width = mask.shape
+    rows = np.zeros((height + 1, stride), dtype=bool)
+    rows[:-1, :width] = mask
+    rows[:-1, width] = mask[:, -1]
+    rows[-1] = rows[-2]
+    return int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
+
+
+def _rectangle(height: int, width: int, *, stride: int) -> int:
+    """The bits of `height` rows and `width` columns."""
+    bits, num_rows = (1 << width) - 1, 1
+    while num_rows < height:
+        bits |= bits << num_rows * stride
+        num_rows *= 2
+    return bits & ((1 << height * stride) - 1)
+
+
+def _contour(bits: int, *, stride: int) -> int:
     """Pixels that differ from their east, south or south-east neighbour (metrics.py _seg2bmap).
 
-    In the last row and column, as in the official code, with the neighbours inside the frame alone.
+    At the last row and column the official code compares with the neighbours inside the frame alone, which is the
+    same as going on with the last value. Bits outside the mask are left undefined.
     """
-    contour = np.zeros_like(mask)
-    np.not_equal(mask[:, :-1], mask[:, 1:], out=contour[:, :-1])
-    contour[:-1] |= mask[:-1] != mask[1:]
-    contour[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return contour
-
-
-def _pack(mask: np.ndarray, *, stride: int) -> int:
-    """A mask as one integer: pixel (y, x) is bit y * stride + x."""
-    rows = np.zeros((len(mask), stride), dtype=bool)
-    rows[:, : mask.shape[1]] = mask
-    return int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
+    return bits ^ bits >> 1 | bits ^ bits >> stride | bits ^ bits >> stride + 1
 
 
 def _dilate(bits: int, *, radius: int, stride: int) -> int:
     """Every pixel that lies within `radius` of a set one; bits between the rows are left undefined."""
-    widened = [bits]  # widened[k]: k pixels to the left and to the right
+    pair = bits | bits << 1
+    runs = [bits]  # runs[k]: 2 k + 1 pixels, from each set one to the right
+    for reach in range(1, radius + 1):
+        runs.append(runs[-1] | pair << 2 * reach - 1)
+    disc = runs[radius] >> radius
     for distance in range(1, radius + 1):
-        widened.append(widened[-1] | bits << distance | bits >> distance)
-    disc = widened[radius]
-    for distance in range(1, radius + 1):
-        row = widened[math.isqrt(radius * radius - distance * distance)]
-        disc |= row << distance * stride | row >> distance * stride
+        reach = math.isqrt(radius * radius - distance * distance)
+        disc |= runs[reach] << distance * stride - reach | runs[reach] >> distance * stride + reach
     return disc
