@@ -1,6 +1,8 @@
 """`vidssl data prepare`: the same frames at the same times with the same sound, in files that are quick to read."""
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ from conftest import moving_square, write_video
 from vidssl.cli import main
 from vidssl.data import Corpus
 from vidssl.data._encode import encode_file, even_size, exact_ticks
+from vidssl.data._index import read_index, stated_index
 from vidssl.data._isolation import call_each
 from vidssl.data.prepare import Prepared, prepare
 from vidssl.data.video import open_video
@@ -110,6 +113,33 @@ def test_every_frame_at_its_time_in_groups_of_eight(tmp_path):
         assert [PictureType(frame.pict_type).name for frame in container.decode(video=0)] == list(
             ("I" + 7 * "P") * 7
         )[:50]
+
+
+def test_what_a_file_states_of_its_index_is_believed_as_long_as_its_table_agrees(tmp_path):
+    source = write_video(tmp_path / "a.mp4", moving_square(30), fps=30)
+    encode_file(source, tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = container.streams.video[0]
+        stated, found = stated_index(container, stream), read_index(container, stream)
+        for field in dataclasses.fields(found):
+            np.testing.assert_array_equal(getattr(stated, field.name), getattr(found, field.name))
+        assert (found.is_entry.nonzero()[0] == [0, 8, 16, 24]).all() and found.distrust is None
+        cut.metadata["comment"] = container.metadata["comment"]
+        track = cut.add_stream_from_template(stream)
+        container.seek(0)
+        for packet in itertools.islice(container.demux(stream), 20):
+            packet.stream = track
+            cut.mux(packet)
+    for name in ("a.mp4", "cut.mp4"):
+        with av.open(str(tmp_path / name)) as container:
+            assert stated_index(container, container.streams.video[0]) is None
+    whole, _ = pictures(tmp_path / "b.mp4", size=(64, 64))
+    part, _ = pictures(tmp_path / "cut.mp4", size=(64, 64))
+    np.testing.assert_array_equal(part, whole[:20])
+    damaged = bytearray((tmp_path / "b.mp4").read_bytes())
+    (tmp_path / "short.mp4").write_bytes(damaged[:-2000])
+    with av.open(str(tmp_path / "short.mp4")) as container:
+        assert stated_index(container, container.streams.video[0]) is None
 
 
 def test_variable_intervals_and_odd_sizes(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ._audio import AudioReader, audio_stream
 from ._container import MediaError, describe, open_container, printable, sniff
+from ._index import read_index, stated_index, statement
 from ._pyav import PyAVReader, video_stream
 from .video import open_video
 
@@ -147,6 +148,7 @@ def encode_file(
             }
             stream.codec_context.time_base = unit
             stream.codec_context.thread_count = 1
+            container.metadata["comment"] = statement(info.num_frames, gop_frames=gop_frames)
             packets = sound.packets(container)
             following = next(packets, None)
             durations = np.append(np.diff(ticks), max(1, round(1 / info.fps / float(unit))))
@@ -225,6 +227,12 @@ def _look_again(
             f"{info.height} x {info.width} pixels instead of {size}" if (info.height, info.width) != size else
             "the sound is lost" if has_sound and info.audio_sample_rate_hz is None else None
         )  # fmt: skip
+    with open_container(target) as container:
+        stream = video_stream(container, target)
+        stated, found = stated_index(container, stream), read_index(container, stream)
+    for name in ("pts", "is_entry", "is_disposable", "frame_packet", "num_corrupt", "num_gaps", "distrust"):
+        if stated is None or not np.array_equal(getattr(stated, name), getattr(found, name)):
+            wrong = wrong or f"{name} of its packets is not as stated"
     if wrong:
         raise MediaError(source, f"was not encoded right ({wrong})")
 

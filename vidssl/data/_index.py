@@ -11,10 +11,14 @@ before, intra refresh has no clean start at all. So packets are looked into:
 A frame is decoded from the last entry point that comes before it in the file and not after it on the screen,
 which leaves out the leading pictures of open groups. Where all of this cannot be established (`distrust`), the
 stream is decoded from its start, always.
+
+Files that `vidssl data prepare` wrote say in their comment how they are built, and were compared with what they say
+when they were written; as long as the container's own table still agrees with it, the packets are not read again.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SEEKABLE_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # packets carry pts, positions are exact
+_KEY_FLAG = 1  # AVINDEX_KEYFRAME; the others mark packets that are not shown
+_STATEMENT = "vidssl data prepare: {num_frames} frames, a key frame every {gop_frames}, nothing reordered"
 _SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"}
 
 
@@ -107,6 +113,45 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
+    )
+
+
+def statement(num_frames: int, *, gop_frames: int) -> str:
+    """Return the comment of a file whose index `stated_index` may take from its container."""
+    return _STATEMENT.format(num_frames=num_frames, gop_frames=gop_frames)
+
+
+def stated_index(container: InputContainer, stream: VideoStream) -> PacketIndex | None:
+    """The index of a prepared file, None of any other, and of one that does not agree with what it states."""
+    pattern = _STATEMENT.format(num_frames=r"(\d+)", gop_frames=r"(\d+)")
+    stated = re.fullmatch(pattern, container.metadata.get("comment", ""))
+    context = stream.codec_context
+    if not stated or context.codec.canonical_name != "h264" or context.has_b_frames:
+        return None
+    num_frames, gop_frames = int(stated[1]), int(stated[2])
+    entries = [(entry.timestamp, entry.flags, entry.pos + entry.size) for entry in stream.index_entries]
+    if len(entries) != num_frames or num_frames == 0:
+        return None
+    pts, flags, ends = np.array(entries, dtype=np.int64).T
+    is_entry = np.arange(num_frames) % gop_frames == 0
+    agrees = (
+        pts[0] == 0
+        and bool(np.all(np.diff(pts) > 0))
+        and np.array_equal(flags, np.where(is_entry, _KEY_FLAG, 0))
+        and ends.max() <= container.size
+    )
+    if not agrees:
+        return None
+    return PacketIndex(
+        pts=np.ascontiguousarray(pts),
+        is_entry=is_entry,
+        is_disposable=np.zeros(num_frames, dtype=bool),
+        frame_packet=np.arange(num_frames, dtype=np.int64),
+        trap=None,
+        num_packets=num_frames,
+        num_corrupt=0,
+        num_gaps=0,
+        distrust=None,
     )
 
 

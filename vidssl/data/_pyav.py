@@ -13,7 +13,7 @@ import numpy as np
 
 from ._audio import AudioReader, audio_stream
 from ._container import MAX_PIXELS, MediaError, check_pixels, describe, open_container
-from ._index import read_index
+from ._index import read_index, stated_index
 from ._reader import Reader, VideoInfo
 
 if TYPE_CHECKING:
@@ -72,9 +72,14 @@ class PyAVReader(Reader):
     """
 
     def __init__(self, path: Path) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._path = path
         self._audio: AudioReader | None = None
         self._container = open_container(path)
+        self._reformatter = (
+            VideoReformatter()
+        )  # one for all frames: setting up the scaler costs more than its work
         try:
             super().__init__(self._examine(), backend="pyav")
         except BaseException:
@@ -88,7 +93,7 @@ class PyAVReader(Reader):
         self._time_base = float(self._stream.time_base or 0)
         rate = self._stream.average_rate or self._stream.guessed_rate
         with _blaming(path):
-            self._index = read_index(container, self._stream)
+            self._index = stated_index(container, self._stream) or read_index(container, self._stream)
         if self._index.num_packets == 0:
             raise MediaError(path, "holds no picture; it is a header alone or was cut off, copy it again")
         distrust = self._index.distrust
@@ -172,8 +177,11 @@ class PyAVReader(Reader):
         turns = self.info.rotation_degrees // 90
         if turns % 2:
             height, width = width, height
-        picture = frame.reformat(width=width, height=height, format="rgb24", threads=1).to_ndarray()
-        return np.rot90(picture, turns)
+        picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        plane = picture.planes[0]
+        # A view of the frame's memory, whose rows may be longer than the picture is wide.
+        pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+        return np.rot90(pixels, turns)
 
     # -- by seeking
 
@@ -184,18 +192,20 @@ class PyAVReader(Reader):
             _Astray: A packet or a frame differs from the index.
         """
         groups: list[tuple[int, list[int]]] = []
+        last_packet = -1
         for number in numbers:
             entry = self._index.entry_of(number)
             # Stay on the way unless the next entry point lies behind all that has to be decoded anyway.
-            if not groups or entry > self._index.frame_packet[groups[-1][1]].max():
+            if entry > last_packet:
                 groups.append((entry, []))
             groups[-1][1].append(number)
+            last_packet = max(last_packet, int(self._index.frame_packet[number]))
         for entry, group in groups:
             yield from self._decode_group(entry, group)
 
     def _decode_group(self, entry: int, numbers: list[int]) -> Iterator[tuple[int, VideoFrame]]:
         index = self._index
-        missing = {int(index.frame_pts[number]): number for number in numbers}
+        missing = dict(zip(index.frame_pts[numbers].tolist(), numbers, strict=True))
         wanted_packets = set(index.frame_packet[numbers].tolist())
         entry_pts = int(index.pts[entry])
         landed = entry not in index.frame_packet  # an entry point that an edit list hides is never shown
