@@ -49,7 +49,7 @@ def picture_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview]
         except (IndexError, ValueError):
             frame_num_bits, gaps_allowed = 0, True
         bits = 0 if gaps_allowed else frame_num_bits
-        return lambda packet: _h264_picture(list(nal_units(packet, length_size)), bits)
+        return lambda packet: _h264_picture(packet, length_size, bits)
     if codec == "hevc" and len(extradata) >= 23:
         length_size = (extradata[21] & 3) + 1
         return lambda packet: _hevc_picture(list(nal_units(packet, length_size)))
@@ -157,20 +157,43 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _h264_picture(units: list[memoryview], frame_num_bits: int) -> Picture:
-    slices = [unit for unit in units if 1 <= unit[0] & 31 <= 5]
-    if not slices:
+def _h264_picture(packet: memoryview, length_size: int, frame_num_bits: int) -> Picture:
+    """Look through a packet once, in one function: a corpus has hundreds of packets for each clip that is read."""
+    is_idr, is_entry, is_disposable = True, False, True
+    first_slice: memoryview | None = None
+    start, end = 0, len(packet)
+    while start + length_size <= end:
+        begin = start + length_size
+        start = begin + int.from_bytes(packet[start:begin], "big")
+        if start == begin or start > end:
+            raise ValueError(f"NAL unit of {start - begin} bytes in a packet of {end}")
+        header = packet[begin]
+        kind = header & 31
+        if 1 <= kind <= 5:
+            is_idr = is_idr and kind == 5
+            is_disposable = is_disposable and not header & 0x60  # nal_ref_idc
+            if first_slice is None:
+                first_slice = packet[begin + 1 : min(begin + 16, start)]
+        elif kind == 6:
+            is_entry = is_entry or _is_exact_recovery_point(packet[begin:start])
+    if first_slice is None:
         raise ValueError("no slice")
-    frame_num = None
-    if frame_num_bits:
-        header = _Bits(_without_escapes(bytes(slices[0][1:16])))
-        header.unsigned(), header.unsigned(), header.unsigned()  # first macroblock, type, parameter set
-        frame_num = header.take(frame_num_bits)
-    headers = {unit[0] for unit in slices}
-    is_idr = all(header & 31 == 5 for header in headers)
-    is_entry = is_idr or any(_is_exact_recovery_point(unit) for unit in units if unit[0] & 31 == 6)
-    is_disposable = not any(header & 0x60 for header in headers)  # nal_ref_idc
-    return Picture(is_entry, is_disposable, 0, frame_num, (1 << frame_num_bits) if frame_num_bits else 0)
+    frame_num = _frame_num(bytes(first_slice), frame_num_bits) if frame_num_bits else None
+    return Picture(is_idr or is_entry, is_disposable, 0, frame_num, (1 << frame_num_bits) if frame_num_bits else 0)
+
+
+def _frame_num(header: bytes, num_bits: int) -> int:
+    """Read frame_num, which follows three Exp-Golomb numbers: first macroblock, type, parameter set (7.3.3)."""
+    header = _without_escapes(header)
+    rest, left = int.from_bytes(header, "big"), 8 * len(header)
+    for _ in range(3):
+        left -= 2 * (left - rest.bit_length()) + 1  # as many zeros as there are bits after the first 1
+        if left < 0:
+            raise ValueError("unit ends too early")
+        rest &= (1 << left) - 1
+    if left < num_bits:
+        raise ValueError("unit ends too early")
+    return rest >> (left - num_bits)
 
 
 def _is_exact_recovery_point(sei: memoryview) -> bool:
