@@ -91,7 +91,7 @@ def _ema(peers: Peers) -> Case:
     teachers = [teacher_of(student) for _ in range(2)]
     with torch.no_grad():
         for parameter in student.parameters():
-            parameter += 0.01
+            parameter.add_(0.01)
 
     def ours() -> None:
         move_teacher(teachers[0], student, momentum=momentum)
