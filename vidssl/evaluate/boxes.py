@@ -7,7 +7,7 @@ object tracking", arXiv:1606.09549). A lost object keeps its last box.
 
     OUT/predictions/SEQUENCE.txt                       x,y,width,height a line, as got-10k/toolkit reads results
     OUT/predictions/SEQUENCE/SEQUENCE_001.txt          the same for GOT-10k
-    OUT/sequences/, OUT/overlays/, OUT/result.json     see evaluate/runner.py; predictions red, truth white
+    OUT/sequences/, OUT/overlays/, OUT/result.json     see evaluate/runner.py; truth green, predictions red
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ Tracker = Literal["masks", "correlation"]
 
 _LOST = 0.01  # a label that is weaker than this everywhere, of the 1 it started with, is gone
 _UPSAMPLING = 8  # places looked at per feature cell: one per pixel of the search window at stride 8
-_COLORS = torch.tensor([[255, 255, 255], [255, 40, 40]], dtype=torch.uint8)  # truth, prediction
+_COLORS = torch.tensor([[40, 255, 40], [255, 40, 40]], dtype=torch.uint8)  # truth, prediction
 
 
 @dataclass(frozen=True)

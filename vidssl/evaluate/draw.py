@@ -166,7 +166,7 @@ def draw_boxes(frame: Tensor, boxes: Tensor, *, colors: Tensor | None = None) ->
         uint8 (3, H, W).
     """
     palette = point_colors(len(boxes)) if colors is None else colors
-    stroke = max(1, round(sum(frame.shape[1:]) / 300)) * _SCALE
+    stroke = max(1, round(sum(frame.shape[1:]) / 200)) * _SCALE
     layer = Image.new("RGBA", (frame.shape[2] * _SCALE, frame.shape[1] * _SCALE))
     draw = ImageDraw.Draw(layer)
     for box, color in zip(boxes.tolist(), palette.tolist(), strict=True):
