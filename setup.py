@@ -53,7 +53,7 @@ setup(
     ],
     extras_require={
         "decord": ["decord>=0.6"],
-        "hf": ["transformers>=5"],
+        "hf": ["transformers>=4.57.1"],
         "torchcodec": ["torchcodec==0.11.*"],
         "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
             "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -72,7 +72,7 @@ setup(
             "scikit-learn>=1.6",
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",
-            "transformers>=5",
+            "transformers>=4.57.1",
             "wheel",
         ],
     },

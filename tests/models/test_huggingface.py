@@ -208,11 +208,12 @@ def rotated(x, place):
     return turned
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 6), (5, 2)])
 @torch.no_grad()
-def test_vjepa2_on_frames_that_are_not_square(tmp_path):
+def test_vjepa2_on_frames_that_are_not_square(rows, columns, tmp_path):
     model = saved("vjepa2", tmp_path)
-    clip = torch.rand(1, 6, 3, 8, 24)
-    places = [(t, y, x) for t in range(3) for y in range(2) for x in range(6)]
+    clip = torch.rand(1, 6, 3, 4 * rows, 4 * columns)
+    places = [(t, y, x) for t in range(3) for y in range(rows) for x in range(columns)]
     tokens = model.encoder.embeddings(scaled(clip))
     for layer in model.encoder.layer:
         attention, normed = layer.attention, layer.norm1(tokens)
@@ -235,7 +236,7 @@ def test_vjepa2_on_frames_that_are_not_square(tmp_path):
             mixed[..., part] = weights @ value
         tokens = tokens + attention.proj(mixed)
         tokens = tokens + layer.mlp(layer.norm2(tokens))
-    expected = laid_out(model.encoder.layernorm(tokens), "vjepa2", (3, 2, 6))
+    expected = laid_out(model.encoder.layernorm(tokens), "vjepa2", (3, rows, columns))
     close(load_encoder(f"hf:{tmp_path}").features(clip), expected)
 
 
