@@ -80,6 +80,9 @@ class OtherReader(Reader):
                     return
         yield from self._reader._pictures(numbers, height=height, width=width)
 
+    def packed_index(self) -> bytes:
+        return self._reader.packed_index()
+
     def _audio_reader(self) -> AudioReader:
         return self._reader._audio_reader()
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from ._audio import AudioReader, audio_stream
 from ._container import MAX_PIXELS, MediaError, check_pixels, describe, open_container
-from ._index import read_index, stated_index
+from ._index import PacketIndex, read_index, stated_index
+from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
 
 if TYPE_CHECKING:
@@ -69,9 +70,13 @@ class PyAVReader(Reader):
     trusted, the whole stream is decoded once when the file is opened, its frames are numbered as they come, and
     each read decodes from the start. Times that are missing or do not increase there are interpolated from those
     that do. A stream that breaks off in the middle ends where sequential decoding ends; a warning is logged.
+
+    Args:
+        path: Regular file.
+        index: What `packed_index` of an earlier reader returned; None looks through the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, index: bytes | None = None) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._path = path
@@ -81,7 +86,8 @@ class PyAVReader(Reader):
             VideoReformatter()
         )  # one for all frames: setting up the scaler costs more than its work
         try:
-            super().__init__(self._examine(), backend="pyav")
+            known = unpack(index, path) if index else None
+            super().__init__(self._recall(*known) if known else self._examine(), backend="pyav")
         except BaseException:
             self._container.close()
             raise
@@ -121,6 +127,15 @@ class PyAVReader(Reader):
             audio_channels=sound.channels if sound else None,
             distrust=distrust,
         )
+
+    def _recall(self, info: VideoInfo, index: PacketIndex, zero_seconds: float) -> VideoInfo:
+        self._stream = video_stream(self._container, self._path)
+        self._time_base = float(self._stream.time_base or 0)
+        self._index, self._zero_seconds = index, zero_seconds
+        return info
+
+    def packed_index(self) -> bytes:
+        return pack(self.info, self._index, zero_seconds=self._zero_seconds, unit_seconds=self._time_base)
 
     @property
     def trap(self) -> str | None:

@@ -147,6 +147,10 @@ class Reader(ABC):
             MediaError: One of them cannot be delivered.
         """
 
+    def packed_index(self) -> bytes:
+        """Return what was found out about the file, for `open_video(..., index=)`; empty where nothing is costly."""
+        return b""
+
     def _audio_reader(self) -> AudioReader:
         raise MediaError(self.info.path, "has no audio stream")
 

@@ -25,7 +25,13 @@ __all__ = ["MAX_PIXELS", "AudioReader", "Frames", "MediaError", "Reader", "Video
 Backend = Literal["pyav", "decord", "torchcodec"]
 
 
-def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: float = DEFAULT_FPS) -> Reader:
+def open_video(
+    path: str | os.PathLike[str],
+    *,
+    backend: Backend = "pyav",
+    fps: float = DEFAULT_FPS,
+    index: bytes | None = None,
+) -> Reader:
     """Open a video file, an image (a video of one frame) or a folder of images (its frames in natural order).
 
     Readers belong to the process and the thread that opened them. Open one per use: opening costs a few
@@ -37,6 +43,8 @@ def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: 
             x86-64 alone) and torchcodec (`pip install vidssl[torchcodec]`) read the files on which they can be
             trusted, PyAV the others; see `OtherReader`, and `Reader.backend` for who it is.
         fps: Frames per second of a folder of images, which cannot say it itself.
+        index: What `Reader.packed_index` returned for this file, which spares looking through it again; of no effect
+            if the file has changed since. The frames are the same with it and without.
 
     Raises:
         MediaError: The file cannot be read as video; the reason and, where there is one, the cure are in it.
@@ -49,7 +57,7 @@ def open_video(path: str | os.PathLike[str], *, backend: Backend = "pyav", fps: 
     file = regular_file(path)
     if sniff(file) == "image":
         return ImagesReader(file, [file], fps=fps)
-    reader = PyAVReader(file)
+    reader = PyAVReader(file, index=index)
     if backend == "pyav":
         return reader
     return OtherReader(reader, backend=backend)

@@ -1,0 +1,89 @@
+"""Opening a file with what was found out about it before: the same frames, sooner."""
+
+import dataclasses
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import moving_square, write_video
+
+from vidssl.data.video import MediaError, open_video
+
+SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".asf", ".3gp"}
+# FFmpeg decodes some pictures of this file differently from one time to the next; see test_odd_files.py.
+UNSTEADY = "audio_track_silent.webm"
+
+
+def same(first, second) -> None:
+    for field in dataclasses.fields(first.info):
+        np.testing.assert_array_equal(getattr(first.info, field.name), getattr(second.info, field.name))
+
+
+def test_frames_of_every_odd_file_are_the_same(shared):
+    num_files = num_bytes = 0
+    for path in sorted((shared / "data/media/odd").iterdir()):
+        if path.suffix not in SUFFIXES or path.name == UNSTEADY or path.stat().st_size > 600_000:
+            continue
+        try:
+            looked = open_video(path)
+        except MediaError:
+            continue
+        index = looked.packed_index()
+        with looked, open_video(path, index=index) as knew:
+            same(looked, knew)
+            assert knew.packed_index() == index
+            times = looked.info.pts_seconds[[0, looked.info.num_frames // 2, -1]].tolist()
+            np.testing.assert_array_equal(
+                knew.frames(times, short_side=32).video, looked.frames(times, short_side=32).video
+            )
+        num_files += 1
+        num_bytes += len(index)
+    assert num_files > 25 and num_bytes / num_files < 2000
+
+
+def test_sound_is_at_the_same_place(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_square(), tone_hz=440)
+    with open_video(path) as looked, open_video(path, index=looked.packed_index()) as knew:
+        ours, theirs = (reader.audio(0.2, 0.5, sample_rate_hz=16_000) for reader in (knew, looked))
+        assert theirs.abs().max() > 0.3
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_is_known_of_a_file_that_has_changed_is_forgotten(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_square(24))
+    with open_video(path) as reader:
+        index = reader.packed_index()
+    shutil.copy(write_video(tmp_path / "b.mp4", moving_square(30, seed=1)), path)
+    with open_video(path, index=index) as reader:
+        assert reader.info.num_frames == 30
+    with open_video(path) as reader:
+        index = reader.packed_index()
+    os.utime(path, ns=(0, 0))
+    with open_video(path, index=index) as reader:
+        assert reader.info.num_frames == 30
+
+
+def test_it_costs_less(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", moving_square(1500, size_px=32))
+    with open_video(path) as reader:
+        index = reader.packed_index()
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(7):
+        for knows in (False, True):
+            begin = time.process_time()
+            open_video(path, index=index if knows else None).close()
+            seconds[knows].append(time.process_time() - begin)
+    assert np.median(seconds[True]) < 0.5 * np.median(seconds[False])
+
+
+@pytest.mark.parametrize("backend", ["decord", "torchcodec"])
+def test_other_decoders_take_it_too(tmp_path, backend):
+    path = write_video(tmp_path / "a.mp4", moving_square())
+    with open_video(path) as reader:
+        index = reader.packed_index()
+        with open_video(path, backend=backend, index=index) as other:
+            same(reader, other)
+            assert other.packed_index() == index
