@@ -266,15 +266,16 @@ def test_sound_is_retrieved_by_video_and_back(tmp_path):
     assert raw["parts"]["video to audio"]["median_rank"] == 1.0
     chance = result(out / "baselines/chance")["figures"]
     assert chance["video to audio R@1"] == 0.25 and chance["audio to video R@2"] == 0.5
-    assert result(out)["settings"]["audio"]["name"] == str(ears)
-    assert result(out / "baselines/random")["settings"]["audio"]["name"] == f"random:{ears}"
+    assert result(out)["audio_model"]["name"] == str(ears)
+    assert result(out / "baselines/random")["audio_model"]["name"] == f"random:{ears}"
+    assert result(out / "baselines/random")["settings"] == result(out)["settings"]
     assert (out / "audio-video-retrieval.png").is_file()
 
 
 def test_finetune_learns_from_labels_and_is_taken_over(images, model, tmp_path, caplog, capsys):
     out = tmp_path / "out"
     words = ["evaluate", "finetune", "--root", images, "--model", model, "--size-px", 16, "--num-workers", 0]
-    words += ["--steps", 24, "--batch-size", 12, "--lr-backbone", 0.01, "--lr-head", 0.1, "--out", out]
+    words += ["--steps", 16, "--batch-size", 12, "--lr-backbone", 0.01, "--lr-head", 0.1, "--out", out]
     assert run(*words) == 0
     own = result(out)
     assert own["figures"]["top1"] == 1.0 and own["classes"] == dict.fromkeys(CLASSES, 1.0)

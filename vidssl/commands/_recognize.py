@@ -390,9 +390,10 @@ def subjects(
             raise ValueError(
                 f"{data_options.root} holds sounds, for which {options.model} does not do: {error}"
             ) from error
-        views = options.views(media, sample_rate_hz=heard.sample_rate_hz)
+        rate = int(heard.sample_rate_hz)
+        views = options.views(media, sample_rate_hz=rate)
         own: nn.Module = heard
-        raw: nn.Module = LogMelStatistics(sample_rate_hz=heard.sample_rate_hz)
+        raw: nn.Module = LogMelStatistics(sample_rate_hz=rate)
         raw_name = "raw sound"
     else:
         own, views = load_pictures_encoder(options), options.views(media)
@@ -420,7 +421,7 @@ def _listener(watcher: Subject, audio_model: str) -> Subject:
     views = SoundViews(
         num_clips=options.clips,
         audio_seconds=options.audio_seconds,
-        sample_rate_hz=trained.sample_rate_hz,
+        sample_rate_hz=int(trained.sample_rate_hz),
         from_video=True,
     )
     encoder: nn.Module = trained
@@ -494,13 +495,16 @@ def _result_of_split(
         **task.settings,
         "seed": subject.options.seed,
     }
+    listener = {}
     if subject.partner is not None:
-        settings["audio"] = {**subject.partner.description, "views": dataclasses.asdict(subject.partner.views)}
+        settings["audio_views"] = dataclasses.asdict(subject.partner.views)
+        listener = {"audio_model": subject.partner.description}
     software = {name: versions()[name] for name in ("vidssl", "torch")}
     asked = {
         "task": task.name,
         "settings": settings,
         "model": subject.description,
+        **listener,
         "train": data_fingerprint(data.train),
         "test": data_fingerprint(data.test),
         "versions": software,
@@ -526,6 +530,7 @@ def _result_of_split(
                 "settings": settings,
                 "protocol": None,
                 "model": subject.description,
+                **listener,
                 "chosen": outcome.chosen,
                 "classes": classes,
                 "unreadable": [list(one) for one in features.bad],
