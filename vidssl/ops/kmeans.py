@@ -13,7 +13,9 @@ def nearest(points: Tensor, centers: Tensor) -> Tensor:
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all centres.
     norms = centers.square().sum(1)
     rows = max(1, _BLOCK_DISTANCES.get(points.device.type, 2**21) // len(centers))
-    return torch.cat([torch.addmm(norms, block, centers.T, alpha=-2).argmin(1) for block in points.split(rows)])
+    # min is twice as fast as argmin on a CPU.
+    blocks = (torch.addmm(norms, block, centers.T, alpha=-2) for block in points.split(rows))
+    return torch.cat([block.min(dim=1).indices for block in blocks])
 
 
 def kmeans(
