@@ -131,7 +131,7 @@ class VideoDataset(Dataset[Sample]):
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
-        with open_video(entry.path, backend=self.backend) as reader:
+        with open_video(entry.path, backend=self.backend, index=entry.index) as reader:
             frames = reader.frames(times.flatten().tolist(), short_side=self.size_px)
             audio = None
             if self.audio_seconds is not None:
