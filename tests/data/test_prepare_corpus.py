@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -293,8 +294,14 @@ def test_labels_sources_and_the_originals_survive(tree, tmp_path):
 def test_pictures_that_break_off_are_noted(shared, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/a.mp4").symlink_to(shared / "data/media/odd/corrupted_index.mp4")
+    whole = write_video(tmp_path / "whole.mp4", moving_square(), fps=24)
+    encode_file(whole, tmp_path / "b.mp4")  # its table comes first, so that the rest can be cut off
+    content = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "videos/b.mp4").write_bytes(content[: len(content) * 2 // 3])
     result = small(tmp_path / "videos", tmp_path / "out")
-    assert len(result.notes) == 1 and "decoding breaks off after 28 frames" in result.summary()
+    assert [path.name for path, _ in result.notes] == ["a.mp4", "b.mp4"]
+    assert "decoding breaks off after 28 frames" in result.notes[0][1]
+    assert re.search(r"it is cut off: it holds \d+ pictures, the header says 24", result.notes[1][1])
     with open_video(tmp_path / "out/a.mp4") as reader:
         assert reader.info.num_frames == 28
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 # Less than this share of what the header promises counts as cut off; some writers count one frame too many.
-_WHOLE = 0.95
+WHOLE = 0.95
 
 # A pause between frames this many times longer than the usual one, and longer than a second, is worth a note.
 _GAP_FACTOR = 10
@@ -105,7 +105,7 @@ def _audit_video(path: Path) -> Iterator[Finding]:
         return
     yield from _packet_findings(index, num_promised=num_promised)
     yield from _picture_findings(decoded, index)
-    if decoded.end_seconds < _WHOLE * promised_seconds:
+    if decoded.end_seconds < WHOLE * promised_seconds:
         yield Finding(
             "error", "cut off", f"ends at {decoded.end_seconds:.2f} s, the header says {promised_seconds:.2f} s"
         )
@@ -138,7 +138,7 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
 
 
 def _packet_findings(index: PacketIndex, *, num_promised: int) -> Iterator[Finding]:
-    if index.num_packets < _WHOLE * num_promised:
+    if index.num_packets < WHOLE * num_promised:
         yield Finding(
             "error",
             "cut off",
@@ -158,7 +158,7 @@ def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding
         yield Finding("error", "decoding fails", f"{decoded.num_failed} times, first {decoded.first_failure}")
     if decoded.num_damaged:
         yield Finding("error", "damaged pictures", f"{decoded.num_damaged} of {num_frames}")
-    if num_frames < _WHOLE * num_shown and not decoded.num_interlaced:  # two fields may make one frame
+    if num_frames < WHOLE * num_shown and not decoded.num_interlaced:  # two fields may make one frame
         yield Finding("error", "missing pictures", f"{num_shown} packets give {num_frames} pictures")
     if len(decoded.sizes) > 1:
         changes = ", ".join(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._audio import AudioReader, audio_stream
+from ._audit import WHOLE
 from ._container import MediaError, describe, open_container, printable, sniff
 from ._index import read_index, stated_index, statement
 from ._pyav import PyAVReader, video_stream
@@ -133,7 +134,7 @@ def encode_file(
         info = reader.info
         ticks, unit = exact_ticks(info.pts_seconds, _unit_of(source, fps=info.fps))
         height, width = even_size(info.height, info.width, short_side_px=short_side_px)
-        sound = _sound_of(reader)
+        sound, missing = _sound_of(reader), _missing(reader)
         with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(info.fps).limit_denominator(1_000_000))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -166,7 +167,7 @@ def encode_file(
                 container.mux(following[1])
                 following = next(packets, None)
         _look_again(source, target, info.pts_seconds, size=(height, width), has_sound=sound.is_there)
-    return {"num_frames": info.num_frames, "note": sound.note}
+    return {"num_frames": info.num_frames, "note": "; ".join(note for note in (missing, sound.note) if note)}
 
 
 def even_size(height: int, width: int, *, short_side_px: int) -> tuple[int, int]:
@@ -193,6 +194,18 @@ def exact_ticks(times_seconds: NDArray[np.float64], unit: Fraction | None) -> tu
             if (unit * common).denominator <= _FINEST_UNIT.denominator:
                 return ticks // common, unit * common
     return np.rint(times_seconds / float(_FINEST_UNIT)).astype(np.int64), _FINEST_UNIT
+
+
+def _missing(reader: Reader) -> str:
+    """What is known to be missing of the pictures, empty if nothing; `vidssl data check` looks further."""
+    if not isinstance(reader, PyAVReader):
+        return ""
+    index, num_promised = reader._index, reader._stream.frames
+    if index.num_packets < WHOLE * num_promised:
+        return f"it is cut off: it holds {index.num_packets} pictures, the header says {num_promised}"
+    if index.num_corrupt or index.num_gaps:
+        return f"{index.num_corrupt} packets are damaged, and some are missing in {index.num_gaps} places"
+    return ""
 
 
 def _unit_of(source: Path, *, fps: float) -> Fraction | None:
