@@ -34,9 +34,9 @@ def load_for(
     """
     family = encoder_family(spec)
     options = dict(_parsed(option) for option in encoder_options)
-    if family == "exported":  # it keeps the options it was trained with
+    if family in ("exported", "hub", "hf"):  # they are what they are: no protocol changes their options
         encoder = load_encoder(spec, seed=seed, weights=weights, **options)
-        protocol = protocol_of(encoder.architecture["family"])
+        protocol = protocol_of("vit" if encoder.multiple > 1 else encoder.architecture["family"])
     else:
         protocol = protocol_of(family)
         options = {**protocol.encoder_options(family), **options}

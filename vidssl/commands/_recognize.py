@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..data.labelled import Layout
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from torch import device as Device
     from torch import nn
 
@@ -612,29 +611,7 @@ def print_results(results: "Mapping[str, Result]", *, title: str) -> None:
     """Print results side by side, as wide as the terminal allows."""
     from rich.console import Console
 
+    from ..evaluate.results import side_by_side
+
     console = Console()
-    console.print(title, markup=False, highlight=False)
-    console.print(_table(results, width=console.width))
-
-
-def _table(results: "Mapping[str, Result]", *, width: int) -> "Table":
-    """Results side by side; a figure a line, with its deviation beside it, where they are too many for the width."""
-    from rich.table import Table
-
-    from ..evaluate.results import per_cent, side_by_side
-
-    columns = list(next(iter(results.values())).figures)
-    # Borders and spaces take three letters a column.
-    if sum(len(column) + 3 for column in ["", *columns]) + max(map(len, results)) <= width:
-        return side_by_side(results, title="")
-    table = Table("", *results)
-    for column in columns:
-        if column.endswith(" std"):
-            continue
-        cells = []
-        for result in results.values():
-            spread = result.figures.get(f"{column} std", math.nan)
-            text = per_cent(result.figures.get(column, math.nan))
-            cells.append(text if math.isnan(spread) else f"{text} ± {per_cent(spread)}")
-        table.add_row(column, *cells)
-    return table
+    console.print(side_by_side(results, title=title, width=console.width))

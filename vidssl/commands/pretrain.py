@@ -173,7 +173,7 @@ def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any
     names = options.online_sequences
     return online_davis(
         options.online,
-        protocol=protocol_named(options.online_protocol)(encoder.architecture.get("family", "")),
+        protocol=protocol_named(options.online_protocol)("vit" if encoder.multiple > 1 else ""),
         sequences=None if names is None else [name.strip() for name in names.split(",")],
         max_frames=options.online_frames,
     )

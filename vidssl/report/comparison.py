@@ -37,6 +37,7 @@ TITLES = {
     "finetune": "Fine-tuning",
     "lowshot": "Few labels",
     "retrieval": "Retrieval",
+    "audio-video-retrieval": "Retrieval between sound and video",
     "cluster": "Clusters",
 }
 COLORS = ("#1d4ed8", "#0d9488", "#be185d", "#7c3aed", "#b45309", "#15803d", "#0369a1", "#a21caf")
