@@ -118,7 +118,7 @@ def _publish(temporary: Path, target: Path) -> None:
 
 
 def encode_file(
-    source: Path, target: Path, *, short_side_px: int = 256, gop_frames: int = 8, crf: int = 23
+    source: Path, target: Path, *, short_side_px: int = 256, gop_frames: int = 8, crf: int = 25
 ) -> dict[str, Any]:
     """Encode one video to mp4 and look at the result; see `prepare`.
 
@@ -277,8 +277,10 @@ class _Sound:
 
         with open_container(self._path) as source:
             stream = audio_stream(source)
+            if stream is None:
+                return
             try:
-                for packet in source.demux(stream) if stream else ():
+                for packet in source.demux(stream):
                     if packet.size:
                         yield stream, packet
             except av.FFmpegError as error:

@@ -67,7 +67,8 @@ def unpack(known: bytes, path: Path) -> tuple[VideoInfo, PacketIndex, float] | N
     def take(count: int, kind: type) -> NDArray[Any]:
         nonlocal rest
         size = count * np.dtype(kind).itemsize
-        part, rest = np.frombuffer(rest[:size], kind), rest[size:]
+        part: NDArray[Any] = np.frombuffer(rest[:size], kind)
+        rest = rest[size:]
         return part
 
     num_packets, num_listed = head["index"]["num_packets"], head["num_listed"]

@@ -195,7 +195,8 @@ class PyAVReader(Reader):
         picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = picture.planes[0]
         # A view of the frame's memory, whose rows may be longer than the picture is wide.
-        pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+        strides = (plane.line_size, 3, 1)
+        pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=strides)  # type: ignore[arg-type]
         return np.rot90(pixels, turns)
 
     # -- by seeking

@@ -111,7 +111,7 @@ def prepare(
     out: str | os.PathLike[str],
     short_side_px: int = 256,
     gop_frames: int = 8,
-    crf: int = 23,
+    crf: int = 25,
     num_workers: int | None = None,
     bad_file_budget: float = 0.01,
     timeout_seconds: float = 3600.0,
