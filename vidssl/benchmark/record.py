@@ -69,7 +69,8 @@ def page(records: Mapping[str, dict[str, Any]]) -> str:
         "a row at a time. Both sides of a row run in one process of one thread, in an order drawn anew for every "
         "round; times are CPU seconds of the process, medians over the rounds, with quartiles in brackets (the range "
         "where there are fewer than four rounds). Ratios are taken within rounds. What is asked for is judged by the "
-        "median.",
+        "median. Other work on the machine and the layout of memory move ratios by up to 10 % from run to run: what is "
+        "closer to a limit is a tie.",
         "",
         "| row | ours | peer | ours, s | peer, s | ours / peer | peer / ours | asked for | holds | machine |",
         "|---|---|---|---|---|---|---|---|---|---|",
