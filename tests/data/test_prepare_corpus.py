@@ -324,8 +324,8 @@ def test_a_folder_of_frames_becomes_a_video(tmp_path):
     (tmp_path / "videos/seq").mkdir(parents=True)
     for number, picture in enumerate(moving_square(5, size_px=48)):
         Image.fromarray(picture).save(tmp_path / f"videos/seq/{number}.png")
-    small(tmp_path / "videos", tmp_path / "out", short_side_px=48)
-    check_frames(tmp_path / "videos/seq", tmp_path / "out/seq", size=(48, 48), at_least_db=24, moving=True)
+    small(tmp_path / "videos", tmp_path / "out", short_side_px=48, crf=16)
+    check_frames(tmp_path / "videos/seq", tmp_path / "out/seq", size=(48, 48), at_least_db=30, moving=True)
 
 
 def test_unreadable_files_are_named_and_counted(tree, tmp_path, capsys):
