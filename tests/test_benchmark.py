@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import moving_square, write_video
 
 from vidssl import benchmark, catalog
 from vidssl.benchmark import (
@@ -19,6 +20,7 @@ from vidssl.benchmark import (
     Row,
     at_least,
     at_most,
+    decoding,
     evaluation,
     measure,
     page,
@@ -136,11 +138,11 @@ def test_missing_peers_are_named_with_what_to_do(caplog, monkeypatch):
 
 def test_mistakes_on_the_command_line_are_named(tmp_path):
     assert Peers.parse([f"dino={tmp_path}"]).folders == {"dino": tmp_path}
-    with pytest.raises(ValueError, match=r"--peer dyno=x: expected NAME=PATH with NAME one of crw, davis"):
+    with pytest.raises(ValueError, match=r"--peer dyno=x: expected NAME=PATH with NAME one of clips, crw"):
         Peers.parse(["dyno=x"])
     with pytest.raises(ValueError, match=r"there is no folder .*/none; it is to be a clone of .*dino"):
         Peers.parse([f"dino={tmp_path}/none"])
-    with pytest.raises(ValueError, match=r"there is no row 'dyno'; there are jf, propagation_dino"):
+    with pytest.raises(ValueError, match=r"there is no row 'dyno'; there are decode_clip, decode_four_clips"):
         benchmark.run(["dyno"], peers=Peers())
     with pytest.raises(MissingPeer, match=r"file.py is not there: --peer dino is to be a clone"):
         Peers({"dino": tmp_path}).load("dino", "file.py")
@@ -252,3 +254,23 @@ def test_k_means_and_faiss_agree(monkeypatch):
     case = training._kmeans(Peers())
     figures = case.compare(case.ours(), case.peer())
     assert figures["relative_inertia_difference"] <= 1e-5 and figures["unequal_when_repeated"] == 0
+
+
+def test_both_sides_of_a_decoding_row_read_the_same_frames(tmp_path):
+    pytest.importorskip("decord", reason="decord has wheels for Linux on x86-64 alone")
+    for number in range(decoding.NUM_PIECES):
+        write_video(tmp_path / f"{number}.mp4", moving_square(decoding.MIN_FRAMES, seed=number))
+    write_video(tmp_path / "short.mp4", moving_square(decoding.MIN_FRAMES - 1))
+    (row,) = (row for row in decoding.ROWS if row.name == "decode_four_clips")
+    case = row.prepare(Peers({"clips": tmp_path}))
+    mine, theirs = case.ours(), case.peer()
+    frames = decoding.NUM_PIECES * 4 * decoding.CLIP_FRAMES
+    assert case.compare(mine, theirs) == {"frames": frames, "unequal_frames": 0}
+    # Frames that come in another order are others: the square moves.
+    shuffled = [clip[::-1] for clip in mine]
+    assert case.compare(shuffled, theirs)["unequal_frames"] == frames
+    (tmp_path / "0.mp4").unlink()
+    with pytest.raises(
+        MissingPeer, match=f"has 2 H.264 videos of {decoding.MIN_FRAMES} frames or more; 3 are needed"
+    ):
+        row.prepare(Peers({"clips": tmp_path}))
