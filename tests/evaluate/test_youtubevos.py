@@ -83,6 +83,16 @@ def test_objects_are_carried_from_where_they_come_in(tmp_path):
     assert np.array_equal(masks[2].numpy()[24:40], scene(2)[1][24:40])  # as given, over what was carried there
 
 
+def test_an_object_cannot_come_in_twice():
+    masks = [torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8) for _ in range(2)]
+    masks[0][:8, :8], masks[1][8:16, :8] = 4, 4
+    carried = propagate_masks(Colors(), [], masks[0], protocol=CRW, later_masks={2: masks[1]})
+    with pytest.raises(
+        ValueError, match=r"comes in twice: the ids of the masks by frame are \{0: \[0, 4\], 2: \[4\]\}"
+    ):
+        next(carried)
+
+
 def test_labels_that_come_in_later_equal_two_propagations(tmp_path):
     """Channels of an object that joins are those of a propagation that starts where it joins."""
     generator = torch.Generator().manual_seed(0)

@@ -60,13 +60,14 @@ def measure(
         benchmark: What is measured.
         options: What with, and where.
         protocol: How labels travel; or a function that chooses by the family of the encoder.
-        root: Where the data lies, for the record.
+        root: Where the data lies, for the record: the report looks there again, from wherever it is made.
         variant: Name of the way that the task is measured in, where it has several: part of the default folder and
             of the title.
         command: Command line that started this, for the record.
 
     Returns:
-        Results by "model", "random weights" and "identity", the model first; and the folder of the model's.
+        Results by the name of the model, which comes first, "random weights" and "identity"; and the folder of the
+        model's.
     """
     from rich.console import Console
 
@@ -76,9 +77,9 @@ def measure(
     from ._model import load_for, slug
 
     device = compute_device(options.device)
-    carriers: dict[str, tuple[str, Carrier]] = {}
-    identity = ("identity", Carrier(None, None, device))
-    name, name_of_protocol = "identity", ""
+    # Row of the table -> what the result calls it, and what it carries labels with.
+    rows: dict[str, tuple[str, Carrier]] = {}
+    name_of_protocol = ""
     if options.model != "identity":
 
         def changed(family: str) -> "Protocol":
@@ -103,29 +104,29 @@ def measure(
 
         name = f"{options.model} with {options.weights.name}" if options.weights else options.model
         own = carrier(options.model, options.weights)
-        carriers["model"] = (name, own)
+        rows[name] = (name, own)
         assert own.protocol is not None
         name_of_protocol = own.protocol.name
         if options.baselines and not has_random_weights(options.model, options.weights):
             bare = f"random:{options.model}"
-            carriers["random weights"] = (bare, carrier(bare, None))
-    if options.baselines or not carriers:
-        carriers["identity"] = identity
+            rows["random weights"] = (bare, carrier(bare, None))
+    if options.baselines or not rows:
+        rows["identity"] = ("identity", Carrier(None, None, device))
 
     changes = [slug(options.layer or ""), f"{options.short_side}px" if options.short_side else ""]
     what = "-".join(part for part in (benchmark.task, variant, name_of_protocol, *changes) if part)
     out = options.out or default_folder(options.model, what=what, weights=options.weights, seed=options.seed)
     results: dict[str, Result] = {}
-    for row, (model_name, one) in carriers.items():
-        is_baseline = row != next(iter(carriers))
+    for row, (model_name, carried) in rows.items():
+        is_baseline = bool(results)  # the first is the model
         if is_baseline:
             logger.info("baseline: %s", row)
         results[row] = evaluate_sequences(
             benchmark,
-            one,
+            carried,
             out=out / "baselines" / row.split()[0] if is_baseline else out,
             model_name=model_name,
-            root=root,
+            root=root.resolve(),
             overlays=options.overlays and not is_baseline,
             progress=True,
             command=command,
@@ -134,14 +135,15 @@ def measure(
         f"{f'{benchmark.task} {variant}'.strip()}, {len(benchmark.sequences)} sequences, protocol "
         f"{name_of_protocol or 'any'}, per cent"
     )
-    if name != "identity":
-        results_by_name = {name if row == "model" else row: result for row, result in results.items()}
-    else:
-        results_by_name = results
     console = Console()
-    console.print(side_by_side(results_by_name, title=title, width=console.width))
+    console.print(side_by_side(results, title=title, width=console.width))
     logger.info("predictions, overlays and result.json are in %s", out)
     return results, out
+
+
+def listed(names: str | None) -> list[str] | None:
+    """Take names apart that stand with commas between them; None stays None."""
+    return None if names is None else [name.strip() for name in names.split(",")]
 
 
 def has_random_weights(model: str, weights: Path | None) -> bool:

@@ -33,7 +33,7 @@ def load_for(
         encoder_options: NAME=VALUE, over the options of the protocol.
     """
     family = encoder_family(spec)
-    options = dict(_parsed(option) for option in encoder_options)
+    options = parsed_options(encoder_options)
     if family in ("exported", "hub", "hf"):  # they are what they are: no protocol changes their options
         encoder = load_encoder(spec, seed=seed, weights=weights, **options)
         protocol = protocol_of("vit" if encoder.multiple > 1 else encoder.architecture["family"])
@@ -57,6 +57,11 @@ def protocol_named(name: str | None) -> Callable[[str], Protocol]:
 def slug(text: str) -> str:
     """Turn a model's name into the name of a folder."""
     return re.sub(r"[^\w.-]+", "_", text).strip("_")
+
+
+def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
+    """Read NAME=VALUE texts of the command line; values are numbers, tuples or text."""
+    return dict(_parsed(text) for text in texts)
 
 
 def _parsed(option: str) -> tuple[str, Any]:

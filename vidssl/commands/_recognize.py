@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.labelled import Layout
+from .pretrain import default_workers
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from ..models import AudioEncoder, Encoder
 
 logger = logging.getLogger(__name__)
-
-
-def default_workers() -> int:
-    """Decoding processes: all cores that this process may use but one, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(1, cores - 1), 8)
 
 
 @dataclass(frozen=True)
@@ -174,13 +168,13 @@ class EvaluationOptions:
 def load_pictures_encoder(options: FeatureOptions, *, random: bool = False) -> "Encoder":
     """Load the encoder of pictures that the options name, or the same with random weights."""
     from ..models import load_encoder
-    from ._model import _parsed
+    from ._model import parsed_options
 
     return load_encoder(
         f"random:{options.model}" if random else options.model,
         weights=None if random else options.weights,
         seed=options.seed,
-        **dict(_parsed(option) for option in options.encoder_options),
+        **parsed_options(options.encoder_options),
     )
 
 

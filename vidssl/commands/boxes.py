@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ._measure import MeasureOptions
+from ._measure import MeasureOptions, listed
 
 if TYPE_CHECKING:
     from ..data.tracks import BoxSequence
@@ -38,7 +38,7 @@ def otb(
     """
     from ..data.tracks import otb_sequences
 
-    found = otb_sequences(root, names=_split(sequences), subset=subset)
+    found = otb_sequences(root, names=listed(sequences), subset=subset)
     _measure_boxes(
         found,
         options,
@@ -81,7 +81,7 @@ def got10k(
     """
     from ..data.tracks import got10k_sequences
 
-    found = got10k_sequences(root, names=_split(sequences), split=split)
+    found = got10k_sequences(root, names=listed(sequences), split=split)
     _measure_boxes(
         found,
         options,
@@ -116,9 +116,4 @@ def _measure_boxes(
     benchmark = box_benchmark(
         sequences, task=task, tracker=tracker, correlation=Correlation(num_scales=num_scales), **settings
     )
-    root = root.resolve()  # the report looks there again, from wherever it is made
     measure(benchmark, options, protocol=protocol_named(protocol), root=root, variant=tracker, command=command)
-
-
-def _split(sequences: str | None) -> list[str] | None:
-    return None if sequences is None else [name.strip() for name in sequences.split(",")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ._measure import MeasureOptions
+from ._measure import MeasureOptions, listed
 
 
 def davis(
@@ -44,13 +44,11 @@ def davis(
     from ._measure import measure
     from ._model import protocol_named
 
-    root = root.resolve()  # the report looks there again, from wherever it is made
-    names = None if sequences is None else [name.strip() for name in sequences.split(",")]
     if layout == "youtubevos":
-        benchmark = davis_benchmark(youtubevos_sequences(root, names=names), task="youtubevos")
+        benchmark = davis_benchmark(youtubevos_sequences(root, names=listed(sequences)), task="youtubevos")
     else:
         year = int(layout.removeprefix("davis"))
-        wanted = davis_sequences(root, names=names, year=year, subset=subset, resolution=resolution)
+        wanted = davis_sequences(root, names=listed(sequences), year=year, subset=subset, resolution=resolution)
         benchmark = davis_benchmark(wanted, task=TASKS[year], year=year, subset=subset, resolution=resolution)
     results, out = measure(benchmark, options, protocol=protocol_named(protocol), root=root, command=command)
     own = next(iter(results.values()))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ._recognize import DataOptions, EvaluationOptions, default_workers, print_results, taken_over
+from ._recognize import DataOptions, EvaluationOptions, print_results, taken_over
+from .pretrain import default_workers
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -80,7 +81,7 @@ def finetune(
     from ..models import load_encoder
     from ._device import compute_device
     from ._measure import default_folder, has_random_weights
-    from ._model import _parsed, slug
+    from ._model import parsed_options, slug
 
     splits = data.splits_wanted()
     if len(splits) > 1:
@@ -113,7 +114,7 @@ def finetune(
             model if own else name,
             weights=weights if own else None,
             seed=seed,
-            **dict(_parsed(option) for option in encoder_options),
+            **parsed_options(encoder_options),
         )
         results[name if own else row] = _tuned(
             encoder,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ._measure import MeasureOptions
+from ._measure import MeasureOptions, listed
 
 
 def jhmdb(
@@ -43,15 +43,13 @@ def jhmdb(
     from ..evaluate.jhmdb import PROTOCOLS, jhmdb_benchmark, variants_table
     from ._measure import measure
 
-    root = root.resolve()  # the report looks there again, from wherever it is made
-    names = None if sequences is None else [name.strip() for name in sequences.split(",")]
     how, maps, variant = PROTOCOLS[protocol]
     if read_topk is not None:
         if read_topk < 1:
             raise ValueError(f"--read-topk is {read_topk}; a joint is read from at least 1 cell")
         maps = dataclasses.replace(maps, topk=read_topk)
     benchmark = jhmdb_benchmark(
-        jhmdb_sequences(root, names=names, split=split), maps=maps, variant=variant, split=split
+        jhmdb_sequences(root, names=listed(sequences), split=split), maps=maps, variant=variant, split=split
     )
     results, _ = measure(benchmark, options, protocol=how, root=root, command=command)
     Console().print(variants_table(next(iter(results.values()))))

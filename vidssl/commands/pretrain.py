@@ -40,9 +40,10 @@ MAX_LISTED = 20
 logger = logging.getLogger(__name__)
 
 
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_workers() -> int:
+    """Decoding processes: all cores that this process may use but one, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(1, cores - 1), 8)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class FitOptions:
     """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products."""
-    num_workers: int = field(default_factory=lambda: min(max(1, _num_cores() - 1), 8))
+    num_workers: int = field(default_factory=default_workers)
     """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
@@ -168,13 +169,13 @@ def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any
     if options.online is None:
         return None
     from ..evaluate.online import online_davis
+    from ._measure import listed
     from ._model import protocol_named
 
-    names = options.online_sequences
     return online_davis(
         options.online,
         protocol=protocol_named(options.online_protocol)("vit" if encoder.multiple > 1 else ""),
-        sequences=None if names is None else [name.strip() for name in names.split(",")],
+        sequences=listed(options.online_sequences),
         max_frames=options.online_frames,
     )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ._measure import MeasureOptions
+from ._measure import MeasureOptions, listed
 
 if TYPE_CHECKING:
     from ..evaluate.propagate import Protocol
@@ -41,9 +41,9 @@ def tapvid(
     from ._measure import measure
     from ._model import protocol_named
 
-    root = root.resolve()  # the report looks there again, from wherever it is made
-    names = None if sequences is None else [name.strip() for name in sequences.split(",")]
-    benchmark = tapvid_benchmark(tapvid_sequences(root, names=names), mode=query_mode, visible_share=visible_share)
+    benchmark = tapvid_benchmark(
+        tapvid_sequences(root, names=listed(sequences)), mode=query_mode, visible_share=visible_share
+    )
 
     def square(family: str) -> "Protocol":
         return square_protocol(protocol_named(protocol)(family))

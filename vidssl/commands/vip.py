@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ._measure import MeasureOptions
+from ._measure import MeasureOptions, listed
 
 
 def vip(
@@ -39,9 +39,7 @@ def vip(
 
     if not 2 <= num_classes <= 255:
         raise ValueError(f"--num-classes is {num_classes}, expected 2 to 255, with the background")
-    root = root.resolve()  # the report looks there again, from wherever it is made
-    names = None if sequences is None else [name.strip() for name in sequences.split(",")]
     benchmark = vip_benchmark(
-        vip_sequences(root, names=names, subset=subset), num_classes=num_classes, subset=subset
+        vip_sequences(root, names=listed(sequences), subset=subset), num_classes=num_classes, subset=subset
     )
     measure(benchmark, options, protocol=PROTOCOLS[protocol], root=root, command=command)

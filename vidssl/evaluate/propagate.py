@@ -516,6 +516,13 @@ def propagate_labels(
 ) -> Iterator[Tensor]:
     """Carry label channels from the first frame through a video: `propagate_features` of `encode_frames`.
 
+    Args:
+        encoder: In eval mode. It is moved to `device`.
+        frames: RGB, uint8 (3, H, W) each, all of one size.
+        first_labels: Gives the labels of the first frame, (L, h, w), for a feature grid of h rows and w columns.
+        protocol: How.
+        device: Where to compute; None is where the encoder is.
+
     Yields:
         Soft labels (L, h, w) of every frame, on `device`; for the first frame what `first_labels` gave.
     """
@@ -563,9 +570,8 @@ def propagate_masks(
     numbers = sorted(masks)
     ids = torch.cat([new_ids[number] for number in numbers])  # in the order of the channels
     if len(ids.unique()) < len(ids):
-        raise ValueError(
-            f"an object comes in twice: ids by frame are { ({n: new_ids[n].tolist() for n in numbers}) }"
-        )
+        by_frame = {number: new_ids[number].tolist() for number in numbers}
+        raise ValueError(f"an object comes in twice: the ids of the masks by frame are {by_frame}")
 
     def checked_frames() -> Iterator[Tensor]:
         for number, frame in enumerate(frames):
