@@ -1,5 +1,6 @@
 """Two pieces of code compared: process CPU time in random order, peak memory, and whether they agree."""
 
+import gc
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -270,6 +271,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def peak_bytes(call: Callable[[], Any]) -> int:
     """Most memory that a call holds beyond what the process held before it, in a forked copy of the process."""
+    gc.collect()  # garbage that is thrown away while the call runs would hide as much of what the call holds
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
