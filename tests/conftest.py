@@ -39,13 +39,19 @@ def shared() -> Path:
     return SHARED
 
 
-def write_video(path: Path, frames: np.ndarray, *, fps: int = 24, tone_hz: float | None = None) -> Path:
-    """Encode uint8 frames (T, H, W, 3) as h264 mp4 at high quality, with a sine tone if one is given."""
+def write_video(
+    path: Path, frames: np.ndarray, *, fps: int = 24, tone_hz: float | None = None, **options: str
+) -> Path:
+    """Encode uint8 frames (T, H, W, 3) as h264 mp4 at high quality, with a sine tone if one is given.
+
+    Options are the encoder's.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "g": "12", "threads": "1"})
+        encoder = {"crf": "10", "g": "12", "threads": "1", **options}
+        stream = container.add_stream("libx264", rate=fps, options=encoder)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         sound = container.add_stream("aac", rate=16_000, layout="mono") if tone_hz else None
         for picture in frames:

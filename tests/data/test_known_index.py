@@ -2,10 +2,9 @@
 
 import dataclasses
 import os
+import random
 import shutil
-import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,17 +84,34 @@ def test_a_corpus_knows_its_files(small_corpus, tmp_path):
     torch.testing.assert_close(samples[0].video, samples[1].video, rtol=0, atol=0)
 
 
-def test_it_costs_less(tmp_path: Path):
-    path = write_video(tmp_path / "a.mp4", moving_square(1500, size_px=32))
+def test_the_file_is_not_looked_through_again(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", moving_square())
     with open_video(path) as reader:
         index = reader.packed_index()
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(7):
-        for knows in (False, True):
-            begin = time.process_time()
-            open_video(path, index=index if knows else None).close()
-            seconds[knows].append(time.process_time() - begin)
-    assert np.median(seconds[True]) < 0.5 * np.median(seconds[False])
+
+    def refuse(*_):
+        raise AssertionError("packets are read")
+
+    monkeypatch.setattr("vidssl.data._pyav.read_index", refuse)
+    with open_video(path, index=index) as reader:
+        assert reader.info.num_frames == 24
+    with pytest.raises(AssertionError, match="packets are read"):
+        open_video(path)
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}, {"bf": "8", "x264-params": "b-pyramid=normal"}])
+def test_reordered_frames_come_without_decoding_some_beforehand(tmp_path, caplog, options):
+    path = write_video(tmp_path / "a.mp4", moving_square(60), g="20", **options)
+    with open_video(path) as looked:
+        index = looked.packed_index()
+        every = looked.info.pts_seconds.tolist()
+        truth = looked.frames(every).video
+    with caplog.at_level("INFO"), open_video(path, index=index) as knew:
+        assert knew._index.states_reordering
+        np.testing.assert_array_equal(knew.frames(every).video, truth)
+        for number in random.sample(range(len(every)), 12):
+            np.testing.assert_array_equal(knew.frames([every[number]]).video[0], truth[number])
+    assert not caplog.records  # a frame that did not come in time would be decoded from the start
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from vidssl.data._index import read_index
-from vidssl.data._nal import Picture, num_gaps, picture_parser
-from vidssl.data._pyav import longest_increasing, repaired_times, video_stream
+from vidssl.data._nal import Picture, num_gaps, picture_parser, states_reordering
+from vidssl.data._pyav import PyAVReader, longest_increasing, repaired_times, video_stream
 from vidssl.data._reader import nearest
 from vidssl.data.video import MediaError, open_audio, open_video
 
@@ -216,6 +217,68 @@ def test_missing_reference_pictures_are_counted() -> None:
     assert num_gaps(whole[:2] + whole[3:]) == 0  # a disposable picture leaves no gap
     assert num_gaps([picture(15), picture(0), picture(1)]) == 0  # the counter starts again at 16
     assert num_gaps([*whole, picture(0, is_entry=True), picture(1)]) == 0
+
+
+def bits(*fields: str | int) -> str:
+    """Spell bit strings, and whole numbers as Exp-Golomb codes."""
+    codes = [field if isinstance(field, str) else f"{field + 1:b}" for field in fields]
+    lengths = [
+        len(code) if code is field else 2 * len(code) - 1 for code, field in zip(codes, fields, strict=True)
+    ]
+    return "".join(code.zfill(length) for code, length in zip(codes, lengths, strict=True))
+
+
+BUFFERING = bits(1, "00000000", 9, 9, "0", 9, 9, "0", "0" * 20)
+USABILITY = {
+    "absent": ("0", False),
+    "nothing in it": (bits("1", "0", "0", "0", "0", "0", "0", "0", "0", "0"), False),
+    "reordering alone": (bits("1", "0", "0", "0", "0", "0", "0", "0", "0", "1", "1", 0, 0, 9, 9, 2, 4), True),
+    "everything": (
+        bits(
+            "1",  # it is present
+            "1" + "11111111" + "0" * 32,  # aspect ratio, spelled out
+            "11",  # overscan
+            "1" + "1011" + "1" + "0" * 24,  # video signal type with colours
+            *("1", 1, 1),  # place of chroma samples
+            "1" + "0" * 32 + "0" * 32 + "1",  # timing
+            "1" + BUFFERING,
+            "1" + BUFFERING,
+            "1",  # delay
+            "1",  # picture structure
+            "1",  # what is looked for
+        ),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("usability", USABILITY)
+def test_whether_a_stream_says_how_it_reorders(usability: str) -> None:
+    text, is_stated = USABILITY[usability]
+    profile = format(66, "08b") + "0" * 16
+    # frame_num of 4 bits, order type 2, 4 references, no gaps, 2 x 2 blocks, interlaced, cropped
+    head = bits(profile, 0, 0, 2, 4, "0", 1, 1, "0", "1", "1", "1", 0, 1, 2, 3)
+    written = head + text + "1"
+    unit = b"\x67" + int(written.ljust(-(-len(written) // 8) * 8, "0"), 2).to_bytes(-(-len(written) // 8), "big")
+    escaped = re.sub(b"\x00\x00(?=[\x00-\x03])", b"\x00\x00\x03", unit)
+    record = b"\x01\x42\x00\x1e\xff\xe1" + len(escaped).to_bytes(2, "big") + escaped
+    assert states_reordering("h264", record) == is_stated
+    assert not states_reordering("hevc", record)
+    assert not states_reordering("h264", record[:12])
+
+
+def test_only_what_is_needed_is_decoded(tmp_path: Path) -> None:
+    # B-pictures in between are referred to by nobody: I B B B P B B B P ...
+    options = {"bf": "3", "g": "20", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
+    path = write(tmp_path / "a.mp4", grey_frames(list(range(10, 250, 10))), **options)
+    with open_video(path) as reader:
+        assert isinstance(reader, PyAVReader)
+        # Of frames 1 and 9: the key frame, P 4, B 1, P 8, P 12, B 9; then the decoder is emptied.
+        wanted = reader._index.frame_packet[[1, 9]]
+        packets = reader._packets(0, wanted=wanted)
+        times = [packet and packet.pts * packet.time_base * 10 for packet in packets]
+        assert times == [0, 4, 1, 8, 12, 9, None]
+        assert levels(reader.frames([0.1, 0.9]).video) == [20, 100]
 
 
 def test_packets_that_do_not_add_up_are_damaged(tmp_path: Path) -> None:

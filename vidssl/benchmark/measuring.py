@@ -32,7 +32,7 @@ PACKAGES = {
 }
 # What a row may need from a folder (`--peer NAME=PATH`): what the folder is.
 FOLDERS = {
-    "clips": "a folder of H.264 videos (.mp4) of about 256 pixels, as Kinetics is often kept",
+    "clips": "a folder of H.264 videos (.mp4, .mkv) as Kinetics is often kept: 340 x 256, few key frames",
     "crw": "a clone of https://github.com/ajabri/videowalk",
     "davis": "DAVIS-2017 trainval at 480p",
     "davis2017": "a clone of https://github.com/davisvideochallenge/davis2017-evaluation",

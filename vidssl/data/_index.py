@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._nal import Picture, num_gaps, picture_parser
+from ._nal import Picture, num_gaps, picture_parser, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,7 @@ class PacketIndex:
         num_packets: Packets of the stream, empty ones left out.
         num_corrupt: Packets that are marked as damaged by the demuxer, or whose units do not add up.
         num_gaps: Places where reference pictures are missing (H.264 alone).
+        states_reordering: Whether the stream says how many pictures it puts in another order (H.264 alone).
         distrust: Why frames cannot be reached by seeking, or None if they can.
     """
 
@@ -64,6 +65,7 @@ class PacketIndex:
     num_packets: int
     num_corrupt: int
     num_gaps: int
+    states_reordering: bool
     distrust: str | None
 
     @property
@@ -112,6 +114,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
+        states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
     )
 
@@ -151,6 +154,7 @@ def stated_index(container: InputContainer, stream: VideoStream) -> PacketIndex 
         num_packets=num_frames,
         num_corrupt=0,
         num_gaps=0,
+        states_reordering=states_reordering("h264", context.extradata),
         distrust=None,
     )
 

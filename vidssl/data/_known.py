@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_VERSION = 1  # raise it when the reader finds out other things
+_VERSION = 2  # raise it when the reader finds out other things
 _INFO = ("duration_seconds", "fps", "width", "height", "rotation_degrees", "codec", "audio_sample_rate_hz",
          "audio_channels", "distrust")  # fmt: skip
-_INDEX = ("trap", "num_packets", "num_corrupt", "num_gaps", "distrust")
+_INDEX = ("trap", "num_packets", "num_corrupt", "num_gaps", "states_reordering", "distrust")
 
 
 def pack(info: VideoInfo, index: PacketIndex, *, zero_seconds: float, unit_seconds: float) -> bytes:

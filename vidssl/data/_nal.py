@@ -43,9 +43,7 @@ def picture_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview]
     if codec == "h264" and len(extradata) >= 7:
         length_size = (extradata[4] & 3) + 1
         try:
-            frame_num_bits, gaps_allowed = _frame_num_rules(
-                extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")]
-            )
+            frame_num_bits, gaps_allowed = _frame_num_rules(_parameter_set(extradata))
         except (IndexError, ValueError):
             frame_num_bits, gaps_allowed = 0, True
         bits = 0 if gaps_allowed else frame_num_bits
@@ -54,6 +52,28 @@ def picture_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview]
         length_size = (extradata[21] & 3) + 1
         return lambda packet: _hevc_picture(list(nal_units(packet, length_size)))
     return None
+
+
+def states_reordering(codec: str, extradata: bytes | None) -> bool:
+    """Tell whether an H.264 stream says how many pictures it puts in another order (bitstream_restriction_flag, E.1.1).
+
+    Where it does, a decoder needs not look at pictures to find out.
+    """
+    if codec != "h264" or not extradata or extradata[0] != 1:
+        return False
+    try:
+        bits = _parameter_set(extradata)
+        _frame_num_rules(bits)
+        bits.unsigned(), bits.unsigned()  # width and height
+        if not bits.take(1):  # frame_mbs_only_flag
+            bits.take(1)
+        bits.take(1)  # direct_8x8_inference_flag
+        if bits.take(1):
+            for _ in ("left", "right", "top", "bottom"):
+                bits.unsigned()
+        return bool(bits.take(1)) and _restricts_bitstream(bits)
+    except (IndexError, ValueError):
+        return False
 
 
 def nal_units(packet: memoryview, length_size: int) -> Iterator[memoryview]:
@@ -122,9 +142,13 @@ def _without_escapes(unit: bytes) -> bytes:
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")
 
 
-def _frame_num_rules(sps: bytes) -> tuple[int, bool]:
+def _parameter_set(extradata: bytes) -> _Bits:
+    """Bits of the first sequence parameter set of an avcC record, after its header."""
+    return _Bits(_without_escapes(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])[1:])
+
+
+def _frame_num_rules(bits: _Bits) -> tuple[int, bool]:
     """Return (bits of frame_num, whether it may have gaps) from an H.264 sequence parameter set (7.3.2.1.1)."""
-    bits = _Bits(_without_escapes(sps)[1:])
     profile = bits.take(8)
     bits.take(16)  # constraint flags and level
     bits.unsigned()  # seq_parameter_set_id
@@ -147,6 +171,35 @@ def _frame_num_rules(sps: bytes) -> tuple[int, bool]:
             bits.signed()
     bits.unsigned()  # max_num_ref_frames
     return frame_num_bits, bool(bits.take(1))
+
+
+def _restricts_bitstream(bits: _Bits) -> bool:
+    """Read H.264 usability information (E.1.1) up to bitstream_restriction_flag."""
+    if bits.take(1) and bits.take(8) == 255:  # aspect ratio, spelled out
+        bits.take(32)
+    if bits.take(1):  # overscan
+        bits.take(1)
+    if bits.take(1):  # video signal type
+        bits.take(4)
+        if bits.take(1):
+            bits.take(24)
+    if bits.take(1):  # place of chroma samples
+        bits.unsigned(), bits.unsigned()
+    if bits.take(1):  # timing
+        bits.take(65)
+    has_buffering = False
+    for _ in ("nal", "vcl"):
+        if bits.take(1):
+            has_buffering = True
+            num_buffers = bits.unsigned() + 1
+            bits.take(8)
+            for _ in range(num_buffers):
+                bits.unsigned(), bits.unsigned(), bits.take(1)
+            bits.take(20)
+    if has_buffering:
+        bits.take(1)
+    bits.take(1)  # pic_struct_present_flag
+    return bool(bits.take(1))
 
 
 def _skip_scaling_list(bits: _Bits, size: int) -> None:

@@ -81,12 +81,12 @@ class PyAVReader(Reader):
 
         self._path = path
         self._audio: AudioReader | None = None
-        self._container = open_container(path)
-        self._reformatter = (
-            VideoReformatter()
-        )  # one for all frames: setting up the scaler costs more than its work
+        # One for all frames: setting up the scaler costs more than its work.
+        self._reformatter = VideoReformatter()
+        known = unpack(index, path) if index else None
+        # In what order pictures come is the one thing that FFmpeg must know beforehand.
+        self._container = open_container(path, decode=known is None or not known[1].states_reordering)
         try:
-            known = unpack(index, path) if index else None
             super().__init__(self._recall(*known) if known else self._examine(), backend="pyav")
         except BaseException:
             self._container.close()
@@ -220,14 +220,11 @@ class PyAVReader(Reader):
             yield from self._decode_group(entry, group)
 
     def _decode_group(self, entry: int, numbers: list[int]) -> Iterator[tuple[int, VideoFrame]]:
-        index = self._index
-        missing = dict(zip(index.frame_pts[numbers].tolist(), numbers, strict=True))
-        wanted_packets = set(index.frame_packet[numbers].tolist())
-        entry_pts = int(index.pts[entry])
-        landed = entry not in index.frame_packet  # an entry point that an edit list hides is never shown
-        for packet_number, packet in self._packets_from(entry):
-            if packet is not None and index.is_disposable[packet_number] and packet_number not in wanted_packets:
-                continue
+        missing = dict(zip(self._index.frame_pts[numbers].tolist(), numbers, strict=True))
+        last_pts = max(missing)
+        entry_pts = int(self._index.pts[entry])
+        landed = entry not in self._index.frame_packet  # an entry point that an edit list hides is never shown
+        for packet in self._packets(entry, wanted=self._index.frame_packet[numbers]):
             for frame in self._stream.codec_context.decode(packet):
                 if frame.pts is None or frame.pts < entry_pts:
                     continue  # a leading picture of an open group; its references were jumped over
@@ -238,25 +235,32 @@ class PyAVReader(Reader):
                     raise _Astray(f"frame {frame.pts} is damaged")
                 if frame.pts in missing:
                     yield missing.pop(frame.pts), frame
-                elif missing and frame.pts > max(missing):
-                    raise _Astray(f"frame {frame.pts} comes before {max(missing)}")
+                elif missing and frame.pts > last_pts:
+                    raise _Astray(f"frame {frame.pts} comes before {last_pts}")
             if not missing:
                 return
         raise _Astray(f"frames {sorted(missing)} did not come")
 
-    def _packets_from(self, entry: int) -> Iterator[tuple[int, Packet | None]]:
-        """Yield (packet number, packet) from number `entry` on, at last None, which drains the decoder."""
-        index = self._index
+    def _packets(self, entry: int, *, wanted: NDArray[np.int64]) -> Iterator[Packet | None]:
+        """Yield the packets from number `entry` on that are needed to decode those `wanted`.
+
+        At last None, which brings out what the decoder holds back to put it in order: no packet more is decoded
+        for that.
+        """
+        index, last = self._index, int(wanted.max())
+        skipped = index.is_disposable[: last + 1].copy()
+        skipped[wanted] = False
+        expected_pts, is_skipped = index.pts[: last + 1].tolist(), skipped.tolist()
         packets, number = self._land(entry)
         for packet in packets:
-            if packet.size == 0:
-                break
-            if number >= index.num_packets or packet.pts != index.pts[number]:
+            if packet.size == 0 or packet.pts != expected_pts[number]:
                 raise _Astray(f"packet {packet.pts} follows where the index has another")
-            if number >= entry:
-                yield number, packet
+            if number >= entry and not is_skipped[number]:
+                yield packet
+            if number == last:
+                break
             number += 1
-        yield index.num_packets, None
+        yield None
 
     def _land(self, entry: int) -> tuple[Iterator[Packet], int]:
         """Seek to packet `entry` or before it; return the packets from there and the number of the first."""
