@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -25,11 +26,13 @@ from vidssl.benchmark import (
     evaluation,
     measure,
     page,
+    scaling,
     training,
     write,
 )
 from vidssl.benchmark.measuring import alternate, peak_bytes, spread
-from vidssl.benchmark.record import machine
+from vidssl.benchmark.record import PICTURE, holds, machine
+from vidssl.data.corpus import Corpus
 from vidssl.evaluate.propagate import propagate
 
 
@@ -196,6 +199,56 @@ def test_rows_are_replaced_one_by_one(tmp_path):
     assert "| peer / ours >= 3 | **no**: peer / ours | 1 |" in docs.read_text()
 
 
+def test_growth_is_the_slope_of_the_upper_half():
+    points = (1, 2, 4, 8, 16, 32)
+    assert scaling.growth(points, [3.0 * point**2 for point in points]) == pytest.approx(2)
+    assert scaling.growth(points, [1.0 + point for point in points]) == pytest.approx(0.95, abs=0.02)
+    # A start that costs the same whatever is asked for is no growth, and hides none.
+    assert scaling.growth(points, [9.0, 9.0, 9.0, 8.0, 16.0, 32.0]) == pytest.approx(1)
+
+
+def test_curves_are_medians_by_point_and_judged_by_their_limits(tmp_path):
+    given = {2: [5.0, 1.0, 2.0], 4: [4.0, 4.0, 400.0], 8: [8.0, 8.0, 8.0], 16: [16.0, 1.0, 16.0]}
+
+    def prepare(peers):
+        values = {point: iter(numbers) for point, numbers in given.items()}
+        return lambda point: {"seconds": next(values[point]), "peak_mb": 7.0}
+
+    options = {"what": "w.", "along": "frames", "points": (2, 4, 8, 16), "prepare": prepare}
+    curve = scaling.Curve(name="c", limits={"seconds": 1.1}, **options)
+    traced = scaling.trace(curve, Peers())
+    assert traced["series"] == {"seconds": [2.0, 4.0, 8.0, 16.0], "peak_mb": [7.0] * 4}
+    assert traced["growth"] == {"seconds": pytest.approx(1), "peak_mb": pytest.approx(0)}
+    assert holds(traced)
+    place = {"results": tmp_path / "b.json", "docs": tmp_path / "d.md", "command": "python x", "order": ("a", "c")}
+    write({"c": traced}, date="2026-01-01", **place)
+    write({"a": record(1.0, goals=())}, date="2026-01-01", **place)
+    lines = (tmp_path / "d.md").read_text().splitlines()
+    assert "| c | frames, 2 to 16 | seconds | 2 | 16 | 1.00 | 1.1 | 1 |" in lines
+    assert "| c | frames, 2 to 16 | peak mb | 7 | 7 | -0.00 | - | 1 |".replace("-0.00", "0.00") in [
+        line.replace("-0.00", "0.00") for line in lines
+    ]
+    assert sum(line.startswith("| [a]") for line in lines) == 1
+    steep = scaling.trace(scaling.Curve(name="c", limits={"seconds": 0.9}, **options), Peers())
+    assert not holds(steep)
+    write({"c": steep}, date="2026-01-01", **place)
+    assert "| c | frames, 2 to 16 | seconds | 2 | 16 | **1.00** | 0.9 | 1 |" in (tmp_path / "d.md").read_text()
+
+
+def test_time_of_child_processes_counts():
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    assert scaling.cpu_seconds(lambda: subprocess.run([sys.executable, "-c", busy], check=True)) >= 0.3
+
+
+def test_the_corpus_of_the_curve_is_scanned(tmp_path):
+    scaling._write_corpus(tmp_path / "corpus", num_files=70)
+    scanned = Corpus.scan(tmp_path / "corpus", cache=tmp_path / "cache", progress=False)
+    assert len(scanned) == 70 and not scanned.bad
+    batch = scaling._first_batch(scanned)
+    assert batch.video.shape == (8, 1, 4, 3, 32, 32)
+    assert len({int(video.sum()) for video in batch.video}) > 4  # they are different videos
+
+
 def pages():
     results = catalog.shared_folder("results") / catalog.BENCHMARK
     return results, results.parent.parent / "docs" / "benchmarks.md"
@@ -205,9 +258,19 @@ def test_the_page_is_what_the_json_says():
     results, docs = pages()
     records = benchmark.read(results)
     assert docs.read_text() == page(records)
-    known = benchmark.all_rows()
-    assert set(records) <= set(known)
+    known, curves = benchmark.all_rows(), benchmark.all_curves()
+    assert set(records) <= {*known, *curves}
+    measured = {name: entry for name, entry in records.items() if name in curves}
+    for name, entry in measured.items():
+        assert (entry["what"], entry["limits"]) == (curves[name].what, curves[name].limits)
+        assert entry["points"] == list(curves[name].points)
+    if measured:
+        # Letters are drawn as outlines, which differ between versions of matplotlib.
+        panels = re.findall(r'<g id="(axes_\d+)">', scaling.plot(measured))
+        assert re.findall(r'<g id="(axes_\d+)">', docs.with_name(PICTURE).read_text()) == panels != []
     for name, entry in records.items():
+        if name in curves:
+            continue
         goals = [(goal["figure"], goal["sign"], goal["limit"]) for goal in entry["goals"]]
         assert goals == [(goal.figure, goal.sign, goal.limit) for goal in known[name].goals], name
         assert entry["what"] == known[name].what

@@ -18,12 +18,12 @@ def main(
     peer: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=PATH")] = (),
     rounds: int | None = None,
 ) -> None:
-    """Measure rows, side by side, and put them into results/benchmark.json and docs/benchmarks.md.
+    """Measure rows, side by side, and curves; put them into results/benchmark.json and docs/benchmarks.md.
 
     Args:
-        names: Rows; none is all that can be measured here.
+        names: Rows and curves; none is all that can be measured here.
         peer: Code or data of a peer in a folder; may be given several times.
-        rounds: In place of each row's own number.
+        rounds: In place of each one's own number.
     """
     held = benchmark.run(names, peers=benchmark.Peers.parse(peer), rounds=rounds)
     sys.exit(not held)

@@ -1,18 +1,23 @@
 """Speed, measured side by side: each row compares code of ours with a peer's in one run (`tools/benchmark.py`).
 
-Rows are declared in the modules beside this one, as tuples `ROWS` of `measuring.Row`. What was measured is kept in
-results/benchmark.json, a record per row, and docs/benchmarks.md is generated from it.
+Rows are declared in the modules beside this one, as tuples `ROWS` of `measuring.Row`, curves of how cost grows as
+`scaling.CURVES`. What was measured is kept in results/benchmark.json, a record per row and curve, and
+docs/benchmarks.md and docs/scaling.svg are generated from it.
 """
 
 import datetime
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from .. import catalog
 from .measuring import Case, Goal, MissingPeer, Peers, Row, at_least, at_most, measure
-from .record import page, read, summary, write
+from .record import PICTURE, holds, page, read, summary, write
+
+if TYPE_CHECKING:
+    from . import scaling
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,7 @@ __all__ = [
     "MissingPeer",
     "Peers",
     "Row",
+    "all_curves",
     "all_rows",
     "at_least",
     "at_most",
@@ -40,21 +46,31 @@ def all_rows() -> dict[str, Row]:
     return {row.name: row for module in (decoding, evaluation, training) for row in module.ROWS}
 
 
+def all_curves() -> "dict[str, scaling.Curve]":
+    """Give all curves by their names, in the order of the table."""
+    from . import scaling
+
+    return {curve.name: curve for curve in scaling.CURVES}
+
+
 def run(names: Sequence[str] = (), *, peers: Peers, rounds: int | None = None) -> bool:
-    """Measure rows and record each as soon as it is done; those whose peers are missing are named and left out.
+    """Measure rows and curves and record each as soon as it is done; what lacks a peer is named and left out.
 
     Args:
-        names: Of rows; none is all.
+        names: Of rows and curves; none is all.
         peers: Where the peers are.
-        rounds: In place of each row's own number.
+        rounds: In place of each one's own number.
 
     Returns:
-        Whether everything asked of the measured rows holds.
+        Whether everything asked of what was measured holds.
 
     Raises:
-        ValueError: There is no such row.
+        ValueError: There is no such row or curve.
     """
-    known = all_rows()
+    from . import scaling
+
+    rows, curves = all_rows(), all_curves()
+    known: dict[str, Row | scaling.Curve] = {**rows, **curves}
     for name in names:
         if name not in known:
             raise ValueError(f"there is no row {name!r}; there are {', '.join(known)}")
@@ -63,19 +79,26 @@ def run(names: Sequence[str] = (), *, peers: Peers, rounds: int | None = None) -
     held = True
     for name in names or known:
         try:
-            record = measure(known[name], peers, rounds=rounds)
+            if name in rows:
+                record = measure(rows[name], peers, rounds=rounds)
+            else:
+                record = scaling.trace(curves[name], peers, rounds=rounds)
         except MissingPeer as missing:
             logger.warning("%s is not measured: %s", name, missing)
             continue
         folders = [peer for peer in known[name].needs if peer in peers.folders]
-        write(
+        docs = results.parent.parent / "docs" / "benchmarks.md"
+        records = write(
             {name: record},
             order=list(known),
             results=results,
-            docs=results.parent.parent / "docs" / "benchmarks.md",
+            docs=docs,
             command=" ".join(["python tools/benchmark.py", name, *(f"--peer {peer}=PATH" for peer in folders)]),
             date=datetime.date.today().isoformat(),
         )
+        if name in curves:
+            found = {curve: records[curve] for curve in curves if curve in records}
+            docs.with_name(PICTURE).write_text(scaling.plot(found), encoding="utf-8")
         logger.warning("%s", summary(name, record))
-        held &= all(goal["holds"] for goal in record["goals"])
+        held &= holds(record)
     return held

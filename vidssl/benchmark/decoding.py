@@ -1,7 +1,7 @@
 """Rows of decoding: clips at random places of videos, as training reads them."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,8 +24,8 @@ Plan = list[tuple[Path, list[int]]]
 Read = Callable[[], list[np.ndarray]]
 
 
-def _videos(peers: Peers) -> dict[Path, int]:
-    """Number of frames of the H.264 videos of --peer clips that are long enough, in order of their names."""
+def long_videos(peers: Peers) -> dict[Path, int]:
+    """Give the number of frames of the H.264 videos of --peer clips that are long enough, in order of their names."""
     found = {}
     files = peers.folders["clips"].iterdir()
     for path in sorted(path for path in files if path.suffix in {".mp4", ".mkv"}):
@@ -94,23 +94,23 @@ def _unequal(mine: list[np.ndarray], theirs: list[np.ndarray]) -> Mapping[str, f
 
 
 def _clip(peers: Peers) -> Case:
-    plan = _plan(_videos(peers), num_clips=1, repeats=6)
+    plan = _plan(long_videos(peers), num_clips=1, repeats=6)
     return Case(_ours(plan), _decord(plan), _unequal)
 
 
 def _four_clips(peers: Peers) -> Case:
-    plan = _plan(_videos(peers), num_clips=4, repeats=2)
+    plan = _plan(long_videos(peers), num_clips=4, repeats=2)
     return Case(_ours(plan), _decord(plan), _unequal)
 
 
 def _large(peers: Peers) -> Case:
-    video = _large_video(list(_videos(peers)))
+    video = write_large_video(list(long_videos(peers)))
     plan = _plan({video: NUM_PIECES * MIN_FRAMES}, num_clips=1, repeats=6)
     return Case(_ours(plan, short_side_px=SHORT_SIDE_PX), _decord(plan, size=_small(LARGE_SIZE)))
 
 
 def _prepared(peers: Peers) -> Case:
-    video = _large_video(list(_videos(peers)))
+    video = write_large_video(list(long_videos(peers)))
     out = Path(tempfile.mkdtemp()) / "prepared"
     prepare(video.parent, out=out, num_workers=1, num_timed_clips=0, progress=False)
     small = out / video.name
@@ -128,8 +128,12 @@ def _small(size: tuple[int, int]) -> tuple[int, int]:
     return SHORT_SIDE_PX, round(size[1] * SHORT_SIDE_PX / size[0] / 2) * 2
 
 
-def _large_video(pieces: list[Path]) -> Path:
-    """Write a video as people upload them: 720p with the grain of a camera, a key frame every 250 frames."""
+def write_large_video(pieces: Sequence[Path]) -> Path:
+    """Write 600 frames as people upload them: 720p with the grain of a camera, a key frame every 250 frames.
+
+    Args:
+        pieces: The first 200 frames of the first three are taken.
+    """
     import av
 
     path = Path(tempfile.mkdtemp()) / "large.mp4"

@@ -12,6 +12,8 @@ from typing import Any
 from ..evaluate.provenance import versions
 from ..files import replacing
 
+PICTURE = "scaling.svg"  # beside the page
+
 
 def machine() -> str:
     """Describe this machine without naming it: cores, processor, memory, system."""
@@ -62,6 +64,8 @@ def write(
 def page(records: Mapping[str, dict[str, Any]]) -> str:
     """Give the text of docs/benchmarks.md."""
     places = list(dict.fromkeys(_place(record) for record in records.values()))
+    curves = {name: record for name, record in records.items() if "points" in record}
+    records = {name: record for name, record in records.items() if name not in curves}
     lines = [
         "# Speed, side by side",
         "",
@@ -96,17 +100,67 @@ def page(records: Mapping[str, dict[str, Any]]) -> str:
             "",
             f"### {name}",
             "",
-            f"{record['what']} {record['rounds']} rounds, {record['date']}, `{record['command']}`."
+            f"{record['what']} {_rounds(record)}, {record['date']}, `{record['command']}`."
             + (f" Peers: {peers}." if peers else ""),
         ]
         lines += [""] * bool(figures) + [f"- {_words(key)}: {_number(value)}" for key, value in figures.items()]
+    lines += _growth(curves, places) if curves else []
     lines += ["", "## Machines", ""]
     lines += [f"{number}. {place}" for number, place in enumerate(places, start=1)]
     return "\n".join(lines) + "\n"
 
 
+def _growth(curves: Mapping[str, dict[str, Any]], places: Sequence[str]) -> list[str]:
+    lines = [
+        "",
+        "## How cost grows",
+        "",
+        "CPU seconds, child processes included, medians over the rounds, points in an order drawn anew for every "
+        "round. Growth is the slope of the upper half of a curve on double logarithmic axes: 1 is in proportion.",
+        "",
+        f"![How CPU time and memory grow]({PICTURE})",
+        "",
+        "| curve | along | figure | at the first | at the last | growth | may be at most | machine |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, record in curves.items():
+        first, last = record["points"][0], record["points"][-1]
+        for figure, values in record["series"].items():
+            limit, grown = record["limits"].get(figure), record["growth"][figure]
+            cells = [
+                name,
+                f"{record['along']}, {first:,} to {last:,}",
+                _words(figure),
+                *(f"{value:.3g}" for value in (values[0], values[-1])),
+                f"{grown:.2f}" if limit is None or grown <= limit else f"**{grown:.2f}**",
+                "-" if limit is None else f"{limit:g}",
+                str(places.index(_place(record)) + 1),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += [""]
+    lines += [
+        f"- {name}: {record['what']} {_rounds(record)}, {record['date']}, `{record['command']}`."
+        for name, record in curves.items()
+    ]
+    return lines
+
+
+def _rounds(record: Mapping[str, Any]) -> str:
+    return "1 round" if record["rounds"] == 1 else f"{record['rounds']} rounds"
+
+
+def holds(record: Mapping[str, Any]) -> bool:
+    """Whether everything asked of a row or a curve holds."""
+    if "points" in record:
+        return all(record["growth"][figure] <= limit for figure, limit in record["limits"].items())
+    return all(goal["holds"] for goal in record["goals"])
+
+
 def summary(name: str, record: Mapping[str, Any]) -> str:
     """Say in one line what was measured."""
+    if "points" in record:
+        grown = ", ".join(f"{_words(figure)} x^{slope:.2f}" for figure, slope in record["growth"].items())
+        return f"{name} over {record['along']}: {grown}; holds: {'yes' if holds(record) else '**no**'}"
     figures = ", ".join(f"{_words(key)} {_number(value)}" for key, value in record["figures"].items())
     return f"{name}: {figures}; asked for: {_asked(record)}; holds: {_verdict(record)}"
 

@@ -40,7 +40,7 @@ def curve(steps: Sequence[int], values: Sequence[float], *, title: str, width: f
         axes.plot(steps, running_mean(values, width=max(1, len(values) // 20)), color=SMOOTH, linewidth=1.5)
         axes.set_title(title, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def running_mean(values: Sequence[float], *, width: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def bars(groups: Sequence[str], series: Mapping[str, Mapping[str, float]], color
         axes.set_xlabel("J&F-Mean, per cent")
         axes.tick_params(length=0)
         axes.spines["bottom"].set_visible(False)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def along(series: Mapping[str, Sequence[float]], colors: Mapping[str, str]) -> str:
@@ -97,7 +97,7 @@ def along(series: Mapping[str, Sequence[float]], colors: Mapping[str, str]) -> s
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.01)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def bars_with_spread(drawn: Sequence[Bar], *, title: str) -> str:
         axes.set_xlim(left=min(0.0, *axes.get_xlim()))
         axes.tick_params(length=0)
         axes.spines["bottom"].set_visible(False)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,11 @@ def dots(names: Sequence[str], series: Sequence[Dots], *, title: str) -> str:
         axes.hlines(range(len(lines)), *axes.get_xlim(), color="#e2e8f0", linewidth=0.8, zorder=0)
         axes.set_title(f"{title}, per cent", loc="left")
         axes.tick_params(length=0)
-        return _svg(figure)
+        return svg_text(figure)
 
 
-def _svg(figure) -> str:  # type: ignore[no-untyped-def]
+def svg_text(figure) -> str:  # type: ignore[no-untyped-def]
+    """Give a figure of matplotlib as SVG, the same text for the same figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
