@@ -6,7 +6,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vidssl.ops.gather import gather, gather_rows, rank, world_size
+from vidssl.ops.gather import gather, gather_rows, rank, sum_over_ranks, world_size
+from vidssl.ops.kmeans import kmeans
+from vidssl.ops.sinkhorn import sinkhorn
 
 
 def given(number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,6 +23,24 @@ def rank_loss(rows: Tensor, joined: Tensor, weights: Tensor) -> Tensor:
     return ((rows @ joined.T).log_softmax(1) * weights).sum()
 
 
+def clustered(points: Tensor, *, shared: bool) -> dict[str, Tensor]:
+    """Centres of points, some of which lie apart; from drawn starts, and from one that leaves clusters empty."""
+    torch.manual_seed(5)
+    options = {"num_iterations": 4, "shared": shared}
+    start = torch.cat([torch.zeros(3, 4), torch.eye(4)]).double()
+    return {
+        "drawn": kmeans(points, 12, **options),
+        "repaired": kmeans(points, 7, start=start, **options),
+        "spherical": kmeans(points, 12, spherical=True, **options),
+    }
+
+
+def scattered(number: int) -> Tensor:
+    """Points of a rank, of which ranks hold different numbers, (n, 4)."""
+    generator = torch.Generator().manual_seed(10 + number)
+    return torch.randn(60 + 20 * number, 4, generator=generator, dtype=torch.float64) + 3 * number
+
+
 def replica(number: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
@@ -31,6 +51,8 @@ def replica(number: int, folder: Path) -> None:
     loss.backward()
     result = {"joined": joined.detach(), "loss": loss.detach(), "gradient": rows.grad}
     result |= {"uneven": gather_rows(uneven), "place": torch.tensor([rank(), world_size()])}
+    result |= {"total": sum_over_ranks(rows.detach()), "assigned": sinkhorn(rows.detach())}
+    result |= clustered(scattered(number), shared=True)
     torch.save(result, folder / f"{number}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -50,11 +72,16 @@ def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
         torch.testing.assert_close(found[number]["gradient"], rows[number].grad, atol=1e-5, rtol=1e-5)
         assert torch.equal(found[number]["uneven"], torch.cat([given(0)[2], given(1)[2]]))
         assert found[number]["place"].tolist() == [number, 2]
+        torch.testing.assert_close(found[number]["total"], (rows[0] + rows[1]).detach())
+        assigned = sinkhorn(joined.detach())[3 * number : 3 * number + 3]
+        torch.testing.assert_close(found[number]["assigned"], assigned)
+        for name, centers in clustered(torch.cat([scattered(0), scattered(1)]), shared=False).items():
+            torch.testing.assert_close(found[number][name], centers, atol=1e-12, rtol=0)
 
 
 def test_one_process_gathers_nothing():
     rows = torch.randn(3, 4, requires_grad=True)
-    assert gather(rows) is rows and gather_rows(rows) is rows
+    assert gather(rows) is rows and gather_rows(rows) is rows and sum_over_ranks(rows) is rows
     assert (rank(), world_size()) == (0, 1)
 
 

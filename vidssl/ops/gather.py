@@ -50,6 +50,15 @@ def gather(rows: Tensor) -> Tensor:
     return rows if world_size() == 1 else _Gather.apply(rows)
 
 
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Add up a tensor over all ranks, the same result on each. No gradient."""
+    if world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total
+
+
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0

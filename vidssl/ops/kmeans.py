@@ -1,8 +1,14 @@
 """k-means clustering (Lloyd 1982; seeding of Arthur and Vassilvitskii 2007, k-means++)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .gather import gather_rows, rank, sum_over_ranks
+
+Collective = Callable[[Tensor], Tensor]
 
 # Distances held at once: 8 MB of float32 stay in the processor's caches, a GPU has enough to do.
 _BLOCK_DISTANCES = {"cpu": 2**21, "cuda": 2**26}
@@ -25,6 +31,7 @@ def kmeans(
     num_iterations: int = 50,
     start: Tensor | None = None,
     spherical: bool = False,
+    shared: bool = False,
 ) -> Tensor:
     """Cluster points into `num_clusters`; draws from torch's generator, and is deterministic otherwise.
 
@@ -37,33 +44,44 @@ def kmeans(
         start: Initial centres (K, D); None draws them by k-means++.
         spherical: Whether centres are brought to length 1 after every iteration: for points of length 1, the
             nearest centre is then the one of the largest cosine.
+        shared: Whether every process holds points of its own, all of which are clustered: sums go over the
+            processes, points stay where they are. Generators must be in one state on all of them.
 
     Returns:
-        Centres, (K, D).
+        Centres, (K, D), the same on every process.
 
     Raises:
         ValueError: There are fewer points than clusters, or the start is not (K, D).
     """
-    if len(points) < num_clusters:
-        raise ValueError(f"{len(points)} points cannot be put into {num_clusters} clusters")
-    centers = _plus_plus(points, num_clusters) if start is None else start
+    joined, total = (gather_rows, sum_over_ranks) if shared else (_alone, _alone)
+    num_points = int(total(torch.tensor(len(points), device=points.device)))
+    if num_points < num_clusters:
+        raise ValueError(f"{num_points} points cannot be put into {num_clusters} clusters")
+    centers = _plus_plus(points, num_clusters, num_points, joined, total) if start is None else start
     if centers.shape != (num_clusters, points.shape[1]):
         raise ValueError(f"start has shape {tuple(centers.shape)}, expected ({num_clusters}, {points.shape[1]})")
     previous = None
     for _ in range(num_iterations):
         assignment = nearest(points, centers)
-        if previous is not None and torch.equal(previous, assignment):
+        if previous is not None and total((previous != assignment).sum()) == 0:
             break
-        sums, counts = _cluster_sums(points, assignment, num_clusters)
+        sums, counts = (total(part) for part in _cluster_sums(points, assignment, num_clusters))
         centers = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centers)
         empty = (counts == 0).nonzero().flatten()
         if len(empty):
             distance = (points - centers[assignment]).square().sum(1)
-            centers = centers.index_copy(0, empty, points[distance.topk(len(empty)).indices])
+            own = distance.topk(min(len(empty), len(points)))
+            farthest = joined(own.values).topk(len(empty)).indices
+            centers = centers.index_copy(0, empty, joined(points[own.indices])[farthest])
         if spherical:
             centers = F.normalize(centers, dim=1)
         previous = None if len(empty) else assignment
     return centers
+
+
+def _alone(value: Tensor) -> Tensor:
+    """What one process knows is all there is."""
+    return value
 
 
 def _cluster_sums(points: Tensor, assignment: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
@@ -74,23 +92,33 @@ def _cluster_sums(points: Tensor, assignment: Tensor, num_clusters: int) -> tupl
     return torch.segment_reduce(points[order], "sum", lengths=counts), counts
 
 
-def _plus_plus(points: Tensor, num_clusters: int) -> Tensor:
+def _plus_plus(
+    points: Tensor, num_clusters: int, num_points: int, joined: Collective, total: Collective
+) -> Tensor:
     """Draw initial centres one by one, with probability proportional to the squared distance to the nearest."""
     norms = points.square().sum(1)
-
-    def distance_to(index: Tensor) -> Tensor:
-        """Squared distance of every point to one of them, by a matrix product; exactly 0 to itself."""
-        squared = norms - 2 * (points @ points[index].T).squeeze(1) + norms[index]
-        return squared.clamp(min=0).index_fill(0, index, 0)
-
-    chosen = [torch.randint(len(points), (1,), device=points.device)]
-    distance = distance_to(chosen[0])
-    for _ in range(num_clusters - 1):
+    distance = torch.full_like(norms, torch.inf)
+    ends = joined(torch.tensor([len(points)], dtype=torch.float64, device=points.device)).cumsum(0)
+    draw = torch.randint(num_points, (1,), device=points.device).double()
+    cumulative = torch.arange(1, len(points) + 1, dtype=torch.float64, device=points.device)
+    chosen = []
+    while True:
+        # Processes hold consecutive pieces of the cumulative sum; the one that the draw falls into gives the point.
+        place = rank() if len(ends) > 1 else 0
+        is_mine = torch.searchsorted(ends, draw, right=True).clamp(max=len(ends) - 1) == place
+        before = ends[place - 1] if place > 0 else 0.0
+        index = torch.searchsorted(cumulative, draw - before, right=True).clamp(max=len(points) - 1)
+        center = total(points[index] * is_mine)
+        chosen.append(center)
+        if len(chosen) == num_clusters:
+            return torch.cat(chosen)
+        # Squared distances by a matrix product; exactly 0 to itself.
+        squared = norms - 2 * (points @ center.T).squeeze(1) + center.square().sum()
+        squared = squared.clamp(min=0)
+        distance = torch.minimum(distance, torch.where(is_mine, squared.index_fill(0, index, 0), squared))
         # Where every point coincides with a centre (fewer distinct points than clusters), any point will do.
-        weights = distance if distance.sum() > 0 else torch.ones_like(distance)
+        weights = distance if total(distance.sum()) > 0 else torch.ones_like(distance)
         # multinomial takes at most 2^24 categories; the cumulative sum takes any number.
         cumulative = weights.double().cumsum(0)
-        draw = torch.rand(1, dtype=torch.float64, device=points.device) * cumulative[-1]
-        chosen.append(torch.searchsorted(cumulative, draw, right=True).clamp(max=len(points) - 1))
-        distance = torch.minimum(distance, distance_to(chosen[-1]))
-    return points[torch.cat(chosen)]
+        ends = joined(cumulative[-1:]).cumsum(0)
+        draw = torch.rand(1, dtype=torch.float64, device=points.device) * ends[-1]
