@@ -6,6 +6,7 @@ What differs between published figures is the protocol around this: four are giv
 `dataclasses.replace` makes variants; a result must say which knobs it used, `dataclasses.asdict` lists them.
 """
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -302,18 +303,12 @@ def propagate(
             inside = squared <= radius_cells**2 if radius_inclusive else squared < radius_cells**2
         return rearrange(inside, "v u y x -> (v u) (y x)")
 
-    penalties: dict[tuple[int, ...], Tensor] = {}
-
-    def penalty(rows: slice, columns: slice, key_rows: slice, key_columns: slice) -> Tensor:
-        """Give -inf to cells outside the window and 0 to those inside: (keys, queries); the same away from borders."""
-        axes = ((rows, key_rows), (columns, key_columns))
-        place = tuple(
-            offset - keys.start for cells, keys in axes for offset in (cells.start, cells.stop, keys.stop)
-        )
-        if place not in penalties:
-            outside = ~in_window(rows, columns, key_rows, key_columns)
-            penalties[place] = query.new_zeros(outside.shape).masked_fill_(outside, -torch.inf)
-        return penalties[place]
+    @functools.lru_cache(maxsize=8)  # away from the borders it is the same for all tiles
+    def penalty(rows: tuple[int, int, int], columns: tuple[int, int, int]) -> Tensor:
+        """Give 0 inside the window and -inf outside: (keys, queries), by the `_place` of a tile along both axes."""
+        (top, bottom, num_rows), (left, right, num_columns) = rows, columns
+        outside = ~in_window(slice(top, bottom), slice(left, right), slice(0, num_rows), slice(0, num_columns))
+        return query.new_zeros(outside.shape).masked_fill_(outside, -torch.inf)
 
     def near(cells: slice, length: int) -> slice:
         return slice(max(0, cells.start - reach), min(length, cells.stop + reach))
@@ -329,7 +324,9 @@ def propagate(
             near_rows = near(rows, height)
             tile_keys = rearrange(near_keys[:, near_rows], "n v u d -> n (v u) d")
             scores = torch.baddbmm(
-                penalty(rows, columns, near_rows, near_columns), tile_keys, tile.expand(len(tile_keys), -1, -1)
+                penalty(_place(rows, near_rows), _place(columns, near_columns)),
+                tile_keys,
+                tile.expand(len(tile_keys), -1, -1),
             )
             sources = [
                 _Source(
@@ -396,6 +393,11 @@ class _Source:
 def _tiles(length: int, tile_cells: int) -> list[slice]:
     """Cut an axis into pieces of `tile_cells`; the last may be shorter."""
     return [slice(start, min(start + tile_cells, length)) for start in range(0, length, tile_cells)]
+
+
+def _place(queries: slice, keys: slice) -> tuple[int, int, int]:
+    """First and last + 1 of the queries along an axis, and the number of keys, all counted from the first key."""
+    return queries.start - keys.start, queries.stop - keys.start, keys.stop - keys.start
 
 
 def _offsets(queries: slice, keys: slice, device: torch.device) -> Tensor:
