@@ -61,6 +61,7 @@ setup(
             "imageio>=2.30",
             "opencv-python-headless>=4.10",
             "scikit-image>=0.24",
+            "scikit-learn>=1.6",
             "torchcodec==0.11.*",
             "tqdm>=4.60",
         ],

@@ -1,18 +1,24 @@
 """The benchmark's statistics on work of known cost, its record and page, and what it says of peers that are missing."""
 
+import dataclasses
 import gc
+import importlib
 import json
 import logging
 import math
+import os
 import platform
 import re
+import runpy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from conftest import moving_square, write_video
+from tiny_davis import write_davis
 
 from vidssl import benchmark, catalog
 from vidssl.benchmark import (
@@ -23,6 +29,7 @@ from vidssl.benchmark import (
     at_least,
     at_most,
     decoding,
+    end_to_end,
     evaluation,
     measure,
     page,
@@ -33,7 +40,8 @@ from vidssl.benchmark import (
 from vidssl.benchmark.measuring import alternate, peak_bytes, spread
 from vidssl.benchmark.record import PICTURE, holds, machine
 from vidssl.data.corpus import Corpus
-from vidssl.evaluate.propagate import propagate
+from vidssl.evaluate.propagate import CRW, propagate
+from vidssl.models import ResNet
 
 
 class Clock:
@@ -101,6 +109,15 @@ def test_ratios_are_taken_within_rounds():
     assert len(clock.log) == 12
 
 
+def test_a_long_row_is_not_warmed_up():
+    clock = Clock()
+    ours, peer = clock.work("ours", [2.0, 4.0], result=3), clock.work("peer", [10.0, 10.0], result=5)
+    case = Case(ours, peer, lambda mine, theirs: {"difference": theirs - mine})
+    record = measure(row(case, rounds=2, warm_up=False), Peers(), clock=clock)
+    assert sorted(clock.log) == ["ours", "ours", "peer", "peer"]
+    assert record["seconds"]["ours"]["median"] == 3.0 and record["figures"]["difference"] == 2
+
+
 def test_a_figure_that_is_no_number_reaches_nothing():
     assert not at_least("x", 0).holds(math.nan) and not at_most("x", 0).holds(math.nan)
     assert at_least("x", 2).holds(2.0) and at_most("x", 2).holds(2.0)
@@ -166,6 +183,11 @@ def test_files_of_a_peer_import_what_lies_beside_them_and_leave_nothing(tmp_path
     assert [peers.load(name, "script.py")[0].name for name in ("dino", "crw")] == ["dino", "crw"]
     assert sys.path == path and "helper_of_a_peer" not in sys.modules
     assert peers.load("dino", "script.py")[1] == peers.load("crw", "script.py")[1]  # of equal content
+    (tmp_path / "dino" / "package_of_a_peer").mkdir()
+    (tmp_path / "dino" / "package_of_a_peer" / "part.py").touch()
+    with peers.importing(tmp_path / "dino"):
+        importlib.import_module("package_of_a_peer.part")
+    assert not [name for name in sys.modules if name.startswith("package_of_a_peer")]
 
 
 def record(seconds, **options):
@@ -303,6 +325,41 @@ def test_the_dense_form_and_ours_agree(small):
     query, keys, labels = evaluation._propagation_inputs()
     wrong = propagate(query, keys, labels, temperature=0.05, topk=10, radius_cells=12)
     assert case.compare(wrong, theirs)["largest_label_difference"] > 1e-3
+
+
+def test_both_sides_of_a_whole_evaluation_see_the_same_frames(tmp_path):
+    root = write_davis(tmp_path, {"slow": 2, "fast": 6}, num_frames=4)
+    spec, weights = "torchvision:resnet18", {"model": ResNet(18, layer="layer3").state_dict()}
+    sides = [
+        partial(end_to_end._ours, spec=spec, protocol=protocol)
+        for protocol in (CRW, dataclasses.replace(CRW, radius_cells=1))
+    ]
+    peers = Peers({"davis": root})
+    case = end_to_end._case(peers, *sides, weights=weights, sequences=None, num_frames=3, versions={})
+    mine, theirs = case.ours(), case.peer()
+    assert list(mine.masks) == [f"{name}/0000{number}.png" for name in ("fast", "slow") for number in range(3)]
+    same = case.compare(mine, mine)
+    assert same["frames"] == 6
+    assert same["share_of_different_pixels"] == same["largest_difference_of_j_and_f"] == 0
+    figures = case.compare(mine, theirs)
+    scored = [
+        np.stack([mask for name, mask in one.masks.items() if "00000" not in name]) for one in (mine, theirs)
+    ]
+    assert figures["share_of_different_pixels"] == (scored[0] != scored[1]).mean() > 0
+    assert figures["largest_difference_of_j_and_f"] > 0
+
+
+def test_scripts_run_as_from_the_command_line(tmp_path):
+    (tmp_path / "beside_a_script.py").write_text("name = 'beside'\n")
+    (tmp_path / "script.py").write_text(
+        "import os, sys, torch, beside_a_script\n"
+        "os.environ['VIDSSL_TEST'] = sys.excepthook = beside_a_script.name\n"
+        "result = sys.argv[1:], torch.nn.Linear(1, 1).cuda()(torch.ones(1).cuda(non_blocking=True)).device.type\n"
+    )
+    hook = sys.excepthook
+    with end_to_end._command_line(tmp_path, ["--frames", "3"]):
+        assert runpy.run_path(str(tmp_path / "script.py"))["result"] == (["--frames", "3"], "cpu")
+    assert sys.excepthook is hook and "VIDSSL_TEST" not in os.environ and "beside_a_script" not in sys.modules
 
 
 def test_fit_and_the_bare_loop_end_with_the_same_weights(monkeypatch):

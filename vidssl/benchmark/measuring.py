@@ -10,8 +10,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,7 @@ PACKAGES = {
     "lightly": "lightly",
     "matplotlib": "matplotlib",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",
     "tqdm": "tqdm",
@@ -106,18 +109,32 @@ class Peers:
         if not path.is_file() or spec is None or spec.loader is None:
             raise MissingPeer(f"{path} is not there: --peer {name} is to be {FOLDERS[name]}")
         module = importlib.util.module_from_spec(spec)
-        before = set(sys.modules)
-        sys.path.insert(0, str(path.parent))
-        try:
+        with self.importing(path.parent):
             spec.loader.exec_module(module)
+        return module, self.digest(name, file)
+
+    def digest(self, name: str, file: str) -> str:
+        """Give the SHA-256 of a file of a peer's folder, which stands for its version."""
+        path = self.folders[name] / file
+        if not path.is_file():
+            raise MissingPeer(f"{path} is not there: --peer {name} is to be {FOLDERS[name]}")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    @staticmethod
+    @contextmanager
+    def importing(folder: Path) -> Iterator[None]:
+        """Let what lies in a folder be imported, and forget it at the end: a peer's `utils` is not the next one's."""
+        before = set(sys.modules)
+        sys.path.insert(0, str(folder))
+        try:
+            yield
         finally:
-            sys.path.remove(str(path.parent))
-            # A peer's `utils` must not be what the next peer imports.
+            sys.path.remove(str(folder))
             for other in set(sys.modules) - before:
-                origin = getattr(sys.modules[other], "__file__", None)
-                if origin and Path(origin).parent == path.parent:
+                module = sys.modules[other]
+                origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+                if origin and folder in Path(origin).parents:
                     del sys.modules[other]
-        return module, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,7 @@ class Row:
             (of the peaks, where memory is measured), or what `Case.compare` returns.
         rounds: Each round times both once.
         memory: Whether peak memory is measured.
+        warm_up: Whether both are called once before they are timed; a row of minutes does without.
     """
 
     name: str
@@ -192,6 +210,7 @@ class Row:
     goals: tuple[Goal, ...]
     rounds: int = 7
     memory: bool = False
+    warm_up: bool = True
 
 
 def measure(
@@ -228,10 +247,25 @@ def measure(
         peaks = {name: (peak or peak_bytes)(call) for name, call in sides.items()}
         figures |= {f"{name}_peak_mb": size / 1e6 for name, size in peaks.items()}
         figures["memory_ratio"] = peaks["ours"] / peaks["peer"]
-    results = {name: call() for name, call in sides.items()}  # also warms both up
-    figures |= {name: float(value) for name, value in case.compare(results["ours"], results["peer"]).items()}
-    del results
-    seconds = alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
+    results: dict[str, Any] = {}
+
+    def keep(name: str) -> None:
+        results[name] = sides[name]()
+
+    def compare() -> None:
+        values = case.compare(results["ours"], results["peer"])
+        figures.update({name: float(value) for name, value in values.items()})
+        results.clear()
+
+    if row.warm_up:
+        for name in sides:
+            keep(name)
+        compare()
+        seconds = alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
+    else:
+        timed = {name: partial(keep, name) for name in sides}
+        seconds = alternate(timed, rounds=rounds or row.rounds, seed=seed, clock=clock)
+        compare()
     pairs = list(zip(seconds["ours"], seconds["peer"], strict=True))
     figures["ratio"] = spread([ours / peer for ours, peer in pairs])
     figures["speedup"] = spread([peer / ours for ours, peer in pairs])

@@ -28,6 +28,7 @@ from ..files import replacing
 from ..models.encoder import Encoder
 from .masks import read_mask, write_mask
 from .metrics.jf import score_frame, statistics
+from .overlap import read_ahead, write_behind
 from .overlay import contact_sheet, evenly_spaced, overlay, write_video
 from .propagate import Protocol
 from .provenance import Stopwatch, versions
@@ -180,13 +181,14 @@ def _predict(
 ) -> dict[str, Any]:
     """Write the masks of one sequence and score what was written."""
     reading, propagating = Stopwatch(), Stopwatch()
-    frames = reading.over(sequence.frames())
+    frames = reading.over(read_ahead(sequence.frames()))  # what is waited for
     masks = carrier.masks(frames, sequence.first_mask(), later_masks=sequence.later_masks())
     # The copy to the CPU is timed too: a GPU answers before it has finished.
     on_cpu = propagating.over(mask.cpu() for mask in masks)
-    for path, mask in zip(_mask_paths(sequence, out), on_cpu, strict=True):
-        write_mask(path, mask)
-        advance(sequence.name)
+    with write_behind() as later:
+        for path, mask in zip(_mask_paths(sequence, out), on_cpu, strict=True):
+            later(write_mask, path, mask)
+            advance(sequence.name)
     seconds = propagating.seconds - reading.seconds
     return _scores(sequence, out / "masks" / sequence.name) | {"propagation_seconds": seconds}
 

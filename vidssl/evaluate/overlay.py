@@ -27,11 +27,13 @@ def overlay(frame: Tensor, mask: Tensor, *, alpha: float = 0.5) -> Tensor:
     Returns:
         uint8 (3, H, W). Colours are those of DAVIS, a third brighter.
     """
+    ids, picture = mask.numpy(), rearrange(frame.numpy(), "c h w -> h w c").copy()
+    drawn = ids > 0  # the rest stays as it is
     palette = np.minimum(davis_palette() * np.float32(4 / 3), 255)
-    ids, picture = mask.numpy(), rearrange(frame.numpy(), "c h w -> h w c")
-    weight = np.where(_contour(ids), np.float32(1), np.where(ids > 0, np.float32(alpha), np.float32(0)))[..., None]
-    mixed = picture * (1 - weight) + palette[ids] * weight
-    return rearrange(torch.from_numpy(np.rint(mixed).astype(np.uint8)), "h w c -> c h w")
+    weight = np.where(_contour(ids)[drawn], np.float32(1), np.float32(alpha))[:, None]
+    mixed = picture[drawn] * (1 - weight) + palette[ids[drawn]] * weight
+    picture[drawn] = np.rint(mixed).astype(np.uint8)
+    return rearrange(torch.from_numpy(picture), "h w c -> c h w")
 
 
 def _contour(ids: np.ndarray) -> np.ndarray:

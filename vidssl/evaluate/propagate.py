@@ -6,6 +6,7 @@ What differs between published figures is the protocol around this: four are giv
 `dataclasses.replace` makes variants; a result must say which knobs it used, `dataclasses.asdict` lists them.
 """
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -257,7 +258,8 @@ def propagate(
 
     Args:
         query: Features of the frame (D, h, w), L2-normalised for cosine similarity.
-        keys: Features of the n context frames (n, D, h, w), normalised alike.
+        keys: Features of the n context frames (n, D, h, w), normalised alike; fastest with the D numbers of a cell side
+            by side in memory.
         labels: Their soft labels (n, L, h, w).
         temperature: Of the softmax.
         topk: Cells copied from, jointly over all context frames.
@@ -301,6 +303,13 @@ def propagate(
             inside = squared <= radius_cells**2 if radius_inclusive else squared < radius_cells**2
         return rearrange(inside, "v u y x -> (v u) (y x)")
 
+    @functools.lru_cache(maxsize=8)  # away from the borders it is the same for all tiles
+    def penalty(rows: tuple[int, int, int], columns: tuple[int, int, int]) -> Tensor:
+        """Give 0 inside the window and -inf outside: (keys, queries), by the `_place` of a tile along both axes."""
+        (top, bottom, num_rows), (left, right, num_columns) = rows, columns
+        outside = ~in_window(slice(top, bottom), slice(left, right), slice(0, num_rows), slice(0, num_columns))
+        return query.new_zeros(outside.shape).masked_fill_(outside, -torch.inf)
+
     def near(cells: slice, length: int) -> slice:
         return slice(max(0, cells.start - reach), min(length, cells.stop + reach))
 
@@ -313,10 +322,12 @@ def propagate(
         for rows in _tiles(height, tile_cells):
             tile = rearrange(query[:, rows, columns], "d y x -> d (y x)")
             near_rows = near(rows, height)
-            outside = ~in_window(rows, columns, near_rows, near_columns)
-            penalty = query.new_zeros(outside.shape).masked_fill_(outside, -torch.inf)
             tile_keys = rearrange(near_keys[:, near_rows], "n v u d -> n (v u) d")
-            scores = torch.baddbmm(penalty, tile_keys, tile.expand(len(tile_keys), -1, -1))
+            scores = torch.baddbmm(
+                penalty(_place(rows, near_rows), _place(columns, near_columns)),
+                tile_keys,
+                tile.expand(len(tile_keys), -1, -1),
+            )
             sources = [
                 _Source(
                     scores=rearrange(scores, "n (v u) q -> n v u q", u=near_keys.shape[2]),
@@ -328,7 +339,10 @@ def propagate(
                 free_copies = torch.ones(1, 1, 1, 1, dtype=torch.int64, device=query.device)
                 if counts[0]:
                     repeated = in_window(rows, columns, slice(0, height), slice(0, width))
-                    free_copies = 1 + counts[0] * rearrange(repeated, "(h w) q -> 1 h w q", h=height)
+                    repeated = rearrange(repeated, "(h w) q -> 1 h w q", h=height)
+                    free_copies = (
+                        repeated.to(torch.int16).mul_(counts[0]).add_(1)
+                    )  # a large tensor of small numbers
                 free_scores = rearrange(first_key @ tile, "(h w) q -> 1 h w q", h=height)
                 sources.append(_Source(scores=free_scores, cells=cells[:1], copies=free_copies))
             mixed = _weigh(sources, values, temperature=temperature, topk=topk, keep_ties=keep_ties)
@@ -381,10 +395,15 @@ def _tiles(length: int, tile_cells: int) -> list[slice]:
     return [slice(start, min(start + tile_cells, length)) for start in range(0, length, tile_cells)]
 
 
+def _place(queries: slice, keys: slice) -> tuple[int, int, int]:
+    """First and last + 1 of the queries along an axis, and the number of keys, all counted from the first key."""
+    return queries.start - keys.start, queries.stop - keys.start, keys.stop - keys.start
+
+
 def _offsets(queries: slice, keys: slice, device: torch.device) -> Tensor:
-    """Distances along one axis, in cells: int64 (queries, keys)."""
-    from_cell = torch.arange(queries.start, queries.stop, device=device)
-    to_cell = torch.arange(keys.start, keys.stop, device=device)
+    """Distances along one axis, in cells: int32 (queries, keys)."""
+    from_cell = torch.arange(queries.start, queries.stop, device=device, dtype=torch.int32)
+    to_cell = torch.arange(keys.start, keys.stop, device=device, dtype=torch.int32)
     return (from_cell[:, None] - to_cell[None, :]).abs()
 
 
@@ -470,12 +489,14 @@ def propagate_features(
         Soft labels of every frame, (L, h, w); for the first frame what was given.
     """
     given = labels_of if isinstance(labels_of, Mapping) else {0: labels_of}
-    kept: list[tuple[Tensor, Tensor]] = []  # the first frame, and those with labels of their own
+    # Features (h, w, D) and labels of the first frame, and of those with labels of their own; of the last frames.
+    kept: list[tuple[Tensor, Tensor]] = []
     recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=protocol.num_recent_frames)
     for number, frame in enumerate(features):
+        cells = rearrange(frame, "d h w -> h w d").contiguous()  # as `propagate` wants them in memory
         if number == 0:
             labels = given[0](*frame.shape[1:]).to(frame.device, torch.float32)
-            kept.append((frame, labels))
+            kept.append((cells, labels))
             yield labels
             continue
         repeats = _first_frame_repeats(number, protocol)
@@ -483,7 +504,7 @@ def propagate_features(
         with torch.no_grad():
             labels = propagate(
                 frame,
-                torch.stack([their_features for their_features, _ in context]),
+                rearrange(torch.stack([their_cells for their_cells, _ in context]), "n h w d -> n d h w"),
                 torch.stack([_with_channels(their_labels, len(labels)) for _, their_labels in context]),
                 temperature=protocol.temperature,
                 topk=protocol.topk,
@@ -497,7 +518,7 @@ def propagate_features(
         if number in given:
             more = given[number](*frame.shape[1:]).to(frame.device, torch.float32)
             labels = torch.cat((labels * (1 - more.sum(0).clamp(max=1)), more))
-        (kept if number in given else recent).append((frame, labels))
+        (kept if number in given else recent).append((cells, labels))
         yield labels
 
 
@@ -693,10 +714,13 @@ def opencv_bilinear(frame: Tensor, size: tuple[int, int]) -> Tensor:
     left, right, left_weight, right_weight = taps(frame.shape[2], size[1], zero_border=True)
     top, bottom, top_weight, bottom_weight = taps(frame.shape[1], size[0], zero_border=False)
     pixels = frame.to(torch.int32)
-    mixed = (pixels[:, :, left] * left_weight + pixels[:, :, right] * right_weight) >> 4
-    above = (mixed[:, top] * rearrange(top_weight, "h -> h 1")) >> 16
-    below = (mixed[:, bottom] * rearrange(bottom_weight, "h -> h 1")) >> 16
-    return ((above + below + 2) >> 2).to(torch.uint8)
+    mixed = (
+        (pixels[:, :, left].mul_(left_weight)).add_(pixels[:, :, right].mul_(right_weight)).bitwise_right_shift_(4)
+    )
+    above = mixed[:, top].mul_(rearrange(top_weight, "h -> h 1")).bitwise_right_shift_(16)
+    if bool(bottom_weight.any()):  # not where the height stays
+        above.add_(mixed[:, bottom].mul_(rearrange(bottom_weight, "h -> h 1")).bitwise_right_shift_(16))
+    return above.add_(2).bitwise_right_shift_(2).to(torch.uint8)
 
 
 def _pil_bicubic(frame: Tensor, size: tuple[int, int]) -> Tensor:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..models.encoder import Encoder
+from .overlap import write_behind
 from .propagate import Protocol, identity_masks, propagate_masks
 from .provenance import device_name, fingerprint, frame_progress, versions, write_json
 from .results import Result
@@ -159,7 +160,11 @@ def evaluate_sequences(
         (out / "result.json").unlink(missing_ok=True)  # it would describe predictions that are being replaced
 
     names = {one.name for one in todo}
-    with frame_progress(sum(len(one) for one in todo), shown=progress) as advance:
+    # A sequence is drawn while the next one is measured.
+    with (
+        frame_progress(sum(len(one) for one in todo), shown=progress) as advance,
+        write_behind(num_calls=1) as later,
+    ):
         for one in sequences:
             if one.name in names:
                 for path in (_record_path(one.name, out), _overlay_path(one.name, out)):
@@ -169,7 +174,7 @@ def evaluate_sequences(
                 seconds = time.perf_counter() - start
                 write_json(_record_path(one.name, out), record | {"seconds": seconds, "key": keys[one.name]})
             if overlays and not _overlay_path(one.name, out).exists():
-                benchmark.draw(one, out)
+                later(benchmark.draw, one, out)
 
     records = [json.loads(_record_path(one.name, out).read_text()) for one in sequences]
     figures, parts, more = benchmark.summarise(records)

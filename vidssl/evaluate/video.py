@@ -14,6 +14,7 @@ from ..data.benchmarks import VOID, read_mask
 from ..data.video import Reader, open_video
 from ..models.encoder import Encoder
 from .masks import write_mask
+from .overlap import write_behind
 from .overlay import overlay, write_video
 from .propagate import Protocol, propagate_masks
 from .provenance import device_name, fingerprint, frame_progress, versions, write_json
@@ -74,10 +75,10 @@ def propagate_video(
         start = time.perf_counter()
 
         def pictures() -> Iterator[Tensor]:
-            with frame_progress(reader.info.num_frames, shown=progress) as advance:
+            with frame_progress(reader.info.num_frames, shown=progress) as advance, write_behind() as later:
                 for number, mask in enumerate(masks):
                     mask = mask.cpu()
-                    write_mask(mask_folder / f"{number:05d}.png", mask)
+                    later(write_mask, mask_folder / f"{number:05d}.png", mask)
                     areas.append({str(i): int((mask == i).sum()) for i in ids})
                     advance(Path(video_path).name)
                     yield overlay(shown.popleft(), mask)
