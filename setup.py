@@ -54,6 +54,7 @@ setup(
     extras_require={
         "decord": ["decord>=0.6"],
         "hf": ["transformers>=4.57.1"],
+        "shards": ["fsspec[http,s3]>=2024.6"],  # shards in object stores; other stores: the package fsspec names
         "torchcodec": ["torchcodec==0.11.*"],
         "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
             "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",

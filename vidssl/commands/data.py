@@ -34,6 +34,8 @@ def prepare(
     num_workers: int | None = None,
     bad_file_budget: float = 0.01,
     timeout_seconds: float = 3600.0,
+    shards: bool = False,
+    shard_gib: float = 1.0,
 ) -> None:
     """Re-encode a corpus for training: small pictures that are quick to reach; folders, names, times, sound kept.
 
@@ -49,6 +51,8 @@ def prepare(
         num_workers: Files encoded at a time, one thread each; None is the number of processors.
         bad_file_budget: Share of the files that may turn out unreadable (one always may).
         timeout_seconds: Longest time for one file; a file that takes longer counts as unreadable.
+        shards: Pack the files into tar files, for object stores and for millions of clips; see docs/scale.md.
+        shard_gib: Size of a shard at most, GiB.
     """
     from ..data.prepare import prepare as prepare_corpus
 
@@ -61,5 +65,7 @@ def prepare(
         num_workers=num_workers,
         bad_file_budget=bad_file_budget,
         timeout_seconds=timeout_seconds,
+        shards=shards,
+        shard_gib=shard_gib,
     )
     Console().print(result.summary(), soft_wrap=True, markup=False, highlight=False)

@@ -4,15 +4,23 @@ import functools
 import hashlib
 import logging
 import struct
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
-from .video import Backend, MediaError, open_video
+from .shards import ShardEntries
+from .video import Backend, MediaError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
 MAX_REPLACEMENTS = 10
@@ -79,15 +87,29 @@ class VideoDataset(Dataset[Sample]):
         self.sample_rate_hz = sample_rate_hz
         self.backend = backend
         self.corpus = corpus
-        self.left_out = [(entry, why) for entry in corpus.entries if (why := self._why_not(entry))]
-        unfit = {entry.path for entry, _ in self.left_out}
-        self.entries = [entry for entry in corpus.entries if entry.path not in unfit]
+        self.left_out, self.entries = self._sorted_out(corpus.entries)
         for entry, why in self.left_out:
             logging.getLogger(__name__).warning("%s is left out: %s", entry.path, why)
-        if not self.entries:
+        if len(self.left_out) == len(corpus.entries):
             reasons = [*((entry.path, why) for entry, why in self.left_out), *corpus.bad]
             examples = "\n".join(f"  {path}: {why}" for path, why in reasons[:5])
             raise ValueError(f"none of the {len(reasons)} videos of {corpus.root} can be used:\n{examples}")
+
+    def _sorted_out(self, entries: Sequence[Entry]) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
+        """Entries that cannot be used, each with the reason, and those that can."""
+        reasons: dict[tuple[float, float, bool, bool | None], str | None] = {}  # many videos are alike in this
+        left_out, kept = [], array("q")
+        for number, entry in enumerate(entries):
+            kind = (entry.duration_seconds, entry.fps, entry.has_audio, entry.audio_silent)
+            if kind not in reasons:
+                reasons[kind] = self._why_not(entry)
+            if why := reasons[kind]:
+                left_out.append((entry, why))
+            else:
+                kept.append(number)
+        if isinstance(entries, ShardEntries):
+            return left_out, entries.kept(np.frombuffer(kept, np.int64)) if left_out and kept else entries
+        return left_out, [entries[number] for number in kept]
 
     def _why_not(self, entry: Entry) -> str | None:
         """Why an entry cannot be used, None if it can."""
@@ -103,6 +125,19 @@ class VideoDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def shard_starts(self) -> "NDArray[np.int64]":
+        """Index of the first sample of each shard, and at last the number of samples, int64 (num_shards + 1,).
+
+        Raises:
+            ValueError: The corpus is no shards.
+        """
+        if not isinstance(self.entries, ShardEntries):
+            raise ValueError(
+                f"{self.corpus.root} is no shards, whose samples could be read shard by shard; "
+                "`vidssl data prepare --shards` makes them"
+            )
+        return self.entries.shard_starts
 
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
         """Read the sample of key = (seed, position): position % len is the entry, the seed decides every draw.
@@ -131,7 +166,7 @@ class VideoDataset(Dataset[Sample]):
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
-        with open_video(entry.path, backend=self.backend, index=entry.index) as reader:
+        with entry.open(backend=self.backend) as reader:
             frames = reader.frames(times.flatten().tolist(), short_side=self.size_px)
             audio = None
             if self.audio_seconds is not None:
