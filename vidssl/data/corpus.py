@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..files import replacing
 from ._audit import Finding
-from ._container import MediaError, printable
+from ._container import MediaError, printable, regular_file
 from ._isolation import call_each
 from ._member import Member
 from ._sources import Source, find
@@ -87,6 +87,8 @@ class Entry:
 
         if self.member is None:
             return open_video(self.path, backend=backend, index=self.index)
+        if not self.member.is_remote:
+            regular_file(self.member)
         try:
             member, known = self.member.load()
         except OSError as error:

@@ -378,7 +378,7 @@ class _Ledger:
                 ledger._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.folder.glob("*.tmp"):
+        for leftover in (*self.folder.glob("*.tmp"), *self.out.glob(".*.tar.*.tmp")):
             leftover.unlink(missing_ok=True)
 
     def _read(self) -> None:
