@@ -34,6 +34,7 @@ from vidssl.data import (
     _container,
     _member,
     _pack,
+    datasets,
     loader,
     open_video,
     shards,
@@ -888,6 +889,40 @@ def scan_in_process(url: str) -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "call_each", here)
         return scan(url, allow_urls=True)
+
+
+def test_kinds_of_samples_decide_for_all_of_them(tmp_path, monkeypatch, caplog):
+    """An index of 60 clips that differ in duration, rate and sound; looking at them one by one is the oracle."""
+    rows = []
+    for number in range(60):
+        rate = (24.0, 30.0)[number % 7 % 2]
+        sound = [(False, None), (True, False), (True, True), (True, None)][number % 4]
+        facts = {"duration_seconds": (5 + number % 6) / rate, "fps": rate, "num_frames": 5 + number % 6}
+        facts |= {"width": 64, "height": 48, "has_audio": sound[0], "audio_silent": sound[1]}
+        rows.append(shards.row_of(facts, offset=0, num_bytes=10, known_offset=0, known_bytes=0))
+    one = {"num_bytes": 10, "sha256": None}
+    table = [{"name": f"{number}.tar", "num_samples": count, **one} for number, count in enumerate((20, 0, 33, 7))]
+    facts = {"shards": table, "class_names": [], "prepared": True, "media": "video", "bad": []}
+    shards.save_index(tmp_path, rows=rows, names=[f"{number}.mp4" for number in range(60)], facts=facts)
+    entries = shards.ShardEntries([shards.Part.load(tmp_path, str(tmp_path))])
+    monkeypatch.setattr(shards, "_BLOCK", 13)
+    groups = list(entries.alike())
+    assert sorted(np.concatenate(groups).tolist()) == list(range(60)) and len(groups) > 10
+    for group in groups:
+        alike = [entries[int(number)] for number in group]
+        assert len({(one.duration_seconds, one.fps, one.has_audio, one.audio_silent) for one in alike}) == 1
+    monkeypatch.setattr(datasets, "MAX_NAMED", 4)
+    clips = partial(random_clips, num_frames=8)
+    by_kind, one_by_one = (
+        VideoDataset(Corpus(tmp_path, some), clips=clips, audio_seconds=0.1) for some in (entries, tuple(entries))
+    )
+    assert [*by_kind.entries] == [*one_by_one.entries] and 0 < len(by_kind) < 30
+    assert len(by_kind.left_out) == 4 < len(one_by_one.left_out)
+    assert f"{60 - len(by_kind)} entries are left out; some are named here" in caplog.text
+    numbers = [int(entry.path.stem) for entry in by_kind.entries]
+    assert by_kind.shard_starts().tolist() == [sum(one < end for one in numbers) for end in (0, 20, 20, 53, 60)]
+    with pytest.raises(ValueError, match="none of the 4 videos of"):
+        VideoDataset(Corpus(tmp_path, entries), clips=partial(random_clips, num_frames=99))
 
 
 def test_a_large_member_is_not_fetched(store, monkeypatch):

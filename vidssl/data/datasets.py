@@ -4,7 +4,6 @@ import functools
 import hashlib
 import logging
 import struct
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
 MAX_REPLACEMENTS = 10
+
+# Samples of shards that are left out and named; of a hundred million, a few percent would fill memory and log.
+MAX_NAMED = 1000
 
 
 def sample_seed(*numbers: int) -> int:
@@ -90,26 +92,31 @@ class VideoDataset(Dataset[Sample]):
         self.left_out, self.entries = self._sorted_out(corpus.entries)
         for entry, why in self.left_out:
             logging.getLogger(__name__).warning("%s is left out: %s", entry.path, why)
-        if len(self.left_out) == len(corpus.entries):
+        if not self.entries:
             reasons = [*((entry.path, why) for entry, why in self.left_out), *corpus.bad]
             examples = "\n".join(f"  {path}: {why}" for path, why in reasons[:5])
             raise ValueError(f"none of the {len(reasons)} videos of {corpus.root} can be used:\n{examples}")
 
     def _sorted_out(self, entries: Sequence[Entry]) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
         """Entries that cannot be used, each with the reason, and those that can."""
-        reasons: dict[tuple[float, float, bool, bool | None], str | None] = {}  # many videos are alike in this
-        left_out, kept = [], array("q")
-        for number, entry in enumerate(entries):
-            kind = (entry.duration_seconds, entry.fps, entry.has_audio, entry.audio_silent)
-            if kind not in reasons:
-                reasons[kind] = self._why_not(entry)
-            if why := reasons[kind]:
-                left_out.append((entry, why))
-            else:
-                kept.append(number)
         if isinstance(entries, ShardEntries):
-            return left_out, entries.kept(np.frombuffer(kept, np.int64)) if left_out and kept else entries
-        return left_out, [entries[number] for number in kept]
+            return self._sorted_out_by_kind(entries)
+        reasons = [self._why_not(entry) for entry in entries]
+        left_out = [(entry, why) for entry, why in zip(entries, reasons, strict=True) if why]
+        return left_out, [entry for entry, why in zip(entries, reasons, strict=True) if not why]
+
+    def _sorted_out_by_kind(self, entries: ShardEntries) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
+        """The same for a corpus that is too large to look at each entry: one of each kind decides."""
+        fits = np.ones(len(entries), dtype=bool)
+        left_out: list[tuple[Entry, str]] = []
+        for alike in entries.alike():
+            if why := self._why_not(entries[int(alike[0])]):
+                fits[alike] = False
+                left_out += [(entries[int(one)], why) for one in alike[: max(0, MAX_NAMED - len(left_out))]]
+        num_left_out = len(entries) - int(fits.sum())
+        if num_left_out > len(left_out):
+            logging.getLogger(__name__).warning("%d entries are left out; some are named here", num_left_out)
+        return left_out, entries.kept(np.flatnonzero(fits)) if num_left_out else entries
 
     def _why_not(self, entry: Entry) -> str | None:
         """Why an entry cannot be used, None if it can."""

@@ -73,6 +73,7 @@ _AUDIO = [(False, None), (True, False), (True, True), (True, None)]
 _MAPPED_BYTES = 2**24  # larger files of an index are mapped, so that the processes of a machine share them
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")  # names no folder, no URL, no chain of stores
 _MAX_KNOWN_BYTES = 2**24
+_BLOCK = 2**20  # records that are compared at once
 
 _log = logging.getLogger(__name__)
 
@@ -182,6 +183,26 @@ class ShardEntries(Sequence[Entry]):
         chosen._numbers = numbers
         chosen.shard_starts = np.searchsorted(numbers, self._starts).astype(np.int64)
         return chosen
+
+    def alike(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of entries that are equal in duration, frame rate and sound, for all of them.
+
+        Groups are those of a block of entries: what is equal may come again in the next one.
+        """
+        assert self._numbers is None, "groups are those of all entries"
+        first = 0
+        for part in self.parts:
+            for start in range(0, len(part.records), _BLOCK):
+                block = part.records[start : start + _BLOCK]
+                kinds = np.zeros(len(block), dtype=np.int64)
+                for field in ("duration_seconds", "fps", "audio"):
+                    values, which = np.unique(block[field], return_inverse=True)
+                    kinds = np.unique(kinds * len(values) + which.reshape(-1), return_inverse=True)[1].reshape(-1)
+                order = np.argsort(kinds, kind="stable")
+                borders = np.flatnonzero(np.diff(kinds[order])) + 1
+                for group in np.split(order, borders):
+                    yield first + start + group
+            first += len(part.records)
 
     def __len__(self) -> int:
         return int(self.shard_starts[-1])
