@@ -13,6 +13,8 @@ import shutil
 import signal
 import tarfile
 import threading
+import tracemalloc
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from vidssl.data import (
     _container,
     _member,
     _pack,
+    _pyav,
     datasets,
     loader,
     open_video,
@@ -240,6 +243,7 @@ def test_a_window_reads_few_shards_at_a_time(packed):
     starts = data.shard_starts()
     assert len(starts) > 4 and starts[-1] == 12
     windowed = Loader(data, batch_size=1, seed=1, shard_window=2)
+    assert not np.array_equal(windowed.order(0)[:], windowed.order(1)[:])
     for epoch in range(3):
         positions = [windowed.keys(step)[0][1] for step in range(12 * epoch, 12 * (epoch + 1))]
         assert sorted(positions) == list(range(12))
@@ -320,12 +324,13 @@ def test_nothing_stays_open_and_processes_share_the_index(packed):
     again = pickle.loads(pickle.dumps(data.entries))  # noqa: S301
     assert list(again) == list(data.entries)
     data[0, 0]
-    before = len(list(Path("/dev/fd").iterdir()))
+    before, errors = len(list(Path("/dev/fd").iterdir())), []
     for number in range(12):
         data[1, number]
-        with pytest.raises(MediaError):
+        with pytest.raises(MediaError) as error:
             open_video(dataclasses.replace(data.entries[number].member, offset=512, num_bytes=700))
-    assert len(list(Path("/dev/fd").iterdir())) == before
+        errors.append(error.value)  # which holds on to all there was when it was raised
+    assert len(list(Path("/dev/fd").iterdir())) == before and len(errors) == 12
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])
@@ -352,6 +357,14 @@ def test_folders_of_shards_beside_one_another_are_one_corpus(packed, files, tmp_
     single = dataset(files)
     assert all(torch.equal(data[3, number].video, single[3, number % 12].video) for number in (0, 11, 12, 23))
     assert len(data.shard_starts()) == 2 * len(list(packed.glob("*.tar"))) + 1
+
+
+def test_what_is_known_spares_the_look_through_the_file(packed, foreign, monkeypatch):
+    entries = [*scan(packed).entries, *scan(foreign).entries]
+    monkeypatch.setattr(_pyav.PyAVReader, "_examine", lambda _: pytest.fail("the file is looked through"))
+    for entry in entries:
+        with entry.open() as reader:
+            assert len(reader.frames([0.3])) == 1 and reader.info.num_frames == entry.num_frames
 
 
 # Preparing.
@@ -636,9 +649,13 @@ def test_names_links_and_devices_are_refused(files, tmp_path):
     write_tar(tmp_path / "tars/zgood.tar", {"good.mp4": content})
     corpus = scan(tmp_path / "tars")
     assert [entry.path.name for entry in corpus.entries] == ["good.mp4"]
-    assert len(corpus.bad) == 8
-    assert all(("leads out" in reason) == path.name.startswith("name") for path, reason in corpus.bad)
-    assert all(("link or a device" in reason) == path.name.startswith("kind") for path, reason in corpus.bad)
+    reasons = {path.name: reason for path, reason in corpus.bad}
+    assert (
+        sorted(reasons) == sorted(path.name for path in (tmp_path / "tars").glob("[kn]*.tar"))
+        and len(reasons) == 8
+    )
+    for name, reason in reasons.items():
+        assert ("leads out" if name.startswith("name") else "is a link or a device; refused") in reason
     assert [path.name for path in tmp_path.iterdir()] == ["tars"]
 
 
@@ -659,7 +676,11 @@ def test_an_index_names_no_other_place(packed, tmp_path, name):
     [
         ("offset", 2**40),
         ("num_bytes", 2**63),
+        ("num_bytes", 2**20),
         ("known_bytes", 2**31),
+        ("known_offset", 2**63),
+        ("name_end", 2**63),
+        ("name_end", 1),
         ("fps", 0),
         ("fps", np.nan),
         ("audio", 9),
@@ -672,8 +693,8 @@ def test_an_index_that_cannot_be_is_refused(packed, tmp_path, field, value):
     records = np.load(tmp_path / "out/shards.records.npy")
     records[3][field] = value
     np.save(tmp_path / "out/shards.records.npy", records)
-    with pytest.raises(ValueError, match=r"shards\.records\.npy is damaged: sample 3 cannot be as it says"):
-        dataset(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"sample 3 of shards\.records\.npy cannot be as it says"):
+        scan(tmp_path / "out")
 
 
 def test_an_index_runs_no_code(packed, tmp_path):
@@ -736,6 +757,20 @@ def test_lies_about_a_sample_are_an_error_that_names_it(packed, tmp_path, change
         (tmp_path / "known").write_bytes(text)
         with pytest.raises(MediaError, match="what its shard says of it is damaged"):
             dataclasses.replace(entry, member=dataclasses.replace(lying, known_bytes=len(text))).open()
+
+
+def test_what_is_known_is_no_bomb(packed, tmp_path):
+    member = scan(packed).entries[0].member
+    known = edited(member.load()[1], body=zlib.compress(bytes(2**27)))
+    (tmp_path / "known").write_bytes(known)
+    lying = dataclasses.replace(member, known_file=str(tmp_path / "known"), known_offset=0, known_bytes=len(known))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MediaError, match="what is known of it is damaged"):
+            dataclasses.replace(scan(packed).entries[0], member=lying).open()
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def test_lies_that_hold_together_change_no_frame(packed, files, tmp_path):
@@ -829,6 +864,13 @@ def test_a_sample_is_one_request_and_the_index_is_fetched_once(store, monkeypatc
         data[1, number]
     assert len(requests) == len(data) == 8
     member = data.entries[0].member
+    damaged = MemoryFileSystem()
+    path = damaged._strip_protocol(f"{store}/shards.names.npy")
+    damaged.pipe_file(path, damaged.cat_file(path).replace(b"v_g", b"w_g"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    with pytest.raises(ValueError, match=r"shards\.names\.npy is not the file that shards\.json was written with"):
+        scan(store, allow_urls=True)
+    assert not list((tmp_path / "another").rglob("shards.names.npy"))
     assert requests[0][1:] == (member.offset, member.known_offset + member.known_bytes)
 
 

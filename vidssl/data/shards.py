@@ -73,6 +73,7 @@ _AUDIO = [(False, None), (True, False), (True, True), (True, None)]
 _MAPPED_BYTES = 2**24  # larger files of an index are mapped, so that the processes of a machine share them
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")  # names no folder, no URL, no chain of stores
 _MAX_KNOWN_BYTES = 2**24
+_MAX_OFFSET = 2**62  # what files can be asked for
 _BLOCK = 2**20  # records that are compared at once
 
 _log = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class Part:
                 count for _, _, count in shards
             ):
                 raise ValueError(f"it has {len(records)} records, which is not what its shards add up to")
+            if (wrong_place := _first_wrong(records, shards, num_name_bytes=len(names))) is not None:
+                raise ValueError(f"sample {wrong_place} of {RECORDS} cannot be as it says")
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{printable(folder / INDEX)} cannot be used ({describe(error)})") from error
         return cls(folder, base, facts, records, names)
@@ -134,6 +137,29 @@ class Part:
 
 def _array(path: Path) -> NDArray[Any]:
     return np.load(path, mmap_mode="r" if path.stat().st_size > _MAPPED_BYTES else None, allow_pickle=False)
+
+
+def _first_wrong(
+    records: NDArray[Any], shards: Sequence[tuple[str, int, int]], *, num_name_bytes: int
+) -> int | None:
+    """The first record that leads out of its shard or says what cannot be; None if there is none."""
+    ends = np.cumsum([count for _, _, count in shards])
+    shard_bytes = np.array([num_bytes for _, num_bytes, _ in shards], dtype=np.uint64)
+    name_start = 0
+    for start in range(0, len(records), _BLOCK):
+        block = records[start : start + _BLOCK]
+        sizes = shard_bytes[np.searchsorted(ends, np.arange(start, start + len(block)), side="right")]
+        name_ends = np.append(np.uint64(name_start), block["name_end"])
+        wrong = (block["num_bytes"] > sizes) | (block["offset"] > sizes - block["num_bytes"])
+        wrong |= (block["known_bytes"] > _MAX_KNOWN_BYTES) | (block["known_offset"] > _MAX_OFFSET)
+        wrong |= (name_ends[1:] < name_ends[:-1]) | (name_ends[1:] > num_name_bytes)
+        wrong |= (block["audio"] < 0) | (block["audio"] >= len(_AUDIO))
+        for field in ("duration_seconds", "fps"):
+            wrong |= ~((block[field] > 0) & (block[field] < np.inf))
+        if wrong.any():
+            return start + int(wrong.argmax())
+        name_start = int(name_ends[-1])
+    return None
 
 
 class ShardEntries(Sequence[Entry]):
@@ -217,18 +243,10 @@ class ShardEntries(Sequence[Entry]):
         record = part.records[place].item()
         offset, num_bytes, known_offset, known_bytes, _, duration_seconds, fps, *rest = record
         num_frames, width, height, audio, label = rest
-        shard_bytes = part.facts["shards"][shard]["num_bytes"]
-        if (
-            offset + num_bytes > shard_bytes
-            or known_bytes > _MAX_KNOWN_BYTES
-            or not (0 < duration_seconds < np.inf and 0 < fps < np.inf)
-            or not 0 <= audio < len(_AUDIO)
-        ):
-            raise ValueError(f"{printable(part.folder / RECORDS)} is damaged: sample {place} cannot be as it says")
         name = self._name(part, place)
         member = Member(
             shard=part.shard(shard),
-            shard_bytes=shard_bytes,
+            shard_bytes=part.facts["shards"][shard]["num_bytes"],
             name=name,
             offset=offset,
             num_bytes=num_bytes,
