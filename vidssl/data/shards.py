@@ -499,7 +499,7 @@ class _Remote:
             self._system, self._path = url_to_fs(self.root)
         except (ImportError, ValueError) as error:
             raise ValueError(
-                f"{url} cannot be read ({error}); `pip install vidssl[shards]` brings what s3:// and http:// need"
+                f"{url} cannot be read ({error}); `pip install vidssl[shards]` brings what s3:// needs"
             ) from error
 
     def _listed(self, base: str) -> dict[str, dict[str, Any]]:
