@@ -313,6 +313,7 @@ def _pack(
         if label >= 0
     }
     todo = [name for name in good if name not in ledger.packer.packed]
+    ledger.flush()
     sizes = {name: ledger.records[name]["num_bytes"] for name in todo}
     with _bar(f"pack {printable(ledger.out)}", sizes, show=progress) as advance:
         ledger.packer.pack(todo, facts, labels=labels, max_bytes=max_bytes, advance=advance)
@@ -339,10 +340,9 @@ def _write_report(result: Prepared, settings: dict[str, int]) -> None:
 class _Ledger:
     """What is finished in an output folder; one process at a time writes there."""
 
-    def __init__(self, out: Path, *, shards: bool) -> None:
+    def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / ".prepare"
-        self.shards = shards
         self.packer: Packer | None = None
         self.records: dict[str, dict[str, Any]] = {}
         self._file = self.folder / "done.jsonl"
@@ -351,7 +351,7 @@ class _Ledger:
     @contextlib.contextmanager
     def open(cls, out: Path, *, shards: bool) -> Iterator[_Ledger]:
         """Take possession of `out`, remove what a killed process left half done, read what is finished."""
-        ledger = cls(out, shards=shards)
+        ledger = cls(out)
         folder = ledger.folder
         if out.exists() and not folder.is_dir() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"--out {printable(out)} holds other things; give a folder that is new or empty")
@@ -390,6 +390,12 @@ class _Ledger:
         for line in whole.splitlines():
             record = json.loads(line)
             self.records[record.pop("path")] = record
+
+    def flush(self) -> None:
+        """Bring the ledger to disk: what is known of a packed file stands there alone."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                os.fsync(file.fileno())
 
     def place(self, name: str) -> Path:
         """Where an encoded file is put."""
