@@ -54,6 +54,7 @@ setup(
     extras_require={
         "decord": ["decord>=0.6"],
         "hf": ["transformers>=4.57.1"],
+        "shards": ["fsspec[s3]>=2024.6"],  # shards in object stores; of other stores the error names the package
         "torchcodec": ["torchcodec==0.11.*"],
         "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
             "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -74,6 +75,7 @@ setup(
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",
             "transformers>=4.57.1",
+            "webdataset>=1.0",
             "wheel",
         ],
     },

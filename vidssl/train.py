@@ -61,6 +61,7 @@ def fit(
     save_every: int = 500,
     picture_every: int = 500,
     bad_file_budget: float = 0.01,
+    shard_window: int | None = None,
     evaluate: Callable[[Encoder], tuple[dict[str, float], dict[str, Tensor]]] | None = None,
     evaluate_every: int = 1000,
 ) -> Method:
@@ -81,6 +82,7 @@ def fit(
         save_every: Steps between checkpoints.
         picture_every: Steps between pictures.
         bad_file_budget: Share of the files that may turn out unreadable.
+        shard_window: Shards that are shuffled together; None is all, see `Loader`.
         evaluate: Encoder -> figures and pictures to log (vidssl.evaluate.online), on the first process alone.
         evaluate_every: Steps between such evaluations.
 
@@ -105,6 +107,7 @@ def fit(
         world_size=world_size,
         bad_file_budget=bad_file_budget,
         pin_memory=device.type == "cuda",
+        shard_window=shard_window,
     )
     torch.manual_seed(sample_seed(seed, rank))
     step = _resume(out / "checkpoints", method, optimizer, rank)

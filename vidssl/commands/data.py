@@ -7,14 +7,14 @@ import tyro
 from rich.console import Console
 
 
-def check(root: tyro.conf.Positional[Path], *, media: Literal["video", "image"] = "video") -> int:
+def check(root: tyro.conf.Positional[str], *, media: Literal["video", "image"] = "video") -> int:
     """Decode every file of a corpus to its end; print what there is, and each file with a finding.
 
     An error is a file that training could not read right: damaged, cut short, or no media at all. A note is a file
     that is read right but costs time or has an oddity. The exit code is 0 if no file has an error, 1 if one has.
 
     Args:
-        root: Folder, list file (.txt) or table (.csv) of videos or images.
+        root: Folder, list file (.txt) or table (.csv) of videos or images; folder or URL of shards.
         media: What to look for.
     """
     from ..data.corpus import audit
@@ -34,6 +34,8 @@ def prepare(
     num_workers: int | None = None,
     bad_file_budget: float = 0.01,
     timeout_seconds: float = 3600.0,
+    shards: bool = False,
+    shard_gib: float = 1.0,
 ) -> None:
     """Re-encode a corpus for training: small pictures that are quick to reach; folders, names, times, sound kept.
 
@@ -49,6 +51,8 @@ def prepare(
         num_workers: Files encoded at a time, one thread each; None is the number of processors.
         bad_file_budget: Share of the files that may turn out unreadable (one always may).
         timeout_seconds: Longest time for one file; a file that takes longer counts as unreadable.
+        shards: Pack the files into tar files, for object stores and for millions of clips; see docs/scale.md.
+        shard_gib: Size of a shard at most, GiB.
     """
     from ..data.prepare import prepare as prepare_corpus
 
@@ -61,5 +65,7 @@ def prepare(
         num_workers=num_workers,
         bad_file_budget=bad_file_budget,
         timeout_seconds=timeout_seconds,
+        shards=shards,
+        shard_gib=shard_gib,
     )
     Console().print(result.summary(), soft_wrap=True, markup=False, highlight=False)

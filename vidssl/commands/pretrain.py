@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end.
-LASTING = ("seed", "precision")
+LASTING = ("seed", "precision", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,9 @@ class FitOptions:
     """Steps between pictures of what the method does."""
     bad_file_budget: float = 0.01
     """Share of the files, in [0, 1], that may be unreadable before the run stops."""
+    shard_window: int | None = None
+    """Of a corpus in shards: how many of them are shuffled together, for stores that read far apart slowly. None is
+    all of them."""
     online: Path | None = None
     """Folder in the layout of DAVIS, a few sequences of which are measured while the encoder learns: J&F and
     overlays in TensorBoard. None measures nothing."""
@@ -157,6 +160,7 @@ def train(
         save_every=options.save_every,
         picture_every=options.picture_every,
         bad_file_budget=options.bad_file_budget,
+        shard_window=options.shard_window,
         evaluate=_online(options, run.method.encoder),
         evaluate_every=options.online_every,
     )

@@ -119,6 +119,8 @@ def _rows(
         rows = [("train", item) for item in found.train] + [("test", item) for item in found.test]
         return rows, found.media, found.class_names
     corpus = Corpus.scan(data.root, media="any")
+    if corpus.entries[:1] and corpus.entries[0].member is not None:
+        raise ValueError(f"{data.root} is shards, which are for pretraining; give a folder or a list of files")
     media = "video" if any(entry.num_frames > 1 for entry in corpus.entries) else "image"
     return [("", Item(entry.path, -1, entry.source)) for entry in corpus.entries], media, ()
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..files import file_sha256
 from ._audio import AudioReader, audio_stream
 from ._container import MediaError, describe, open_container, regular_file, sniff
 from ._images import ImagesReader, image_paths
 from ._index import PacketIndex, read_index
+from ._member import Member
 from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
 
 if TYPE_CHECKING:
@@ -47,17 +50,18 @@ class Finding:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
-def audit_file(path: str | Path) -> list[Finding]:
+def audit_file(path: str | Path | Member) -> list[Finding]:
     """Decode everything in a file or folder of frames and return what is wrong with it; nothing if all is well."""
     try:
-        path = Path(path)
-        if path.is_dir() or sniff(regular_file(path)) == "image":
-            images = image_paths(path) if path.is_dir() else [path]
+        folder = Path(path)
+        path = folder if folder.is_dir() else regular_file(path)
+        if path is folder or sniff(path) == "image":
+            images = image_paths(folder) if path is folder else [path]
             reader = ImagesReader(path.absolute(), images, fps=DEFAULT_FPS)
             for number in range(len(images)):
                 reader.frames([number / DEFAULT_FPS])
             return []
-        return [*_audit_video(regular_file(path)), *_audit_sound(regular_file(path))]
+        return [*_audit_video(path), *_audit_sound(path)]
     except MediaError as error:
         return [Finding("error", "cannot be read", error.reason)]
 
@@ -65,6 +69,21 @@ def audit_file(path: str | Path) -> list[Finding]:
 def examine(path: str) -> dict[str, Any]:
     """Run `audit_file` in a child process."""
     return {"findings": [asdict(finding) for finding in audit_file(path)]}
+
+
+def examine_member(request: str) -> dict[str, Any]:
+    """Run `audit_file` on a member of a shard in a child process."""
+    return {"findings": [asdict(finding) for finding in audit_file(Member.parsed(request))]}
+
+
+def examine_shard(request: str) -> dict[str, Any]:
+    """Compare a shard with the checksum in its index, in a child process."""
+    shard, expected = json.loads(request)
+    found = file_sha256(Path(shard))
+    wrong = Finding(
+        "error", "checksum differs", f"its SHA-256 is {found}, its index says {expected}; copy it again"
+    )
+    return {"findings": [] if found == expected else [asdict(wrong)]}
 
 
 @dataclass

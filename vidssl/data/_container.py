@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ._member import Member
+
 if TYPE_CHECKING:
     from av.container import InputContainer
 
@@ -60,9 +62,15 @@ def printable(path: str | os.PathLike[str]) -> str:
 def regular_file(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a regular file, links followed, without opening it.
 
+    A member of an archive comes back as it is, or with its content if the archive is remote: what opens, sniffs and
+    names it takes it for a path.
+
     Raises:
-        MediaError: Absent, a dangling link, a URL, a folder, or a pipe, socket or device (reading may never end).
+        MediaError: Absent, a dangling link, a URL, a folder, or a pipe, socket or device (reading may never end); the
+            archive is not what it was when it was indexed, or cannot be fetched.
     """
+    if isinstance(path, Member):
+        return _whole_member(path)  # type: ignore[return-value]
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
@@ -74,6 +82,24 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise MediaError(path, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
     return Path(path).absolute()
+
+
+def _whole_member(member: Member) -> Member:
+    try:
+        if member.is_remote:
+            return member.held()
+        num_bytes = regular_file(member.shard).stat().st_size
+    except MediaError as error:
+        raise MediaError(member, f"lies in a shard that {error.reason}") from error
+    except OSError as error:
+        raise MediaError(member, str(error.strerror)) from error
+    if num_bytes != member.shard_bytes:
+        raise MediaError(
+            member,
+            f"lies in a shard of {num_bytes} bytes that had {member.shard_bytes} when it was indexed; copy the shard "
+            "again, or remove its index",
+        )
+    return member
 
 
 def sniff(path: Path) -> Literal["image", "media", "unknown"]:
@@ -124,14 +150,19 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
     sniff(path)
     # Pictures that are skipped tell nothing, so there is a limit to how many are skipped.
     limits = {} if decode else {"skip_frame": "all", "probesize": "32"}
+    # A member's bytes come through a file object; then no protocol at all is needed, and none is allowed: a demuxer
+    # could else be told to open other files by name.
+    file = path.open("rb") if isinstance(path, Member) else None
     try:
         return av.open(
-            str(path),
-            options={"protocol_whitelist": "file", **limits},
+            file or str(path),
+            options={"protocol_whitelist": "" if file else "file", **limits},
             container_options={"format_whitelist": FORMATS},
             metadata_errors="replace",
         )
     except Exception as error:  # damaged headers also raise UnicodeDecodeError, MemoryError, IndexError, EOFError
+        if file:
+            file.close()
         raise MediaError(path, f"is no readable media file ({describe(error)})") from error
 
 

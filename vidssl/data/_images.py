@@ -95,7 +95,7 @@ def _read(path: Path) -> Image.Image:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(regular_file(path)) as image:
+        with regular_file(path).open("rb") as file, Image.open(file) as image:
             check_pixels(path, width=image.width, height=image.height)
             if image.mode in _DEEP_MODES:
                 raise MediaError(path, f"has more than 8 bits per channel ({image.mode}); convert it to 8 bits")

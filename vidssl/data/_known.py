@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._container import MediaError, check_pixels, describe
 from ._index import PacketIndex
+from ._member import Member
 from ._reader import VideoInfo
 
 if TYPE_CHECKING:
@@ -57,34 +59,68 @@ def pack(info: VideoInfo, index: PacketIndex, *, zero_seconds: float, unit_secon
 
 
 def unpack(known: bytes, path: Path) -> tuple[VideoInfo, PacketIndex, float] | None:
-    """Return (info, index, zero_seconds); None if they are of another version, or the file has changed since."""
+    """Return (info, index, zero_seconds); None if they are of another version, or the file has changed since.
+
+    Raises:
+        MediaError: They are damaged, or no such thing.
+    """
+    try:
+        return _unpack(known, path)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
+        raise MediaError(path, f"what is known of it is damaged ({describe(error)}); index it again") from error
+
+
+def restamp(known: bytes, *, num_bytes: int) -> bytes:
+    """Return what is known of a file for the same file as a member of a shard."""
+    line, _, body = known.partition(b"\n")
+    return json.dumps({**json.loads(line), "stamp": _member_stamp(num_bytes)}).encode() + b"\n" + body
+
+
+def _unpack(known: bytes, path: Path) -> tuple[VideoInfo, PacketIndex, float] | None:
     line, _, body = known.partition(b"\n")
     head: dict[str, Any] = json.loads(line)
     if head["version"] != _VERSION or head["stamp"] != _stamp(path):
         return None
-    rest = zlib.decompress(body)
+    num_packets, num_listed = head["index"]["num_packets"], head["num_listed"]
+    distrust, num_frames = head["info"]["distrust"], head["num_frames"]
+    num_flags = -(-num_packets // 8)
+    size = 8 * (num_packets + num_listed) + 2 * num_flags + (8 * num_frames if distrust else 0)
+    rest = zlib.decompressobj().decompress(body, max(1, size))  # shards come from strangers: no more than that
 
     def take(count: int, kind: type) -> NDArray[Any]:
         nonlocal rest
         size = count * np.dtype(kind).itemsize
-        part: NDArray[Any] = np.frombuffer(rest[:size], kind)
+        part: NDArray[Any] = np.frombuffer(rest[:size], kind, count)
         rest = rest[size:]
         return part
 
-    num_packets, num_listed = head["index"]["num_packets"], head["num_listed"]
     pts = np.cumsum(take(num_packets, np.int64))
-    flags = [np.unpackbits(take(-(-num_packets // 8), np.uint8), count=num_packets).astype(bool) for _ in range(2)]
+    flags = [np.unpackbits(take(num_flags, np.uint8), count=num_packets).astype(bool) for _ in range(2)]
     frame_packet = take(num_listed, np.int64) + np.arange(num_listed)
     index = PacketIndex(
         pts=pts, is_entry=flags[0], is_disposable=flags[1], frame_packet=frame_packet, **head["index"]
     )
-    if head["info"]["distrust"]:
-        times = take(head["num_frames"], np.float64)
+    if distrust:
+        times = take(num_frames, np.float64)
     else:
         times = (index.frame_pts - index.frame_pts[0]) * head["unit_seconds"]
-    return VideoInfo(path=path, pts_seconds=times, **head["info"]), index, head["zero_seconds"]
+        if not (index.is_entry[0] and pts[0] <= index.frame_pts[0] and frame_packet.min() >= 0):
+            raise ValueError("its frames are in no group of pictures")
+    if len(times) != num_frames or times[0] != 0 or not (np.diff(times) > 0).all() or not np.isfinite(times[-1]):
+        raise ValueError("its times do not increase from 0")
+    info = VideoInfo(path=path, pts_seconds=times, **head["info"])
+    check_pixels(path, width=info.width, height=info.height)
+    if min(info.width, info.height) < 1 or info.rotation_degrees % 90:
+        raise ValueError(f"it is {info.width} x {info.height} pixels, turned by {info.rotation_degrees} degrees")
+    return info, index, float(head["zero_seconds"])
 
 
 def _stamp(path: Path) -> list[int]:
+    if isinstance(path, Member):
+        return _member_stamp(path.num_bytes)
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+def _member_stamp(num_bytes: int) -> list[int]:
+    return [num_bytes, 0]  # shards are moved from store to store: their times mean nothing

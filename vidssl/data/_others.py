@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ._container import describe
+from ._member import Member
 from ._reader import Reader
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class OtherReader(Reader):
         self._reader = reader
         self._decode = {"decord": _decord, "torchcodec": _torchcodec}[backend]
         why_not = reader.trap or (
-            None if reader.info.codec in _CODECS[backend] else f"codec is {reader.info.codec}"
+            "it lies in a shard" if backend == "decord" and isinstance(reader.info.path, Member) else None
         )
+        why_not = why_not or (None if reader.info.codec in _CODECS[backend] else f"codec is {reader.info.codec}")
         if why_not is not None:
             self._leave_to_pyav(why_not)
 

@@ -130,6 +130,12 @@ class PyAVReader(Reader):
 
     def _recall(self, info: VideoInfo, index: PacketIndex, zero_seconds: float) -> VideoInfo:
         self._stream = video_stream(self._container, self._path)
+        context = self._stream.codec_context
+        if {context.width, context.height} != {info.width, info.height} and context.width * context.height:
+            # Memory is laid out by what is known: it has to be of this file.
+            self._container.close()
+            self._container = open_container(self._path)
+            return self._examine()
         self._time_base = float(self._stream.time_base or 0)
         self._index, self._zero_seconds = index, zero_seconds
         return info

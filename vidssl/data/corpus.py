@@ -23,14 +23,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..files import replacing
 from ._audit import Finding
-from ._container import MediaError, printable
+from ._container import MediaError, printable, regular_file
 from ._isolation import call_each
+from ._member import Member
 from ._sources import Source, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Group
+
+    from .video import Backend, Reader
 
 __all__ = ["Audit", "Corpus", "Entry", "Finding", "audit"]
 
@@ -57,6 +60,7 @@ class Entry:
         label: Number of its class in `Corpus.class_names`, -1 without labels.
         source: Name of what it was cut from, where several files may be parts of one recording; else empty.
         index: What `open_video` need not find out again about the file, a few hundred bytes for each ten seconds.
+        member: Where it lies in a shard (vidssl.data.shards); None for a file of its own. Then `path` is for people.
     """
 
     path: Path
@@ -70,6 +74,26 @@ class Entry:
     label: int = -1
     source: str = ""
     index: bytes = field(default=b"", repr=False)
+    member: Member | None = field(default=None, repr=False)
+
+    def open(self, *, backend: Backend = "pyav") -> Reader:
+        """Open it; see `open_video`.
+
+        Raises:
+            MediaError: It cannot be read.
+        """
+        from .shards import index_of
+        from .video import open_video
+
+        if self.member is None:
+            return open_video(self.path, backend=backend, index=self.index)
+        if not self.member.is_remote:
+            regular_file(self.member)
+        try:
+            member, known = self.member.load()
+        except OSError as error:
+            raise MediaError(self.member, str(error.strerror)) from error
+        return open_video(member, backend=backend, index=index_of(known, member))
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,7 @@ class Corpus:
     """
 
     root: Path
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     class_names: tuple[str, ...] = ()
     bad: tuple[tuple[Path, str], ...] = ()
     num_other: int = 0
@@ -105,8 +129,9 @@ class Corpus:
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
         progress: bool = True,
+        allow_urls: bool | None = None,
     ) -> Corpus:
-        """Look at every file of a folder or list once.
+        """Look at every file of a folder or list once, or read the index of shards.
 
         Folder: searched to any depth, links followed, hidden files and folders passed over. A file is taken for
         what its name or, where that says nothing, its first bytes say.
@@ -115,6 +140,9 @@ class Corpus:
         columns path and, optionally, label, separated by commas; a first line that says so is optional. In both,
         paths are relative to the list's folder, labels are whole numbers from 0 or names, and either every line
         has one or none has.
+
+        Shards: a folder, or the URL of one, that `vidssl data prepare --shards` wrote, or that holds tar files and
+        no videos beside them, or a single tar file; see `vidssl.data.shards`.
 
         Args:
             source: The folder or list.
@@ -130,6 +158,8 @@ class Corpus:
             num_workers: Files looked at a time; by default the number of processors, at most 16.
             timeout_seconds: Longest time for one file; a file that takes longer is bad.
             progress: Show a progress bar.
+            allow_urls: Whether `source` may be a URL (of shards; any store that fsspec knows). None asks the
+                environment: they are allowed if VIDSSL_ALLOW_URLS is 1.
 
         Raises:
             ValueError: Nothing was found, the list is malformed, labels are asked for where there are none, or
@@ -137,19 +167,33 @@ class Corpus:
         """
         if source_pattern is not None and re.compile(source_pattern).groups == 0:
             raise ValueError(f"source_pattern {source_pattern!r} has no group (...) that names the source")
+        from .shards import is_sharded, scan_shards
+
+        if is_sharded(source):
+            return scan_shards(
+                source,
+                labels=labels,
+                media=media,
+                source_pattern=source_pattern,
+                cache=cache,
+                num_workers=num_workers,
+                timeout_seconds=timeout_seconds,
+                progress=progress,
+                allow_urls=allow_urls,
+            )
         found = find(Path(source), labels=labels, media=media)
         store = _Cache.of(found.root, cache or default_cache())
-        stamps = [_stamp(path) for path in found.paths]
+        stamps = [stamp_of(path) for path in found.paths]
         stamped = list(zip(found.paths, stamps, strict=True))
         records = {path: record for path, stamp in stamped if (record := store.get(path, stamp)) is not None}
         todo = [path for path in dict.fromkeys(found.paths) if path not in records]
         answers = call_each(
             "vidssl.data.corpus:probe",
             [os.fspath(path) for path in todo],
-            num_workers=num_workers or _default_workers(),
+            num_workers=num_workers or default_workers(),
             timeout_seconds=timeout_seconds,
         )
-        for place, answer in _with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
+        for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
             records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
         if todo:
             store.save(stamped, records)
@@ -197,7 +241,7 @@ class Corpus:
         return "\n".join(lines)
 
 
-def probe(path: str) -> dict[str, Any]:
+def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Look at one file: fields of its `Entry`, the index in base64, or {"reason": why it cannot be read}.
 
     Runs in a child process.
@@ -222,7 +266,7 @@ def probe(path: str) -> dict[str, Any]:
         return {"reason": error.reason}
 
 
-def _is_silent(path: str) -> bool | None:
+def _is_silent(path: str | os.PathLike[str]) -> bool | None:
     """Whether the sound of a file is silent; None if it cannot be decoded, which is no fault of the pictures."""
     from .video import open_audio
 
@@ -269,7 +313,7 @@ class _Cache:
             _log.warning("what was found in the scan is not kept: %s", error)
 
 
-def _stamp(path: Path) -> list[int]:
+def stamp_of(path: Path) -> list[int]:
     """What changes when a file, or the images in a folder, change."""
     try:
         status = path.stat()
@@ -346,7 +390,7 @@ def audit(
     timeout_seconds: float = 600.0,
     progress: bool = True,
 ) -> Audit:
-    """Decode every file of a folder or a list, or a single file, to its last packet, and say what is wrong.
+    """Decode every file of a folder, a list or shards, or a single file, to its last packet, and say what is wrong.
 
     Each file is decoded in a child process: one that crashes the decoder or takes longer than `timeout_seconds` is
     reported, the others go on. Arguments as for `Corpus.scan`.
@@ -354,6 +398,12 @@ def audit(
     Raises:
         ValueError: Nothing was found, or the list is malformed.
     """
+    from .shards import audit_shards, is_sharded
+
+    if is_sharded(source):
+        return audit_shards(
+            source, media=media, num_workers=num_workers, timeout_seconds=timeout_seconds, progress=progress
+        )
     path = Path(source).absolute()
     is_list = path.suffix.lower() in {".txt", ".csv"}
     single = path.exists() and not path.is_dir() and not is_list
@@ -361,22 +411,22 @@ def audit(
     answers = call_each(
         "vidssl.data._audit:examine",
         [os.fspath(file) for file in found.paths],
-        num_workers=num_workers or _default_workers(),
+        num_workers=num_workers or default_workers(),
         timeout_seconds=timeout_seconds,
     )
     findings: dict[int, tuple[Finding, ...]] = {}
-    for number, answer in _with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):
+    for number, answer in with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):
         died = [{"severity": "error", "kind": "cannot be read", "detail": answer.get("died", "")}]
         findings[number] = tuple(Finding(**one) for one in answer.get("findings", died))
     files = tuple((file, findings[number]) for number, file in enumerate(found.paths))
     return Audit(root=path, files=files, num_other=found.num_other)
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
     return min(16, os.cpu_count() or 1)
 
 
-def _with_progress(
+def with_progress(
     answers: Iterator[tuple[int, dict[str, Any]]], total: int, title: str, *, show: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     from rich.markup import escape

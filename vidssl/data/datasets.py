@@ -4,18 +4,28 @@ import functools
 import hashlib
 import logging
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
-from .video import Backend, MediaError, open_video
+from .shards import ShardEntries
+from .video import Backend, MediaError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
 MAX_REPLACEMENTS = 10
+
+# Samples of shards that are left out and named; of a hundred million, a few percent would fill memory and log.
+MAX_NAMED = 1000
 
 
 def sample_seed(*numbers: int) -> int:
@@ -79,15 +89,34 @@ class VideoDataset(Dataset[Sample]):
         self.sample_rate_hz = sample_rate_hz
         self.backend = backend
         self.corpus = corpus
-        self.left_out = [(entry, why) for entry in corpus.entries if (why := self._why_not(entry))]
-        unfit = {entry.path for entry, _ in self.left_out}
-        self.entries = [entry for entry in corpus.entries if entry.path not in unfit]
+        self.left_out, self.entries = self._sorted_out(corpus.entries)
         for entry, why in self.left_out:
             logging.getLogger(__name__).warning("%s is left out: %s", entry.path, why)
         if not self.entries:
             reasons = [*((entry.path, why) for entry, why in self.left_out), *corpus.bad]
             examples = "\n".join(f"  {path}: {why}" for path, why in reasons[:5])
             raise ValueError(f"none of the {len(reasons)} videos of {corpus.root} can be used:\n{examples}")
+
+    def _sorted_out(self, entries: Sequence[Entry]) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
+        """Entries that cannot be used, each with the reason, and those that can."""
+        if isinstance(entries, ShardEntries):
+            return self._sorted_out_by_kind(entries)
+        reasons = [self._why_not(entry) for entry in entries]
+        left_out = [(entry, why) for entry, why in zip(entries, reasons, strict=True) if why]
+        return left_out, [entry for entry, why in zip(entries, reasons, strict=True) if not why]
+
+    def _sorted_out_by_kind(self, entries: ShardEntries) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
+        """The same for a corpus that is too large to look at each entry: one of each kind decides."""
+        fits = np.ones(len(entries), dtype=bool)
+        left_out: list[tuple[Entry, str]] = []
+        for alike in entries.alike():
+            if why := self._why_not(entries[int(alike[0])]):
+                fits[alike] = False
+                left_out += [(entries[int(one)], why) for one in alike[: max(0, MAX_NAMED - len(left_out))]]
+        num_left_out = len(entries) - int(fits.sum())
+        if num_left_out > len(left_out):
+            logging.getLogger(__name__).warning("%d entries are left out; some are named here", num_left_out)
+        return left_out, entries.kept(np.flatnonzero(fits)) if num_left_out else entries
 
     def _why_not(self, entry: Entry) -> str | None:
         """Why an entry cannot be used, None if it can."""
@@ -103,6 +132,19 @@ class VideoDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def shard_starts(self) -> "NDArray[np.int64]":
+        """Index of the first sample of each shard, and at last the number of samples, int64 (num_shards + 1,).
+
+        Raises:
+            ValueError: The corpus is no shards.
+        """
+        if not isinstance(self.entries, ShardEntries):
+            raise ValueError(
+                f"{self.corpus.root} is no shards, whose samples could be read shard by shard; "
+                "`vidssl data prepare --shards` makes them"
+            )
+        return self.entries.shard_starts
 
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
         """Read the sample of key = (seed, position): position % len is the entry, the seed decides every draw.
@@ -131,7 +173,7 @@ class VideoDataset(Dataset[Sample]):
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
-        with open_video(entry.path, backend=self.backend, index=entry.index) as reader:
+        with entry.open(backend=self.backend) as reader:
             frames = reader.frames(times.flatten().tolist(), short_side=self.size_px)
             audio = None
             if self.audio_seconds is not None:

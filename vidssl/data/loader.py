@@ -12,6 +12,12 @@ from torch.utils.data import DataLoader
 
 from ..batch import Batch
 from .datasets import ArrayDataset, Sample, VideoDataset, sample_seed
+from .order import Permutation, WindowedOrder
+
+# Up to here an epoch's order is a list, drawn by torch: 128 MB and half a second. Beyond, it is a function.
+MAX_LISTED = 2**24
+
+Order = Tensor | Permutation | WindowedOrder
 
 
 def collate(samples: list[Sample]) -> tuple[Batch, list[tuple[str, str]]]:
@@ -46,6 +52,8 @@ class Loader:
         world_size: Number of processes.
         bad_file_budget: Share of the dataset that may turn out unreadable (one file always may).
         pin_memory: Copy batches to page-locked memory, for an asynchronous copy to the GPU.
+        shard_window: Shuffle within windows of so many shards (see `WindowedOrder`), for stores that read far apart
+            slowly; None shuffles everything.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Loader:
         world_size: int = 1,
         bad_file_budget: float = 0.01,
         pin_memory: bool = False,
+        shard_window: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
@@ -70,10 +79,11 @@ class Loader:
         self.world_size = world_size
         self.num_bad_allowed = max(1, math.floor(bad_file_budget * len(dataset)))
         self.pin_memory = pin_memory
+        self.shard_window = shard_window
         self.bad: dict[str, str] = {}
         self.steps_per_epoch = max(1, len(dataset) // (batch_size * world_size))
 
-    def keys(self, step: int, order: Tensor | None = None) -> list[tuple[int, int]]:
+    def keys(self, step: int, order: Order | None = None) -> list[tuple[int, int]]:
         """What this rank reads at `step`: a list of (sample seed, position in the epoch's repetitions)."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         order = self.order(epoch) if order is None else order
@@ -81,10 +91,24 @@ class Loader:
         positions = order[first : first + self.batch_size].tolist()
         return [(sample_seed(self.seed, epoch, position), position) for position in positions]
 
-    def order(self, epoch: int) -> Tensor:
-        """Positions of one epoch, int64; position // len(dataset) counts the repetition of a small dataset."""
-        generator = torch.Generator().manual_seed(sample_seed(self.seed, epoch))
+    def order(self, epoch: int) -> Order:
+        """Positions of one epoch, int64; position // len(dataset) counts the repetition of a small dataset.
+
+        Of more than `MAX_LISTED` samples, or with a window, a slice of it is computed when it is asked for.
+        """
+        seed = sample_seed(self.seed, epoch)
         num_samples, global_batch = len(self.dataset), self.batch_size * self.world_size
+        if self.shard_window is not None:
+            if num_samples < global_batch:
+                raise ValueError(
+                    f"{num_samples} samples do not fill a batch of {global_batch}: leave out shard_window"
+                )
+            if isinstance(self.dataset, ArrayDataset):
+                raise ValueError("samples in memory are in no shards: leave out shard_window")
+            return WindowedOrder(self.dataset.shard_starts(), window_shards=self.shard_window, seed=seed)
+        if num_samples > MAX_LISTED:
+            return Permutation(num_samples, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
         num_repeats = max(1, math.ceil(global_batch / num_samples))
         permutations = [
             torch.randperm(num_samples, generator=generator) + num_samples * repeat

@@ -12,6 +12,7 @@ each at its time, the first at 0; the sound, at its place in time, silent tracks
 a file, such as further tracks, subtitles, titles and the shape of pixels that are not square (readers ignore it).
 
     OUT/...                  the videos, H.264 with the sound as it was, or AAC where mp4 does not hold that
+    OUT/000000.tar, ...      with `shards=True` the same videos in a few large files, see vidssl.data.shards
     OUT/prepare.json         settings, sizes, clips per second, files that cannot be read
     OUT/.prepare/done.jsonl  what is finished, with size and time of change of its source: the base for going on
 
@@ -39,11 +40,13 @@ from ..files import replacing
 from ._container import MediaError, printable
 from ._isolation import call_each
 from ._sources import Source, find
-from .corpus import _stamp
+from .corpus import stamp_of
 from .video import open_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    from ._pack import Packer
 
 
 __all__ = ["Prepared", "prepare"]
@@ -117,6 +120,8 @@ def prepare(
     timeout_seconds: float = 3600.0,
     num_timed_clips: int = 8,
     progress: bool = True,
+    shards: bool = False,
+    shard_gib: float = 1.0,
 ) -> Prepared:
     """Re-encode the videos of a folder or list for training; the sources are only read.
 
@@ -137,20 +142,27 @@ def prepare(
         timeout_seconds: Longest time for one file; a file that takes longer is bad.
         num_timed_clips: Random clips that are timed before and after, at the end.
         progress: Show a progress bar.
+        shards: Pack the prepared files into tar files (vidssl.data.shards), in the order of the source, with the
+            labels of a list. Shards are never rewritten: files that come to the source later go to new ones.
+        shard_gib: Size of a shard at most, GiB.
 
     Raises:
         OSError: The output cannot be written.
         ValueError: A setting is out of range; nothing was found; `out` and the source lie in one another, or `out`
-            holds other things; another process is preparing into `out`; more files are bad than the budget allows.
+            holds other things; another process is preparing into `out`; more files are bad than the budget allows;
+            files that are packed have changed or are gone.
     """
     settings = _checked(short_side_px=short_side_px, gop_frames=gop_frames, crf=crf)
+    if not shard_gib > 0:
+        raise ValueError(f"shard_gib is {shard_gib}, expected more than 0")
     found = find(Path(source), labels="none", media="video")
     base = found.root if found.root.is_dir() else found.root.parent
     out = Path(out).absolute()
     _check_places(found, base, out)
     paths = {os.fspath(path.relative_to(base)): path for path in found.paths}
-    with _Ledger.open(out) as ledger:
-        stamps = {name: _stamp(path) for name, path in paths.items()}
+    with _Ledger.open(out, shards=shards) as ledger:
+        stamps = {name: stamp_of(path) for name, path in paths.items()}
+        ledger.check_packed(stamps, settings)
         todo = [name for name in paths if not ledger.holds(name, stamps[name], settings)]
         if len(todo) < len(paths):
             _log.info("%d of %d files are finished already", len(paths) - len(todo), len(paths))
@@ -172,9 +184,12 @@ def prepare(
                     _check_budget(bad, paths, budget=bad_file_budget)
                 advance(name)
         good = [name for name in paths if name not in bad]
-        if not found.root.is_dir():
+        pairs = [(paths[name], place) for name in good if (place := ledger.place(name)).exists()]
+        clips_per_second = _clips_per_second(pairs, num_clips=num_timed_clips, short_side_px=short_side_px)
+        if shards:
+            _pack(ledger, good, found, base, max_bytes=round(shard_gib * 2**30), progress=progress)
+        elif not found.root.is_dir():
             _write_list(found, bad={paths[name] for name in bad}, out=out)
-        pairs = [(paths[name], out / name) for name in good]
         result = Prepared(
             root=found.root,
             out=out,
@@ -185,7 +200,7 @@ def prepare(
             notes=tuple((paths[name], note) for name in good if (note := ledger.records[name]["note"])),
             num_bytes_before=sum(stamps[name][0] for name in good),
             num_bytes_after=sum(ledger.records[name]["num_bytes"] for name in good),
-            clips_per_second=_clips_per_second(pairs, num_clips=num_timed_clips, short_side_px=short_side_px),
+            clips_per_second=clips_per_second,
         )
         _write_report(result, settings)
     return result
@@ -216,7 +231,7 @@ def _encode_all(
         json.dumps(
             {
                 "source": os.fspath(paths[name]),
-                "target": os.fspath(ledger.out / name),
+                "target": os.fspath(ledger.place(name)),
                 "temporary": os.fspath(ledger.folder / f"{number}.tmp"),
                 **settings,
             }
@@ -224,7 +239,7 @@ def _encode_all(
         for number, name in enumerate(names)
     ]
     answers = call_each(
-        "vidssl.data._encode:encode",
+        "vidssl.data._pack:encode_and_look" if ledger.packer else "vidssl.data._encode:encode",
         requests,
         num_workers=num_workers or os.cpu_count() or 1,
         timeout_seconds=timeout_seconds,
@@ -286,6 +301,25 @@ def _write_list(found: Source, *, bad: set[Path], out: Path) -> None:
         temporary.write_bytes(text.encode(errors="surrogateescape"))
 
 
+def _pack(
+    ledger: _Ledger, good: Sequence[str], found: Source, base: Path, *, max_bytes: int, progress: bool
+) -> None:
+    """Pack what is encoded into shards and write their index."""
+    assert ledger.packer is not None
+    facts = {name: record["facts"] for name, record in ledger.records.items()}
+    labels = {
+        os.fspath(path.relative_to(base)): (label, found.class_names[label])
+        for path, label in zip(found.paths, found.labels, strict=True)
+        if label >= 0
+    }
+    todo = [name for name in good if name not in ledger.packer.packed]
+    ledger.flush()
+    sizes = {name: ledger.records[name]["num_bytes"] for name in todo}
+    with _bar(f"pack {printable(ledger.out)}", sizes, show=progress) as advance:
+        ledger.packer.pack(todo, facts, labels=labels, max_bytes=max_bytes, advance=advance)
+    ledger.packer.save_index(facts, labels=labels, class_names=found.class_names)
+
+
 def _write_report(result: Prepared, settings: dict[str, int]) -> None:
     before, after = result.clips_per_second or (None, None)
     report = {
@@ -309,12 +343,13 @@ class _Ledger:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / ".prepare"
+        self.packer: Packer | None = None
         self.records: dict[str, dict[str, Any]] = {}
         self._file = self.folder / "done.jsonl"
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, out: Path) -> Iterator[_Ledger]:
+    def open(cls, out: Path, *, shards: bool) -> Iterator[_Ledger]:
         """Take possession of `out`, remove what a killed process left half done, read what is finished."""
         ledger = cls(out)
         folder = ledger.folder
@@ -328,13 +363,22 @@ class _Ledger:
                 raise ValueError(f"another process is preparing into {printable(out)}; wait for it") from error
             ledger._remove_leftovers()
             ledger._read()
+            if any(("facts" in record) != shards for record in ledger.records.values()):
+                kinds = ("files", "shards") if shards else ("shards", "files")
+                raise ValueError(
+                    f"{printable(out)} holds prepared {kinds[0]}, not {kinds[1]}; give another folder"
+                )
+            if shards:
+                from ._pack import Packer
+
+                ledger.packer = Packer(out, folder)
             try:
                 yield ledger
             finally:
                 ledger._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.folder.glob("*.tmp"):
+        for leftover in (*self.folder.glob("*.tmp"), *self.out.glob(".*.tar.*.tmp")):
             leftover.unlink(missing_ok=True)
 
     def _read(self) -> None:
@@ -347,13 +391,36 @@ class _Ledger:
             record = json.loads(line)
             self.records[record.pop("path")] = record
 
+    def flush(self) -> None:
+        """Bring the ledger to disk: what is known of a packed file stands there alone."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def place(self, name: str) -> Path:
+        """Where an encoded file is put."""
+        return self.packer.encoded / name if self.packer else self.out / name
+
+    def check_packed(self, stamps: Mapping[str, list[int]], settings: dict[str, int]) -> None:
+        """Raise ValueError if what is in shards is not what would be packed now."""
+        for name in self.packer.packed if self.packer else ():
+            record = self.records[name]
+            if name not in stamps or record["stamp"] != stamps[name] or record["settings"] != settings:
+                what = "is gone" if name not in stamps else "or the settings have changed"
+                raise ValueError(
+                    f"{printable(name)} {what} since it was packed into shards of {printable(self.out)}, which are "
+                    "never rewritten; give another --out"
+                )
+
     def holds(self, name: str, stamp: list[int], settings: dict[str, int]) -> bool:
         """Whether a file is finished: same source, same settings, and still there."""
         record = self.records.get(name)
         if record is None or record["stamp"] != stamp or record["settings"] != settings:
             return False
+        if self.packer and name in self.packer.packed:
+            return True
         try:
-            return (self.out / name).stat().st_size == record["num_bytes"]
+            return self.place(name).stat().st_size == record["num_bytes"]
         except OSError:
             return False
 
