@@ -287,3 +287,21 @@ def test_a_collapse_is_told_once(tmp_path, caplog, kind, warned):
     method = kind(encoder, views=views, hidden_dim=64, out_dim=32)
     fit(run(method, steps=120, lr=0.03), out=tmp_path, log_every=10, picture_every=1000)
     assert caplog.text.count("have collapsed") == int(warned)
+
+
+class Puts(Normed):
+    """Uses an operator of which torch has no deterministic kernel."""
+
+    def forward(self, batch, progress):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+        return super().forward(batch, progress)
+
+
+def test_a_reproducible_run_gives_the_same_bits_twice_and_allows_nothing_else(tmp_path):
+    first = trained(built(Normed), tmp_path / "first", reproducible=True)
+    second = trained(built(Normed), tmp_path / "second", reproducible=True)
+    assert first[0] == second[0] and largest_difference(first[1], second[1]) == 0
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        fit(run(built(Puts)), out=tmp_path / "puts", reproducible=True)
+    assert not torch.are_deterministic_algorithms_enabled()
+    fit(run(built(Puts), steps=1), out=tmp_path / "allowed")

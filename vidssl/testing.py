@@ -100,8 +100,8 @@ def _batch(dataset: ArrayDataset, size: int) -> Batch:
     return next(Loader(dataset, batch_size=size).batches(0, 1))
 
 
-def _prepare(method: Method, batch: Batch) -> Method:
-    """Let a method prepare its first epoch on the samples of one batch."""
+def prepare(method: Method, batch: Batch) -> Method:
+    """Let a method prepare its first epoch on the samples of one batch; returns the method."""
     inverse = batch.index.argsort()
     ordered = _rows(batch, inverse)
 
@@ -137,7 +137,7 @@ def _step(method: Method, batch: Batch, *, seed: int = 2) -> tuple[float, dict[s
 
 
 def _check_forward(method: Method, batch: Batch) -> None:
-    _prepare(method, batch)
+    prepare(method, batch)
     logged = method(batch, 0.0)
     for name, value in logged.items():
         assert value.shape == (), f"forward returns {name} of shape {tuple(value.shape)}, expected a scalar"
@@ -165,15 +165,15 @@ def _check_groups(method: Method) -> None:
 
 
 def _check_determinism(build: Callable[[], Method], batch: Batch) -> None:
-    first = _step(_prepare(_build(build), batch), batch)
-    second = _step(_prepare(_build(build), batch), batch)
+    first = _step(prepare(_build(build), batch), batch)
+    second = _step(prepare(_build(build), batch), batch)
     assert first[0] == second[0], f"two runs under one seed give the losses {first[0]} and {second[0]}"
     for name, gradient in first[1].items():
         assert torch.equal(gradient, second[1][name]), f"two runs under one seed differ in the gradient of {name}"
 
 
 def _check_state(build: Callable[[], Method], batch: Batch) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     _step(method, batch)
     optimizer.step()
@@ -213,7 +213,7 @@ def _check_resume(build: Callable[[], Method], make_dataset: Callable[..., Array
 
 
 def _check_bfloat16(build: Callable[[], Method], batch: Batch) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logged = method(batch, 0.5)
     logged["loss"].backward()
@@ -223,7 +223,7 @@ def _check_bfloat16(build: Callable[[], Method], batch: Batch) -> None:
 
 
 def _check_overfit(build: Callable[[], Method], batch: Batch, steps: int, lr: float, share: float) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     optimizer = torch.optim.Adam(method.param_groups(), lr=lr)
     losses = []
     for number in range(steps):
@@ -256,7 +256,7 @@ _OWN_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _check_replicas(build: Callable[[], Method], batch: Batch) -> None:
-    whole = _prepare(_build(build), batch).eval()  # batch norm by stored statistics: samples do not mix in it
+    whole = prepare(_build(build), batch).eval()  # batch norm by stored statistics: samples do not mix in it
     loss, gradients = _step(whole, batch)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "job.pt")
@@ -313,7 +313,7 @@ def _replica(build: Callable[[], Method], rank: int, port: int, folder: str) -> 
     mine = _rows(batch, slice(rank * half, (rank + 1) * half))
 
     def replica() -> tuple[Method, nn.Module]:
-        method = _prepare(_build(build), batch)
+        method = prepare(_build(build), batch)
         return method, replicated(method, 2)
 
     method, network = replica()
