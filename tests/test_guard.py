@@ -2,7 +2,7 @@
 
 import json
 import math
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
@@ -169,7 +169,7 @@ def test_records_are_few(tmp_path, caplog):
 
 CONFIG = """
 import torch
-from functools import partial
+from functools import partial, partialmethod
 from test_guard import Normed, run as tiny
 
 def run(root: str, *, steps: int = 4):
@@ -305,3 +305,31 @@ def test_a_reproducible_run_gives_the_same_bits_twice_and_allows_nothing_else(tm
         fit(run(built(Puts)), out=tmp_path / "puts", reproducible=True)
     assert not torch.are_deterministic_algorithms_enabled()
     fit(run(built(Puts), steps=1), out=tmp_path / "allowed")
+
+
+class Shown(Method):
+    """A method without draws, to be compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ConvNet(widths=(8, 16), strides=(2, 2))
+        self.head = nn.Linear(16, 2)
+        self.clips = partial(random_clips, num_frames=1)
+
+    def forward(self, batch, progress):
+        return {"loss": F.cross_entropy(self.head(self.encoder(batch.video[:, 0].float() / 255)), batch.index % 2)}
+
+
+def test_a_compiled_run_is_the_same_run(tmp_path, monkeypatch):
+    """With the compiler's front end alone: its code generator takes minutes on a CPU."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    plain = trained(built(Shown), tmp_path / "plain")
+    compiled = trained(built(Shown), tmp_path / "compiled", compile=True)
+    assert graphs and compiled[0] == plain[0]
+    assert plain[1].keys() == compiled[1].keys() and largest_difference(plain[1], compiled[1]) == 0
