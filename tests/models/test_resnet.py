@@ -19,7 +19,7 @@ def torchvision_pair(depth, **options):
     missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert not missing
     assert all(name.startswith(ours.unused_keys) for name in unexpected)
-    return ours, theirs
+    return ours, theirs.to(memory_format=torch.channels_last)  # the same layout: sums in the same order
 
 
 def torchvision_maps(net, frames, last):
@@ -44,7 +44,7 @@ def test_equals_torchvision(depth, layer, stride, dim):
     features = ours.features(clip)
     assert features.shape[2] == ours.dim == dim
     assert ours.stride == stride
-    torch.testing.assert_close(features.flatten(0, 1), expected, atol=5e-5, rtol=0)
+    torch.testing.assert_close(features.flatten(0, 1), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours(clip), features.mean(dim=(1, 3, 4)))
 
 
