@@ -242,6 +242,8 @@ def test_too_little_memory_is_said_with_sizes(tmp_path):
     message = r"with 8 samples x 1 clips x 1 frames of 24 x 24 px at once .*larger --accumulate, or --halve-on-oom"
     with pytest.raises(MemoryError, match=message):
         fit(run(built(large)), out=tmp_path)
+    with pytest.raises(ValueError, match="--accumulate is 0"):
+        fit(run(built(mae)), out=tmp_path, accumulate=0)
 
 
 def test_activations_computed_again_change_no_bit(tmp_path):

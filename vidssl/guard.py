@@ -16,6 +16,7 @@ foreach), and the next forward pass is queued while those run.
 import contextlib
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,9 @@ class Guard:
         max_grad_norm: Gradients are scaled down to this norm.
         num_parts: Parts in which a batch is computed (`backward`).
         halve_on_oom: When memory runs out, compute the step again in twice as many parts, and go on with these.
+
+    Raises:
+        ValueError: There are less than 1 parts.
     """
 
     def __init__(
@@ -128,6 +132,8 @@ class Guard:
         num_parts: int = 1,
         halve_on_oom: bool = False,
     ) -> None:
+        if num_parts < 1:
+            raise ValueError(f"--accumulate is {num_parts}, expected the number of parts of a batch, at least 1")
         self.method = method
         self.out = out
         self.precision: Precision = precision
@@ -339,6 +345,7 @@ def deterministic(enabled: bool) -> Iterator[None]:
     """Let torch choose only kernels that give the same bits twice, and refuse what has none."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS promises nothing
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     try:

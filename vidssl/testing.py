@@ -350,10 +350,15 @@ def _changed_by_a_bad_step(
     logging.disable()
     guard = Guard(method, out=out)
     guard.note()
-    layer = next(m for m in method.encoder.modules() if next(m.parameters(recurse=False), None) is not None)
-    hook = layer.register_forward_hook(lambda layer, inputs, output: output * math.nan if is_bad else None)
+    layers = [
+        module for module in method.encoder.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
+    ]
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, output: output * math.nan) for layer in layers * is_bad
+    ]
     losses, grad_norm = guard.backward(network, batch, 0.5)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     if guard.agrees(losses["loss"], grad_norm):
         return ["nothing, for the step was taken for a good one: what"]
     guard.refuse(0, batch, 0.5, losses)
