@@ -28,9 +28,13 @@ ALLOWED = {
     "processes": set(),
     "checkpoint": {"files"},
     "logbook": {"files"},
-    "train": {*BASE, "data", "ops", "models", "augment", "method", "optim", "checkpoint", "logbook", "processes"},
+    "guard": {*BASE, "ops", "method"},
+    "train": {
+        *BASE,
+        *("data", "ops", "models", "augment", "method", "optim", "checkpoint", "logbook", "processes", "guard"),
+    },
     "worlds": set(),
-    "testing": {*BASE, "data", "method", "train"},
+    "testing": {*BASE, "data", "ops", "method", "guard", "processes", "train"},
     "evaluate": {*BASE, "data", "ops", "models"},
     "report": {*BASE, "evaluate", "data", "models"},
 }

@@ -36,5 +36,13 @@ def test_to_keeps_values_and_what_is_absent():
     assert moved.label.tolist() == [5, -1] and moved.seed is None and len(moved) == 2
 
 
+def test_parts_put_together_are_the_batch():
+    whole = batch(index=torch.arange(5), video=None, time=None, audio=torch.rand(5, 1, 7))
+    assert [part.index.tolist() for part in whole.split(2)] == [[0, 1, 2], [3, 4]]
+    assert torch.equal(torch.cat([part.audio for part in whole.split(3)]), whole.audio)
+    assert [len(part) for part in whole.split(9)] == [1] * 5
+    assert whole.split(1)[0].video is None
+
+
 def test_it_prints_shapes_not_values():
     assert repr(batch()) == "Batch(index=(2,), video=(2, 1, 4, 3, 8, 8), time=(2, 1, 4), audio=(2, 1, 100))"

@@ -1,4 +1,6 @@
+import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -61,3 +63,46 @@ def test_default_groups_spare_vectors_from_decay_and_hold_each_parameter_once():
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3, 3, 3), (2, 4)]
     assert [tuple(p.shape) for p in spared["params"]] == [(4,), (4,), (4,)]
     assert spared["weight_decay"] == 0.0 and "weight_decay" not in decayed
+
+
+OPTIMIZERS = [
+    partial(torch.optim.AdamW, lr=0.1, weight_decay=0.05),
+    partial(torch.optim.Adam, lr=0.1),
+    partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+]
+
+
+def steps(optimizer, parameters, first: int, last: int) -> None:
+    for number in range(first, last):
+        for size, parameter in enumerate(parameters):
+            parameter.grad = torch.full_like(parameter, math.sin(number + size)) + 0.1 * parameter
+        optimizer.step()
+
+
+@pytest.mark.parametrize("build", OPTIMIZERS)
+def test_a_fused_optimizer_takes_the_same_steps_and_can_be_continued(build):
+    def parameters():
+        return [nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4)), nn.Parameter(torch.ones(5))]
+
+    plain, fused, continued = parameters(), parameters(), parameters()
+    steps(build(plain, foreach=False), plain, 0, 6)
+    first = optim.fuse(build(fused))
+    assert first.param_groups[0]["fused"] is True
+    steps(first, fused, 0, 3)
+    second = optim.fuse(build(continued))
+    with torch.no_grad():
+        for mine, theirs in zip(continued, fused, strict=True):
+            mine.copy_(theirs)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    steps(first, fused, 3, 6)
+    steps(second, continued, 3, 6)
+    for one, other, again in zip(plain, fused, continued, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        assert torch.equal(other, again)
+
+
+def test_what_a_recipe_says_of_the_optimizer_stays():
+    parameter = [nn.Parameter(torch.zeros(2))]
+    assert optim.fuse(torch.optim.AdamW(parameter, fused=False)).param_groups[0]["fused"] is False
+    assert optim.fuse(torch.optim.AdamW(parameter, foreach=True)).param_groups[0]["fused"] is None
+    assert "fused" not in optim.fuse(optim.LARS(parameter, lr=0.1)).param_groups[0]

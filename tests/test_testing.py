@@ -124,6 +124,19 @@ class OwnBuffer(Good):
         return super().forward(batch, progress)
 
 
+class MovesInForward(Good):
+    """Moves a teacher where it must not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, batch, progress):
+        with torch.no_grad():
+            self.teacher.add_(1)
+        return super().forward(batch, progress)
+
+
 def test_good_methods_pass():
     check_method(Good, clips=CLIPS)
     check_method(Gathers, clips=CLIPS, overfit_share=0.99)
@@ -144,10 +157,11 @@ def test_good_methods_pass():
         (DrawsByPosition, "draw from batch.seed alone"),
         (DoesNotGather, "gather what the loss compares"),
         (OwnBuffer, "seen differs between the processes"),
+        (MovesInForward, r"\['teacher'\] changed on process 0"),
     ],
 )
 def test_broken_methods_are_found(broken, message):
-    replicas = broken in (DrawsByPosition, DoesNotGather, OwnBuffer)
+    replicas = broken in (DrawsByPosition, DoesNotGather, OwnBuffer, MovesInForward)
     share = 0.99 if broken in (DoesNotGather, DrawsByPosition) else 0.8
     with pytest.raises(AssertionError, match=message):
         check_method(broken, clips=CLIPS, replicas=replicas, overfit_share=share)

@@ -76,6 +76,12 @@ class Batch:
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def split(self, num_parts: int) -> list["Batch"]:
+        """Cut the samples into at most `num_parts` batches of equal size, but for the last."""
+        size = -(-len(self) // num_parts)
+        starts = range(0, len(self), size)
+        return [self._map(lambda tensor: tensor[start : start + size]) for start in starts]  # noqa: B023
+
     def pin_memory(self) -> "Batch":
         """Copy every tensor to page-locked memory (called by torch's loader)."""
         return self._map(Tensor.pin_memory)

@@ -50,12 +50,13 @@ COMMANDS = {
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
     "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
+    "replay": ("commands.replay:replay", "compute a step again whose numbers were not finite"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
     "report": ("commands.report:report", "draw a run and its evaluations, or several encoders side by side"),
     "demo": ("demo:demo", "all of it, end to end, on a small made-up corpus (about 15 minutes on two cores)"),
 }
-USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
+USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 
 logger = logging.getLogger("vidssl.cli")  # also when this file is run as __main__
 

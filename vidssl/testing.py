@@ -28,7 +28,10 @@ from torch import Tensor, nn
 from .batch import Batch
 from .data.datasets import ArrayDataset
 from .data.loader import Loader
+from .guard import Guard
 from .method import Epoch, Method
+from .ops.monitors import is_collapsed
+from .processes import replicated
 from .train import Run, fit
 
 TOLERANCE = 1e-5
@@ -52,7 +55,8 @@ def check_method(
     seeds give equal losses and gradients. The state survives a checkpoint that loads with `weights_only=True`.
     Training that was stopped goes on bit for bit. A few steps on one batch lower the loss. bfloat16 autocast stays
     finite. Two processes (gloo) keep equal parameters, and the mean of their losses and gradients on two halves
-    of a batch equals those of one process on the whole batch.
+    of a batch equals those of one process on the whole batch. Where the loss of one of them is not finite, parameters
+    and buffers of both keep their bits.
 
     Args:
         build: Makes the method with small networks; importable (a function of a module, or a partial of one), so
@@ -96,8 +100,8 @@ def _batch(dataset: ArrayDataset, size: int) -> Batch:
     return next(Loader(dataset, batch_size=size).batches(0, 1))
 
 
-def _prepare(method: Method, batch: Batch) -> Method:
-    """Let a method prepare its first epoch on the samples of one batch."""
+def prepare(method: Method, batch: Batch) -> Method:
+    """Let a method prepare its first epoch on the samples of one batch; returns the method."""
     inverse = batch.index.argsort()
     ordered = _rows(batch, inverse)
 
@@ -133,7 +137,7 @@ def _step(method: Method, batch: Batch, *, seed: int = 2) -> tuple[float, dict[s
 
 
 def _check_forward(method: Method, batch: Batch) -> None:
-    _prepare(method, batch)
+    prepare(method, batch)
     logged = method(batch, 0.0)
     for name, value in logged.items():
         assert value.shape == (), f"forward returns {name} of shape {tuple(value.shape)}, expected a scalar"
@@ -161,15 +165,15 @@ def _check_groups(method: Method) -> None:
 
 
 def _check_determinism(build: Callable[[], Method], batch: Batch) -> None:
-    first = _step(_prepare(_build(build), batch), batch)
-    second = _step(_prepare(_build(build), batch), batch)
+    first = _step(prepare(_build(build), batch), batch)
+    second = _step(prepare(_build(build), batch), batch)
     assert first[0] == second[0], f"two runs under one seed give the losses {first[0]} and {second[0]}"
     for name, gradient in first[1].items():
         assert torch.equal(gradient, second[1][name]), f"two runs under one seed differ in the gradient of {name}"
 
 
 def _check_state(build: Callable[[], Method], batch: Batch) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     _step(method, batch)
     optimizer.step()
@@ -209,7 +213,7 @@ def _check_resume(build: Callable[[], Method], make_dataset: Callable[..., Array
 
 
 def _check_bfloat16(build: Callable[[], Method], batch: Batch) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logged = method(batch, 0.5)
     logged["loss"].backward()
@@ -219,7 +223,7 @@ def _check_bfloat16(build: Callable[[], Method], batch: Batch) -> None:
 
 
 def _check_overfit(build: Callable[[], Method], batch: Batch, steps: int, lr: float, share: float) -> None:
-    method = _prepare(_build(build), batch)
+    method = prepare(_build(build), batch)
     optimizer = torch.optim.Adam(method.param_groups(), lr=lr)
     losses = []
     for number in range(steps):
@@ -230,10 +234,21 @@ def _check_overfit(build: Callable[[], Method], batch: Batch, steps: int, lr: fl
         method.after_step(number / steps)
         losses.append(loss.item())
     assert all(map(math.isfinite, losses)), f"training on one batch diverges: {losses}"
+    figures = _look(method, batch)
+    assert not is_collapsed(figures), f"after {steps} steps the embeddings of all samples are equal: {figures}"
     last, wanted = min(losses[-5:]), losses[0] - (1 - share) * abs(losses[0])
     assert last <= wanted, (
         f"{steps} steps on one batch bring the loss from {losses[0]:.4f} to {last:.4f}, expected {wanted:.4f} or less"
     )
+
+
+def _look(method: Method, batch: Batch) -> dict[str, Tensor]:
+    """Read the monitors as fit does."""
+    method.eval()
+    with torch.no_grad():
+        figures = method.monitors(batch)
+    method.train()
+    return figures
 
 
 # Statistics of batch norm are every process's own (fit saves those of the first).
@@ -241,7 +256,7 @@ _OWN_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _check_replicas(build: Callable[[], Method], batch: Batch) -> None:
-    whole = _prepare(_build(build), batch).eval()  # batch norm by stored statistics: samples do not mix in it
+    whole = prepare(_build(build), batch).eval()  # batch norm by stored statistics: samples do not mix in it
     loss, gradients = _step(whole, batch)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "job.pt")
@@ -268,6 +283,9 @@ def _check_replicas(build: Callable[[], Method], batch: Batch) -> None:
         scale = max(float(gradient.abs().max()), 1e-3)
         error = float((first["gradients"][name] - gradient).abs().max())
         assert error <= 1e-4 * scale, f"the gradient of {name} by two processes is off by {error} of {scale}"
+    for number, result in enumerate((first, second)):
+        changed = result["changed_by_a_bad_step"]
+        assert not changed, f"after a step that is not finite on process 1, {changed} changed on process {number}"
     for name, value in first["state"].items():
         if not name.endswith(_OWN_BUFFERS):
             assert torch.equal(value, second["state"][name]), (
@@ -295,8 +313,8 @@ def _replica(build: Callable[[], Method], rank: int, port: int, folder: str) -> 
     mine = _rows(batch, slice(rank * half, (rank + 1) * half))
 
     def replica() -> tuple[Method, nn.Module]:
-        method = _prepare(_build(build), batch)
-        return method, nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+        method = prepare(_build(build), batch)
+        return method, replicated(method, 2)
 
     method, network = replica()
     method.eval()
@@ -312,11 +330,40 @@ def _replica(build: Callable[[], Method], rank: int, port: int, folder: str) -> 
         optimizer.step()
         method.after_step(0.5)
         optimizer.zero_grad(set_to_none=True)
-    result = {"loss": loss.item(), "gradients": gradients, "state": method.state_dict()}
+    result = {
+        "loss": loss.item(),
+        "gradients": gradients,
+        "state": method.state_dict(),
+        "changed_by_a_bad_step": _changed_by_a_bad_step(method, network, mine, Path(folder), is_bad=rank == 1),
+    }
     torch.save(result, Path(folder, f"rank{rank}.pt"))
     del network
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _changed_by_a_bad_step(
+    method: Method, network: nn.Module, batch: Batch, out: Path, *, is_bad: bool
+) -> list[str]:
+    """Take a step in which the encoder of one process puts out what is no number; names of what then differs."""
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    logging.disable()
+    guard = Guard(method, out=out)
+    guard.note()
+    layers = [
+        module for module in method.encoder.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
+    ]
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, output: output * math.nan) for layer in layers * is_bad
+    ]
+    losses, grad_norm = guard.backward(network, batch, 0.5)
+    for hook in hooks:
+        hook.remove()
+    if guard.agrees(losses["loss"], grad_norm):
+        return ["nothing, for the step was taken for a good one: what"]
+    guard.refuse(0, batch, 0.5, losses)
+    # Equal bits: numbers that are not finite are equal to nothing, not even to themselves.
+    return [name for name, value in method.state_dict().items() if not torch.equal(value, before[name])]
 
 
 @contextlib.contextmanager

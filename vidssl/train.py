@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,14 @@ from . import checkpoint, processes
 from .batch import Batch
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader
+from .guard import Guard, Precision, deterministic
 from .logbook import Logbook
 from .method import Epoch, Method
 from .models import Encoder, export_encoders
+from .models.layers import checkpoint_blocks
 from .ops.gather import gather_rows
-from .optim import Schedule
+from .optim import Schedule, fuse
 from .stop import StopFlag
-
-# A single bad batch must not end a month of training; a diverged run must not burn the rest of it.
-MAX_SKIPPED_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,12 @@ def fit(
     out: Path,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
+    accumulate: int = 1,
+    halve_on_oom: bool = False,
+    checkpoint_activations: bool = False,
+    compile: bool = False,
+    reproducible: bool = False,
     num_workers: int = 0,
     log_every: int = 10,
     save_every: int = 500,
@@ -77,6 +81,13 @@ def fit(
         seed: Decides the order of the data and every draw; the weights were drawn when the method was built.
         device: Where to compute.
         precision: Of matrix products; bfloat16 uses autocast.
+        accumulate: Parts in which the batch of a process is computed, one after the other, before the optimizer
+            steps: less memory, the same number of samples (guard.backward says what is equal and what is not).
+        halve_on_oom: When the device runs out of memory, go on in twice as many parts; for a single process.
+        checkpoint_activations: Compute transformer blocks again in the backward pass instead of keeping what is
+            inside them: less memory, a third more time, equal bits.
+        compile: Compile the method's forward pass (torch.nn.Module.compile).
+        reproducible: Allow only kernels that give the same bits twice (they do on a CPU in any case).
         num_workers: Decoding processes.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
@@ -92,12 +103,14 @@ def fit(
     Raises:
         Stopped: A signal ended the training (a SystemExit with code 128 + signal); its state is saved.
         ValueError: Too many unreadable files, or a checkpoint of another run.
-        FloatingPointError: The loss was not finite for many steps in succession.
+        FloatingPointError: Loss or gradient was not finite for many steps in succession.
+        MemoryError: The device has too little memory for a step.
+        ConnectionAbortedError: Another process of the training ended, or answers no more.
     """
     device = torch.device(device)
     rank, world_size = processes.join()
     method = run.method.to(device).train()
-    optimizer = run.optimizer(method.param_groups())
+    optimizer = fuse(run.optimizer(method.param_groups()))
     loader = Loader(
         run.dataset,
         batch_size=run.batch_size,
@@ -111,10 +124,19 @@ def fit(
     )
     torch.manual_seed(sample_seed(seed, rank))
     step = _resume(out / "checkpoints", method, optimizer, rank)
-    network: nn.Module = method
-    if world_size > 1:
-        # Queues, assignments and centres are buffers: re-sending them every step would be slow and wrong.
-        network = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+    if checkpoint_activations:
+        checkpoint_blocks(method)
+    if compile:
+        method.compile()
+    network = processes.replicated(method, world_size, accumulate=accumulate)
+    guard = Guard(
+        method,
+        out=out,
+        precision=precision,
+        max_grad_norm=run.max_grad_norm,
+        num_parts=accumulate,
+        halve_on_oom=halve_on_oom,
+    )
 
     def save() -> None:
         states = processes.random_states(device, world_size)
@@ -123,9 +145,13 @@ def fit(
             checkpoint.save(out / "checkpoints", state, step=step)
             export_encoders(method, out)
 
-    num_skipped = 0
     batches = loader.batches(step, run.steps)
-    with Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps) as log, StopFlag() as stop:
+    with (
+        Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps) as log,
+        StopFlag() as stop,
+        deterministic(reproducible),
+        processes.watched(),
+    ):
         while step < run.steps:
             if step % loader.steps_per_epoch == 0:
                 _before_epoch(method, optimizer, loader, step // loader.steps_per_epoch, seed, device)
@@ -137,29 +163,20 @@ def fit(
             learning_rate = run.learning_rate(progress)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                losses = network(batch, progress)
-            losses["loss"].backward()
-            grad_norm = nn.utils.clip_grad_norm_(method.parameters(), run.max_grad_norm)
-            if torch.isfinite(grad_norm):  # averaged over ranks, so all ranks decide the same
+            guard.note()
+            losses, grad_norm = guard.backward(network, batch, progress)
+            if guard.agrees(losses["loss"], grad_norm):
                 optimizer.step()
                 method.after_step(progress)
-                num_skipped = 0
             else:
-                num_skipped += 1
-                logging.getLogger(__name__).warning("step %d is skipped: its gradient is not finite", step)
-                if num_skipped > MAX_SKIPPED_STEPS:
-                    raise FloatingPointError(
-                        f"the gradient was not finite in {num_skipped} steps up to step {step}; lower the "
-                        "learning rate or use float32"
-                    )
+                guard.refuse(step, batch, progress, losses)
             optimizer.zero_grad(set_to_none=True)
             step += 1
 
             log.count(num_samples=len(batch) * world_size, waited_seconds=waited_seconds)
             if step % log_every == 0 or step == run.steps:
-                scalars = {name: value.detach() for name, value in losses.items()}
-                scalars |= _look(method, lambda: method.monitors(batch))  # noqa: B023
+                scalars = {**losses, **_look(method, lambda: method.monitors(batch))}  # noqa: B023
+                guard.watch(step, scalars)
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
             if rank == 0 and (step % picture_every == 0 or step == run.steps):
                 log.pictures(step, _look(method, lambda: method.pictures(batch)))  # noqa: B023

@@ -84,11 +84,11 @@ def test_three_quarters_are_shuffled_and_all_tuples_of_a_kind_equally_likely():
 
 def test_saying_always_shuffled_is_chance():
     label = torch.tensor([0] * 75 + [1] * 25)
-    assert float(balanced_accuracy(label == 0, label)) == 0.5
+    assert float(balanced_accuracy(label == 0, label, num_classes=2)) == 0.5
     assert float((label == 0).float().mean()) == 0.75  # what the plain accuracy hides
     half_of_one_class = torch.tensor([True, False, True])
-    assert float(balanced_accuracy(half_of_one_class, torch.tensor([0, 0, 1]))) == 0.75
-    assert float(balanced_accuracy(torch.tensor([True, False]), torch.tensor([0, 0]))) == 0.5
+    assert float(balanced_accuracy(half_of_one_class, torch.tensor([0, 0, 1]), num_classes=2)) == 0.75
+    assert float(balanced_accuracy(torch.tensor([True, False]), torch.tensor([0, 0]), num_classes=2)) == 0.5
 
 
 def test_windows_start_anywhere_and_keep_their_offsets():

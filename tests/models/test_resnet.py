@@ -19,7 +19,7 @@ def torchvision_pair(depth, **options):
     missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert not missing
     assert all(name.startswith(ours.unused_keys) for name in unexpected)
-    return ours, theirs
+    return ours, theirs.to(memory_format=torch.channels_last)  # the same layout: sums in the same order
 
 
 def torchvision_maps(net, frames, last):

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from einops import rearrange
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from vidssl.models import VideoViT, export_encoder, load_encoder
 from vidssl.models.video_vit import TokenPredictor, position_embedding
@@ -126,3 +128,28 @@ def test_what_does_not_fit_is_refused():
         tiny(tubelet_frames=3)
     with pytest.raises(ValueError, match="width of 24 does not divide into 5 heads"):
         tiny(num_heads=5)
+
+
+class Operators(TorchDispatchMode):
+    """Notes the operators that are run, with the shape of their first argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append((str(func), tuple(getattr(args[0], "shape", ()))))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_hidden_tokens_cost_nothing_and_attention_is_fused():
+    net = VideoViT(dim=24, depth=2, num_heads=2, patch_px=8).eval()
+    clip, keep = torch.rand(1, 4, 3, 32, 32), torch.arange(0, 32, 4)[None]  # 8 of 2 x 4 x 4 tokens
+    with FlopCounterMode(display=False) as every:
+        net.tokens(clip)
+    with FlopCounterMode(display=False) as some, Operators() as operators:
+        net.tokens(clip, keep)
+    assert every.get_total_flops() == 4 * some.get_total_flops() > 0  # of linear layers
+    attention = [shape for name, shape in operators.seen if "scaled_dot_product" in name]
+    assert attention == [(1, 2, 8, 12)] * 2

@@ -58,6 +58,16 @@ class FitOptions:
     """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto is a CUDA GPU where there is one, else cpu."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products."""
+    accumulate: int = 1
+    """Parts in which a batch is computed, one after the other: less memory, the same number of samples per step."""
+    halve_on_oom: bool = False
+    """When the device runs out of memory, go on in twice as many parts; for a single process."""
+    checkpoint_activations: bool = False
+    """Compute transformer blocks again in the backward pass instead of keeping them: less memory, more time."""
+    compile: bool = False
+    """Compile the forward pass: minutes at the start, faster steps."""
+    reproducible: bool = False
+    """Allow only kernels that give the same bits twice."""
     num_workers: int = field(default_factory=default_workers)
     """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
     log_every: int = 10
@@ -155,6 +165,11 @@ def train(
         seed=options.seed,
         device=device,
         precision=options.precision,
+        accumulate=options.accumulate,
+        halve_on_oom=options.halve_on_oom,
+        checkpoint_activations=options.checkpoint_activations,
+        compile=options.compile,
+        reproducible=options.reproducible,
         num_workers=options.num_workers,
         log_every=options.log_every,
         save_every=options.save_every,

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from .encoder import Encoder
 
@@ -193,3 +194,32 @@ class _LayerCall(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.encoder.layers(clip, [self.name])[self.name]
+
+
+def checkpoint_blocks(network: nn.Module) -> int:
+    """Let every transformer block keep only its input, and be computed again in the backward pass (Chen et al. 2016).
+
+    arXiv:1604.06174. Loss and gradients keep their bits, dropout included. Only blocks of timm's transformers (`ViT`,
+    `VideoViT` and its decoders) are wrapped: a block with batch norm would count every batch twice.
+
+    Args:
+        network: Whose blocks, at any depth.
+
+    Returns:
+        Number of blocks.
+
+    Raises:
+        ValueError: There is no such block.
+    """
+    from timm.models.eva import EvaBlock
+    from timm.models.vision_transformer import Block
+
+    blocks = [module for module in network.modules() if isinstance(module, Block | EvaBlock)]
+    if not blocks:
+        raise ValueError(
+            f"{type(network).__name__} has no transformer block whose activations could be computed again; drop "
+            "--checkpoint-activations, and use --accumulate for less memory"
+        )
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+    return len(blocks)

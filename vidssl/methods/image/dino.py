@@ -18,7 +18,7 @@ from ...models import Encoder
 from ...ops import draws
 from ...ops.contrast import cosine_logits, usage_entropy
 from ...ops.ema import cosine_momentum, move_teacher, teacher_of
-from ...ops.gather import gather_rows
+from ...ops.gather import gather
 
 # An image, or a random frame of a video.
 CLIPS = partial(random_clips, num_frames=1)
@@ -162,7 +162,7 @@ class DINO(Method):
     @torch.no_grad()
     def move_center(self, scores: Tensor) -> None:
         """Move the centre to the mean score over crops and clips of all processes (Eq. 4): (2, B, K)."""
-        mean = gather_rows(scores.mean(dim=(0, 1))[None]).mean(0)
+        mean = gather(scores.mean(dim=(0, 1))[None]).mean(0)
         self.center.lerp_(mean, 1 - self.center_momentum)
 
     def after_step(self, progress: float) -> None:

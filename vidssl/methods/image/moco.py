@@ -19,7 +19,7 @@ from ...models import Encoder
 from ...ops import draws
 from ...ops.contrast import cosine_logits, info_nce, same_source
 from ...ops.ema import move_teacher, teacher_of
-from ...ops.gather import gather_rows
+from ...ops.gather import gather
 
 # An image, or a random frame of a video.
 CLIPS = partial(random_clips, num_frames=1)
@@ -117,7 +117,7 @@ class MoCo(Method):
         Raises:
             ValueError: They are more than the queue holds.
         """
-        key = gather_rows(key)
+        key = gather(key)
         if len(key) > len(self.queue):
             raise ValueError(
                 f"a step makes {len(key)} keys but the queue holds {len(self.queue)}; raise num_keys or lower the "
@@ -125,7 +125,7 @@ class MoCo(Method):
             )
         rows = (self.pointer + torch.arange(len(key), device=key.device)) % len(self.queue)
         self.queue[rows] = key.to(self.queue.dtype)
-        self.queue_source_id[rows] = -1 if source_id is None else gather_rows(source_id)
+        self.queue_source_id[rows] = -1 if source_id is None else gather(source_id)
         self.pointer.copy_((self.pointer + len(key)) % len(self.queue))
 
     def after_step(self, progress: float) -> None:

@@ -17,7 +17,7 @@ from ...method import Method
 from ...models import Encoder
 from ...ops import draws
 from ...ops.contrast import cosine_logits, info_nce, same_source
-from ...ops.gather import gather, gather_rows, rank
+from ...ops.gather import gather, rank
 
 # An image, or a random frame of a video.
 CLIPS = partial(random_clips, num_frames=1)
@@ -81,7 +81,7 @@ class SimCLR(Method):
         own, positive = torch.cat([own, own + num_clips]), torch.cat([own + num_clips, own])
         exclude = F.one_hot(own, 2 * num_clips).bool()
         if source_id is not None:
-            same = same_source(source_id, gather_rows(source_id))
+            same = same_source(source_id, gather(source_id))
             assert same is not None
             exclude = exclude | same.repeat(2, 2)
         logits = cosine_logits(torch.cat([first, second]), candidates, temperature=self.temperature)

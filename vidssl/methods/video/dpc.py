@@ -15,7 +15,7 @@ from ...method import Method
 from ...models import Encoder
 from ...ops.contrast import info_nce
 from ...ops.draws import mix
-from ...ops.gather import gather, gather_rows, rank
+from ...ops.gather import gather, rank
 
 # Eight blocks of five frames, every fifth frame of the video (Sec. 4.1; every third on UCF101).
 CLIPS = partial(random_clips, num_frames=40, stride_frames=5)
@@ -115,7 +115,7 @@ class DPC(Method):
         others = ~own
         if batch.source_id is not None:
             source = batch.source_id.repeat_interleave(per_clip)
-            others = others & (source[:, None] != gather_rows(batch.source_id).repeat_interleave(per_clip))
+            others = others & (source[:, None] != gather(batch.source_id).repeat_interleave(per_clip))
         candidates = own | others if self.within_video_negatives else true | others
         loss, logged = info_nce(logits, positive, exclude=~candidates)
         logged["chance"] = _chance(candidates)

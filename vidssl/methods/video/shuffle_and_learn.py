@@ -102,7 +102,7 @@ class ShuffleAndLearn(Method):
             "loss": F.cross_entropy(logits, label),
             "accuracy": hit.float().mean(),
             # Calling everything shuffled has an accuracy of `negative_share`, and a balanced accuracy of 0.5.
-            "balanced_accuracy": balanced_accuracy(hit, label),
+            "balanced_accuracy": balanced_accuracy(hit, label, num_classes=2),
         }
 
     def draw_tuples(self, seed: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +113,8 @@ class ShuffleAndLearn(Method):
         return torch.where(label[:, None] == 1, in_order, shuffled), label
 
 
-def balanced_accuracy(hit: Tensor, label: Tensor) -> Tensor:
+def balanced_accuracy(hit: Tensor, label: Tensor, *, num_classes: int) -> Tensor:
     """Mean over the classes present of the share of their samples that are right: bool (N,), int64 (N,) -> scalar."""
-    members = F.one_hot(label).float()  # (N, classes)
+    members = F.one_hot(label, num_classes).float()  # (N, classes)
     counts = members.sum(0)
     return ((members * hit[:, None]).sum(0) / counts.clamp(min=1)).sum() / (counts > 0).sum()
