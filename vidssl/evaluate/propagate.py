@@ -340,9 +340,8 @@ def propagate(
                 if counts[0]:
                     repeated = in_window(rows, columns, slice(0, height), slice(0, width))
                     repeated = rearrange(repeated, "(h w) q -> 1 h w q", h=height)
-                    free_copies = (
-                        repeated.to(torch.int16).mul_(counts[0]).add_(1)
-                    )  # a large tensor of small numbers
+                    # A large tensor of small numbers.
+                    free_copies = repeated.to(torch.int16).mul_(counts[0]).add_(1)
                 free_scores = rearrange(first_key @ tile, "(h w) q -> 1 h w q", h=height)
                 sources.append(_Source(scores=free_scores, cells=cells[:1], copies=free_copies))
             mixed = _weigh(sources, values, temperature=temperature, topk=topk, keep_ties=keep_ties)
@@ -714,11 +713,10 @@ def opencv_bilinear(frame: Tensor, size: tuple[int, int]) -> Tensor:
     left, right, left_weight, right_weight = taps(frame.shape[2], size[1], zero_border=True)
     top, bottom, top_weight, bottom_weight = taps(frame.shape[1], size[0], zero_border=False)
     pixels = frame.to(torch.int32)
-    mixed = (
-        (pixels[:, :, left].mul_(left_weight)).add_(pixels[:, :, right].mul_(right_weight)).bitwise_right_shift_(4)
-    )
+    mixed = pixels[:, :, left].mul_(left_weight).add_(pixels[:, :, right].mul_(right_weight))
+    mixed = mixed.bitwise_right_shift_(4)
     above = mixed[:, top].mul_(rearrange(top_weight, "h -> h 1")).bitwise_right_shift_(16)
-    if bool(bottom_weight.any()):  # not where the height stays
+    if size[0] != frame.shape[1]:  # what lies below has no weight where the height stays
         above.add_(mixed[:, bottom].mul_(rearrange(bottom_weight, "h -> h 1")).bitwise_right_shift_(16))
     return above.add_(2).bitwise_right_shift_(2).to(torch.uint8)
 
