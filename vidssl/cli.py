@@ -155,9 +155,12 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: " if record.levelno != logging.INFO else ""
         style = self.STYLES.get(record.levelname)
-        rich.get_console().print(
-            level + self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
-        )
+        try:
+            rich.get_console().print(
+                level + self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
+            )
+        except OSError:  # the terminal is gone, or the disk of the file is full: the work it tells of goes on
+            self.handleError(record)
 
 
 def _configure_logging() -> None:
