@@ -15,6 +15,7 @@ import logging
 import pickle
 import re
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,8 @@ from .files import flush, remove_leftovers, temporary_beside
 
 FORMAT_VERSION = 2
 STATE, MANIFEST = "state.pt", "manifest.json"
+# What zipfile raises for bytes that make no sense, by where they stand.
+_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 # What a file may take beyond the tensors it holds: names, shapes and alignment of each.
 _BYTES_PER_TENSOR = 1024
 _FIXED_BYTES = 1 << 16
@@ -139,7 +142,9 @@ def check(path: Path) -> dict[str, Any]:
         # Format 1 has no manifest, but the zip archive that torch writes has a checksum of every tensor.
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (*_ZIP_ERRORS, OSError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error
     if broken is not None:
         raise Damaged(f"{path} is damaged: its part {broken} has another checksum")

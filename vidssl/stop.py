@@ -100,8 +100,11 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
 def leave_to_parent() -> None:
     """Let the process that started this one decide when it ends: for workers of a loader.
 
-    A terminal and a scheduler signal every process of a job; a worker that ended at once would take the step that
-    its parent is in the middle of with it.
+    A terminal and a scheduler signal every process of a group; a worker that ended at once would take the step that
+    its parent is in the middle of with it. So workers have a group of their own, and end with their parent or by its
+    SIGTERM, which therefore must not be ignored.
     """
-    for number in SIGNALS:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

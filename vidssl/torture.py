@@ -176,7 +176,7 @@ def kill_saves(folder: Path, *, num_kills: int, seed: int, tmpdir: Path | None =
         last = told[-1]
         assert last is not None
         done["kills_inside" if last[0] == "begin" else "kills_between"] += 1
-        must_be_there = max((step for what, step in told if what == "end"), default=first[1] - 1)  # type: ignore[misc]
+        must_be_there = max((step for what, step in told if what == "end"), default=first[1] - 1)
         done["leftovers_removed"] += len(list(folder.glob(".*.tmp")))
         steps = _whole_steps(folder.parent, wrong, name=folder.name)
         wrong["missing"] += must_be_there > 0 and not steps
