@@ -54,6 +54,7 @@ setup(
     extras_require={
         "decord": ["decord>=0.6"],
         "hf": ["transformers>=4.57.1"],
+        "submitit": ["submitit>=1.5"],
         "torchcodec": ["torchcodec==0.11.*"],
         "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
             "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -70,6 +71,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.14",
             "scikit-learn>=1.6",
+            "submitit>=1.5",
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",
             "transformers>=4.57.1",

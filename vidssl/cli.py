@@ -25,6 +25,7 @@ from .catalog import near_misses
 # Command -> the function whose signature is its options, and what it does.
 COMMANDS = {
     "pretrain": ("commands.pretrain:pretrain", "train an encoder on a folder of videos"),
+    "slurm": ("commands.slurm:slurm", "write the sbatch file of a training that queues itself again"),
     "evaluate davis": (
         "commands.evaluate:davis",
         "measure an encoder by label propagation on DAVIS, or on data laid out like it",

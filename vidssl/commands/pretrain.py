@@ -97,6 +97,12 @@ def pretrain(words: list[str]) -> None:
             raise ValueError(f"the config comes first. {USAGE}, where NAME is one of\n{names}")
         text = f"{USAGE}\n\n`vidssl pretrain NAME --help` lists the options of a config. Configs:\n{names}"
         return Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    chosen, values, options = parsed(words)
+    train(chosen, values, options, command=shlex.join(["vidssl", "pretrain", *words]))
+
+
+def parsed(words: list[str]) -> tuple[config.Config, dict[str, Any], FitOptions]:
+    """Read a command line: the config, options of its `run`, and those of every run."""
     chosen = config.load(words[0])
     import tyro
 
@@ -113,7 +119,7 @@ def pretrain(words: list[str]) -> None:
         description=chosen.summary,
         config=(tyro.conf.DisallowNone,),
     )
-    train(chosen, values, options, command=shlex.join(["vidssl", "pretrain", *words]))
+    return chosen, values, options
 
 
 def train(
