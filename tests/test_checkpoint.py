@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import shutil
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,10 +116,9 @@ def test_a_renamed_checkpoint_is_no_newer_one(tmp_path):
 
 def test_leftovers_of_dead_processes_go_those_of_living_ones_stay(tmp_path):
     saved(tmp_path, 2)
-    dead = os.fork()
-    if dead == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead = process.pid
     for pid in (dead, os.getppid()):
         (tmp_path / f".step_00000004.{pid}.tmp").mkdir()
         (tmp_path / f".step_00000004.{pid}.tmp" / "state.pt").write_bytes(b"half")

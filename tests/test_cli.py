@@ -16,12 +16,12 @@ import pytest
 import torch
 from conftest import moving_square, write_video
 from PIL import Image
+from test_files import holder
 from tiny_davis import write_davis
 
 from vidssl.cli import COMMANDS, command, main
 from vidssl.commands.pretrain import FitOptions, _record, _refuse_another_run
 from vidssl.config import load as load_config
-from vidssl.files import locked
 from vidssl.models import ResNet, export_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -315,21 +315,11 @@ def test_restart_keeps_the_old_run_under_another_name(capsys, config, small_corp
 
 
 def test_a_run_folder_in_use_is_refused(capsys, config, small_corpus):
-    read, write = os.pipe()
-    if not (pid := os.fork()):
-        with locked(Path("run")):
-            os.write(write, b"x")
-            time.sleep(60)
-        os._exit(0)
-    os.read(read, 1)
-    try:
+    with holder(Path("run")) as process:
         for options in ([], ["--restart"]):
             assert pretrain(config, small_corpus, *options) == 2
-            assert f"run is in use by process {pid} on" in said(capsys)
+            assert f"run is in use by process {process.pid} on" in said(capsys)
         assert [path.name for path in Path("run").iterdir()] == ["lock"]
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
     assert pretrain(config, small_corpus) == 0
 
 

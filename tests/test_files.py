@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,49 +58,48 @@ def test_of_fifty_at_once_exactly_one_gets_in(tmp_path):
         pass
 
 
-def holder(folder: Path, *, with_child: bool = False) -> int:
-    """Process that owns a folder until it is killed; its child sleeps on."""
-    read, write = os.pipe()
-    if not (pid := os.fork()):
-        with locked(folder):
-            if with_child and not os.fork():
-                os.write(write, f"{os.getpid()}\n".encode())
-                time.sleep(60)
-                os._exit(0)
-            os.write(write, b"owned\n")
-            time.sleep(60)
-        os._exit(0)
-    said = b""
-    while said.count(b"\n") < 1 + with_child:
-        said += os.read(read, 100)
-    if with_child:
-        holder.child = next(int(word) for word in said.split() if word.isdigit())
-    return pid
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from vidssl.files import locked
+with locked(Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(folder: Path):
+    """Process that owns a folder, with a child that outlives it; both are killed at the end."""
+    words = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            yield process
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
 
 
 def test_the_refused_learn_who_owns_the_folder(tmp_path):
-    pid = holder(tmp_path)
-    try:
-        with pytest.raises(ValueError, match=rf"in use by process {pid} on .*, since 20\d\d-"), locked(tmp_path):
+    with holder(tmp_path) as process:
+        told = rf"in use by process {process.pid} on .*, since 20\d\d-"
+        with pytest.raises(ValueError, match=told), locked(tmp_path):
             pass
-        with pytest.raises(ValueError, match="is in use by"):
+        with pytest.raises(ValueError, match=told):
             move_aside(tmp_path)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def test_a_dead_process_blocks_nobody_nor_do_its_children(tmp_path, caplog):
-    pid = holder(tmp_path, with_child=True)
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
         with caplog.at_level("INFO"), locked(tmp_path):
-            assert f"was last used by process {pid} on" in caplog.text
+            assert f"was last used by process {process.pid} on" in caplog.text
             assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
         assert (tmp_path / "lock").read_text() == ""
-    finally:
-        os.kill(holder.child, signal.SIGKILL)
 
 
 def test_a_folder_is_moved_to_the_first_free_name(tmp_path):

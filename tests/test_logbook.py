@@ -2,7 +2,7 @@
 
 import json
 import logging
-import os
+import time
 from pathlib import Path
 
 import pytest
@@ -97,15 +97,19 @@ def test_no_logger_ends_the_training(tmp_path, monkeypatch, caplog):
     assert "a picture could not be written 3 times" in caplog.text
 
 
-def test_tensorboard_shows_every_step_once(tmp_path):
+def test_tensorboard_shows_every_step_once(tmp_path, monkeypatch):
     """Processes that end without leaving, after steps that the checkpoint does not hold."""
+    now, logs = 1e9, []
+    monkeypatch.setattr(time, "time", lambda: now)  # files of one second have an order of their own
     for first_step, last_step in ((0, 1), (1, 3), (3, 5), (1, 3), (3, 5), (4, 6)):
-        if not (pid := os.fork()):
-            log = Logbook(tmp_path, first_step=first_step, num_steps=STEPS)
-            for step in range(first_step + 1, last_step + 1):
-                log.scalars(step, {"loss": step + 0.25})
-            log.flush()
-            os._exit(0)
-        os.waitpid(pid, 0)
+        now += 10
+        log = Logbook(tmp_path, first_step=first_step, num_steps=STEPS)
+        log.progress.stop()
+        for step in range(first_step + 1, last_step + 1):
+            log.scalars(step, {"loss": step + 0.25})
+        log.flush()
+        logs.append(log)
     assert logged_in_tensorboard(tmp_path, "loss") == [(step, step + 0.25) for step in range(1, 7)]
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 7))
+    for log in logs:
+        log.events.close()

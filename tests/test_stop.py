@@ -126,6 +126,20 @@ def test_an_evaluation_that_is_stopped_is_done_again(tmp_path, stopped_in, save_
     assert_equal(whole[1], stopped[1])
 
 
+def test_an_evaluation_done_again_by_a_run_that_is_killed_is_logged_once(tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, evaluate=evaluation(stops_at=0), evaluate_every=2, save_every=100)
+    run = tiny_run()
+    run.method.forward = lambda batch, progress: 1 / 0  # stands for a kill, after the evaluation
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            fit(run, out=tmp_path, evaluate=evaluation(), evaluate_every=2, log_every=1, save_every=100)
+    train(tmp_path, evaluate=evaluation(), evaluate_every=2, save_every=100)
+    log, _ = outcome(tmp_path)
+    assert [line["step"] for line in log if "measured" in line] == [2, 4, 6]
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
 class StopsInOrder(ArrayDataset):
     """Asks for a stop while it is read in its order for the second time: before the second pass."""
 
@@ -290,9 +304,14 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(tmp_path):
         log, state = outcome(tmp_path / stopped)
         assert_equal(log, whole[0])
         assert_equal(state, whole[1])
+        for rank in range(2):
+            end = torch.load(tmp_path / f"{stopped}/rank{rank}.pt", weights_only=True)
+            assert_equal(end, torch.load(tmp_path / f"whole/rank{rank}.pt", weights_only=True))
     assert [line["step"] for line in whole[0]] == list(range(1, 9))
-    first, second = (torch.load(tmp_path / f"step/rank{rank}.pt", weights_only=True) for rank in range(2))
+    first, second = (torch.load(tmp_path / f"whole/rank{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(first["head.1.weight"], second["head.1.weight"])
+    means = [end["encoder.net.1.running_mean"] for end in (first, second)]
+    assert not torch.equal(*means)  # every process has batch norm's statistics of its own samples
     assert len(whole[1]["random"]) == 2
     assert not torch.equal(whole[1]["random"][0]["cpu"], whole[1]["random"][1]["cpu"])
 

@@ -6,6 +6,7 @@ What is promised, and what this measured, is in docs/reliability.md. The default
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -25,7 +26,9 @@ def main(
     """Hit runs: so many SIGKILLs and SIGTERMs in training, half of them with 2 decoding processes; kills in a save."""
     numbers = {"num_kills": kills // 2, "num_stops": stops // 2, "num_save_kills": save_kills}
     with tempfile.TemporaryDirectory() as name:
-        figures = torture(Path(name), **numbers, num_bytes=bytes_changed, seed=seed, told=print)
+        figures = torture(
+            Path(name), **numbers, num_bytes=bytes_changed, seed=seed, told=partial(print, flush=True)
+        )
     if out is not None:
         out.write_text(json.dumps(figures, indent=1) + "\n")
     sys.exit(figures["wrong"] != 0)

@@ -25,7 +25,6 @@ from .catalog import near_misses
 # Command -> the function whose signature is its options, and what it does.
 COMMANDS = {
     "pretrain": ("commands.pretrain:pretrain", "train an encoder on a folder of videos"),
-    "slurm": ("commands.slurm:slurm", "write the sbatch file of a training that queues itself again"),
     "evaluate davis": (
         "commands.evaluate:davis",
         "measure an encoder by label propagation on DAVIS, or on data laid out like it",
@@ -51,6 +50,7 @@ COMMANDS = {
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
     "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
+    "slurm": ("commands.slurm:slurm", "write the sbatch file of a training that queues itself again"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
     "report": ("commands.report:report", "draw a run and its evaluations, or several encoders side by side"),

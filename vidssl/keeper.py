@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 class Keeper:
     """Writes checkpoints and exported encoders of one training, and puts its state back. All processes have one.
 
-    The state is all that decides the following steps: parameters and buffers, the optimizer, the step, and the random
-    generators of every process. The data needs none: its order and draws are functions of (seed, step).
+    The state is all that decides the following steps: parameters and buffers, the optimizer, the step, and of every
+    process the random generators and the statistics of batch norm. The data needs none: its order and draws are
+    functions of (seed, step).
 
     Args:
         method: What is trained.
@@ -105,6 +106,8 @@ class Keeper:
             ) from error
         if self.rank < len(state["random"]):
             processes.set_random_state(state["random"][self.rank], self.device)
+        if self.rank < len(state.get("batch_norm", [])):
+            self.method.load_state_dict(state["batch_norm"][self.rank], strict=False)
         self.saved_step = state["step"]
         self.evaluation_pending = state.get("evaluation_pending", False)
         logger.info("continuing from %s", path)
@@ -124,6 +127,7 @@ class Keeper:
         if step == self.saved_step:
             return
         states = processes.gathered(random or processes.random_state(self.device), self.world_size)
+        statistics = processes.gathered(_batch_norm(self.method), self.world_size) if self.world_size > 1 else []
         self.saved_step = step
         if self.rank != 0:
             return
@@ -131,6 +135,7 @@ class Keeper:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": states,
+            "batch_norm": statistics,
         }
         if self.evaluation_pending:
             state["evaluation_pending"] = True
@@ -156,3 +161,9 @@ class Keeper:
         """Write the encoders as they are."""
         if self.rank == 0:
             export_encoders(self.method, self.out)
+
+
+def _batch_norm(method: Method) -> dict[str, Tensor]:
+    """Statistics of batch norm, which every process has of its own; all other buffers are equal in all of them."""
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    return {name: value.cpu() for name, value in method.named_buffers() if name.rpartition(".")[2] in names}
