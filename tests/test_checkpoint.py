@@ -217,6 +217,17 @@ def test_training_ends_after_three_saves_that_fail(tmp_path, caplog):
     assert steps == list(range(1, 9))
 
 
+def test_training_outlives_a_disk_that_keeps_other_bytes_once(tmp_path, monkeypatch, caplog):
+    def lies_once(path: Path) -> None:
+        if path.name == "state.pt" and "failure" not in caplog.text:
+            flip(path, 900)
+
+    monkeypatch.setattr(checkpoint, "flush", lies_once)
+    train(tmp_path)
+    assert "the state of step 2 is not saved" in caplog.text and "failure 2" not in caplog.text
+    assert names(tmp_path / "checkpoints") == ["step_00000004", "step_00000006"]
+
+
 def test_the_last_save_must_succeed(tmp_path):
     with file_size_limit(4000), pytest.raises(OSError, match=r"step_00000001"):
         train(tmp_path, steps=1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from PIL import Image
 from test_files import holder
 from tiny_davis import write_davis
 
-from vidssl.cli import COMMANDS, command, main
+from vidssl.cli import COMMANDS, _LogHandler, command, main
 from vidssl.commands.pretrain import FitOptions, _record, _refuse_another_run
 from vidssl.config import load as load_config
 from vidssl.models import ResNet, export_encoder
@@ -365,6 +366,16 @@ def test_a_signal_ends_the_run_with_its_code(config, small_corpus):
     assert process.returncode == 143
     last_step = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert last_step > 0 and Path(f"run/checkpoints/step_{last_step:08d}").is_dir()
+
+
+def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, capsys):
+    class Gone:
+        def print(self, *arguments, **options):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("rich.get_console", Gone)
+    _LogHandler().handle(logging.makeLogRecord({"msg": "step 3", "levelno": logging.INFO, "levelname": "INFO"}))
+    assert "Input/output error" in capsys.readouterr().err
 
 
 def test_unreadable_files_are_listed_and_bounded(capsys, config, tmp_path):

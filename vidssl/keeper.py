@@ -123,6 +123,7 @@ class Keeper:
 
         Raises:
             OSError: It could not be written, nor could those before it.
+            Damaged: It was, but reads otherwise.
         """
         if step == self.saved_step:
             return
@@ -142,7 +143,7 @@ class Keeper:
         try:
             checkpoint.save(self.out / "checkpoints", state, step=step, recipe_sha256=self.recipe_sha256)
             self.export()
-        except OSError as error:
+        except (OSError, checkpoint.Damaged) as error:
             self.num_failed += 1
             if is_last or self.num_failed == MAX_FAILED_SAVES:
                 raise
