@@ -55,6 +55,7 @@ setup(
         "decord": ["decord>=0.6"],
         "hf": ["transformers>=4.57.1"],
         "shards": ["fsspec[s3]>=2024.6"],  # shards in object stores; of other stores the error names the package
+        "submitit": ["submitit>=1.5"],
         "torchcodec": ["torchcodec==0.11.*"],
         "benchmark": [  # what tools/benchmark.py compares with, and what the scripts it compares with import
             "decord>=0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -72,6 +73,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.14",
             "scikit-learn>=1.6",
+            "submitit>=1.5",
             "setuptools>=77,<82",  # torch 2.11 wants less than 82
             "torchcodec==0.11.*",
             "transformers>=4.57.1",

@@ -29,9 +29,23 @@ ALLOWED = {
     "checkpoint": {"files"},
     "logbook": {"files"},
     "guard": {*BASE, "ops", "method"},
+    "keeper": {"files", "models", "method", "processes", "checkpoint"},
+    "epochs": {*BASE, "data", "ops", "method", "processes"},
     "train": {
         *BASE,
-        *("data", "ops", "models", "augment", "method", "optim", "checkpoint", "logbook", "processes", "guard"),
+        *(
+            "data",
+            "ops",
+            "models",
+            "augment",
+            "method",
+            "optim",
+            "epochs",
+            "keeper",
+            "logbook",
+            "processes",
+            "guard",
+        ),
     },
     "worlds": set(),
     "testing": {*BASE, "data", "ops", "method", "guard", "processes", "train"},
@@ -39,7 +53,7 @@ ALLOWED = {
     "report": {*BASE, "evaluate", "data", "models"},
 }
 # The outermost layer may import everything.
-FREE = {"benchmark", "cli", "commands", "config", "demo", "finetune", "proof"}
+FREE = {"benchmark", "cli", "commands", "config", "demo", "finetune", "proof", "torture"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,7 +1,10 @@
 """The command line: exit codes, messages, help, and what each command leaves behind."""
 
+import dataclasses
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +17,12 @@ import pytest
 import torch
 from conftest import moving_square, write_video
 from PIL import Image
+from test_files import holder
 from tiny_davis import write_davis
 
-from vidssl.cli import COMMANDS, command, main
+from vidssl.cli import COMMANDS, _LogHandler, command, main
+from vidssl.commands.pretrain import FitOptions, _record, _refuse_another_run
+from vidssl.config import load as load_config
 from vidssl.models import ResNet, export_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,7 +138,7 @@ def test_every_command_exists_and_explains_itself(capsys):
     for name in COMMANDS:
         assert callable(command(name))
         # The other commands leave their help to tyro, which exits.
-        with nullcontext() if name == "pretrain" else pytest.raises(SystemExit, match="0"):
+        with nullcontext() if name in ("pretrain", "slurm") else pytest.raises(SystemExit, match="0"):
             main([*name.split(), "--help"])
         assert f"vidssl {name}" in capsys.readouterr().out
 
@@ -222,7 +228,7 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
     config.write_text(described.replace("    encoder = ", "    # another comment\n    encoder = "))
     capsys.readouterr()
     assert pretrain(config, small_corpus, "--seed", "3", "--save-every", "7") == 0
-    assert "continuing from run/checkpoints/step_00000002.pt" in said(capsys)
+    assert "continuing from run/checkpoints/step_00000002" in said(capsys)
     assert json.loads(Path("run/run.json").read_text()) == record
 
     # Another run does not fit in.
@@ -242,10 +248,94 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
 
 def test_a_run_without_a_checkpoint_is_begun_anew(capsys, config, small_corpus):
     assert pretrain(config, small_corpus) == 0
-    for path in Path("run/checkpoints").iterdir():
-        path.unlink()
+    shutil.rmtree("run/checkpoints")
     assert pretrain(config, small_corpus, "--lr", "0.01") == 0
     assert json.loads(Path("run/run.json").read_text())["options"]["lr"] == 0.01
+
+
+# What may change when a run is continued, and what makes it another one. Whoever adds an option decides.
+SAFE = {
+    "device": "cuda",
+    "num_workers": 7,
+    "log_every": 7,
+    "save_every": 7,
+    "picture_every": 7,
+    "bad_file_budget": 0.07,
+    "online": "elsewhere",
+    "online_every": 7,
+    "online_sequences": "seven",
+    "online_frames": 7,
+    "online_protocol": "dino",
+}
+UNSAFE = {"seed": 7, "precision": "bfloat16", "root": "elsewhere", "steps": 7, "lr": 7.0}
+
+
+def test_every_option_is_safe_or_unsafe_to_change(config, small_corpus, tmp_path):
+    names = {item.name for item in dataclasses.fields(FitOptions)} - {"out", "restart"}
+    assert names <= SAFE.keys() | UNSAFE.keys() and not SAFE.keys() & UNSAFE.keys()
+    chosen = load_config(str(config))
+
+    def record(**changed) -> dict:
+        own = {name: value for name, value in changed.items() if name in ("root", "steps", "lr")}
+        options = {name: value for name, value in changed.items() if name not in own}
+        return _record(chosen, {"root": "videos", **own}, FitOptions(**options), command="x")
+
+    (tmp_path / "config.py").write_text(CONFIG)
+    began = record()
+    for name, value in SAFE.items():
+        _refuse_another_run(tmp_path, began, record(**{name: value}), chosen)
+    for name, value in UNSAFE.items():
+        with pytest.raises(ValueError, match=rf"{name}: .* there, {value} now\nchoose another --out .*--restart"):
+            _refuse_another_run(tmp_path, began, record(**{name: value}), chosen)
+
+
+def test_what_may_change_is_told(capsys, config, small_corpus):
+    assert pretrain(config, small_corpus) == 0
+    capsys.readouterr()
+    record = json.loads(Path("run/run.json").read_text())
+    record["versions"]["torch"] = "2.0"
+    Path("run/run.json").write_text(json.dumps(record))
+    assert pretrain(config, small_corpus, "--save-every", "7", "--log-every", "3") == 0
+    text = said(capsys)
+    assert "without effect on what it learns: log_every: 10 there, 3 now save_every: 500 there, 7 now" in text
+    assert f"may round differently: torch: 2.0 there, {torch.__version__} now" in text
+
+
+def test_restart_keeps_the_old_run_under_another_name(capsys, config, small_corpus):
+    assert pretrain(config, small_corpus, "--restart") == 0  # nothing is there yet
+    weights = Path("run/encoder.safetensors").read_bytes()
+    assert pretrain(config, small_corpus, "--seed", "8") == 2
+    assert "begin anew by --restart, which keeps the old one under another name" in said(capsys)
+    for number in (1, 2):
+        assert pretrain(config, small_corpus, "--seed", "8", "--restart") == 0
+        assert f"run is moved to run.old-{number}" in said(capsys)
+    assert Path("run.old-1/encoder.safetensors").read_bytes() == weights
+    new = Path("run/encoder.safetensors").read_bytes()
+    assert Path("run.old-2/encoder.safetensors").read_bytes() == new != weights
+    assert [len(Path(f"{name}/metrics.jsonl").read_text().splitlines()) for name in ("run", "run.old-1")] == [1, 1]
+
+
+def test_a_run_folder_in_use_is_refused(capsys, config, small_corpus):
+    with holder(Path("run")) as process:
+        for options in ([], ["--restart"]):
+            assert pretrain(config, small_corpus, *options) == 2
+            assert f"run is in use by process {process.pid} on" in said(capsys)
+        assert [path.name for path in Path("run").iterdir()] == ["lock"]
+    assert pretrain(config, small_corpus) == 0
+
+
+def test_checkpoints_that_are_not_those_of_run_json_are_refused(capsys, config, small_corpus):
+    assert pretrain(config, small_corpus) == 0
+    assert pretrain(config, small_corpus, "--seed", "8", "--out", "other") == 0
+    shutil.rmtree("run/checkpoints")
+    shutil.copytree("other/checkpoints", "run/checkpoints")
+    assert pretrain(config, small_corpus) == 2
+    assert "step_00000002 was written by a run with other options or another config than run/run.json" in said(
+        capsys
+    )
+    Path("run/run.json").unlink()
+    assert pretrain(config, small_corpus) == 2
+    assert "run holds checkpoints, but its run.json, which tells what of, cannot be read" in said(capsys)
 
 
 def test_a_signal_ends_the_run_with_its_code(config, small_corpus):
@@ -274,7 +364,18 @@ def test_a_signal_ends_the_run_with_its_code(config, small_corpus):
     process.send_signal(signal.SIGTERM)
     assert "Traceback" not in process.communicate(timeout=60)[1]
     assert process.returncode == 143
-    assert len(list(Path("run/checkpoints").glob("step_*.pt"))) == 1
+    last_step = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    assert last_step > 0 and Path(f"run/checkpoints/step_{last_step:08d}").is_dir()
+
+
+def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, capsys):
+    class Gone:
+        def print(self, *arguments, **options):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("rich.get_console", Gone)
+    _LogHandler().handle(logging.makeLogRecord({"msg": "step 3", "levelno": logging.INFO, "levelname": "INFO"}))
+    assert "Input/output error" in capsys.readouterr().err
 
 
 def test_unreadable_files_are_listed_and_bounded(capsys, config, tmp_path):

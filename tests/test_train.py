@@ -46,7 +46,7 @@ def colorization(root: Path, *, steps: int = 10) -> Run:
 
 
 def state(out: Path, step: int) -> dict:
-    return torch.load(out / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
+    return torch.load(out / "checkpoints" / f"step_{step:08d}" / "state.pt", weights_only=True)
 
 
 def log(out: Path) -> list[dict]:
@@ -90,12 +90,12 @@ def test_a_killed_run_continues_bit_for_bit(small_corpus, tmp_path, num_workers)
     script.write_text(KILLED)
     arguments = [str(Path(__file__).parent), str(small_corpus), str(killed), str(num_workers)]
     process = subprocess.Popen([sys.executable, str(script), *arguments], start_new_session=True)
-    while not (killed / "checkpoints" / "step_00000004.pt").exists():
+    while not (killed / "checkpoints" / "step_00000004").exists():
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (killed / "checkpoints" / "step_00000010.pt").exists()
+    assert not (killed / "checkpoints" / "step_00000010").exists()
 
     method = fit(
         colorization(small_corpus),
@@ -169,7 +169,7 @@ class Counting(Method):
 
 @pytest.fixture
 def counting(small_corpus, monkeypatch):
-    monkeypatch.setattr("vidssl.train.export_encoders", lambda method, out: None)
+    monkeypatch.setattr("vidssl.keeper.export_encoders", lambda method, out: None)
     method = Counting()
     corpus = Corpus.scan(small_corpus, cache=None, progress=False)
     return Run(
@@ -227,7 +227,7 @@ def test_a_diverged_run_ends(counting, tmp_path):
 
 def test_a_checkpoint_of_another_method_is_refused(counting, small_corpus, tmp_path):
     fit(counting, out=tmp_path, seed=1)
-    with pytest.raises(ValueError, match=r"step_00000012.pt is the state of another method"):
+    with pytest.raises(ValueError, match=r"step_00000012 is the state of another method"):
         fit(colorization(small_corpus), out=tmp_path, seed=1)
 
 

@@ -51,6 +51,7 @@ COMMANDS = {
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
     "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
     "replay": ("commands.replay:replay", "compute a step again whose numbers were not finite"),
+    "slurm": ("commands.slurm:slurm", "write the sbatch file of a training that queues itself again"),
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
     "report": ("commands.report:report", "draw a run and its evaluations, or several encoders side by side"),
@@ -156,9 +157,12 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: " if record.levelno != logging.INFO else ""
         style = self.STYLES.get(record.levelname)
-        rich.get_console().print(
-            level + self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
-        )
+        try:
+            rich.get_console().print(
+                level + self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
+            )
+        except OSError:  # the terminal is gone, or the disk of the file is full: the work it tells of goes on
+            self.handleError(record)
 
 
 def _configure_logging() -> None:

@@ -18,6 +18,7 @@ from .data.loader import Loader
 from .evaluate.recognition import accuracies, class_accuracies, top_classes
 from .method import Method
 from .models import Encoder
+from .stop import check, stoppable
 from .train import Run, fit
 
 DROPOUT = 0.5
@@ -180,6 +181,7 @@ def _check_labels(dataset: VideoDataset | ArrayDataset, *, num_classes: int, lea
         raise ValueError(f"none of the {len(labels)} {name} samples has a label")
 
 
+@stoppable
 @torch.no_grad()
 def classify(method: Classifier, loader: Loader) -> tuple[Tensor, Tensor]:
     """Probabilities of all samples of a dataset in its order, mean over their clips: (N, L) and labels int64 (N,)."""
@@ -190,5 +192,6 @@ def classify(method: Classifier, loader: Loader) -> tuple[Tensor, Tensor]:
         assert batch.label is not None
         probabilities.append(method.logits(batch.to(device)).double().softmax(2).mean(1).cpu())
         labels.append(batch.label)
+        check()
     method.train(was_training)
     return torch.cat(probabilities), torch.cat(labels)

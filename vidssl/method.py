@@ -20,7 +20,8 @@ class Epoch:
         number: Counted from 0.
         extract: `extract(function, num_samples=None) -> (N, ...)`: apply a function of a Batch (on the training
             device, no gradient, evaluation mode) to the data in dataset order, un-augmented, and stack what it
-            returns; the first `num_samples` samples or all, gathered over ranks.
+            returns; the first `num_samples` samples or all, gathered over ranks. A run that is stopped in it begins
+            `before_epoch` again from the state at the first call: change nothing before.
         forget: Drop the optimizer's state of the given parameters (heads that were drawn anew).
     """
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,15 +13,42 @@ from torch import Tensor, nn
 # Of one collective operation. The others wait while the first process evaluates or draws (vidssl.train).
 TIMEOUT = timedelta(minutes=10)
 
+T = TypeVar("T")
 
-def random_states(device: torch.device, world_size: int) -> list[dict[str, Tensor]]:
-    """Collect the states of the random generators of every process."""
-    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    mine = {"cpu": torch.get_rng_state(), **on_gpu}
-    states: list[dict[str, Tensor]] = [mine] * world_size
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the random generators that training draws from: the CPU's, and that of the device."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_state` gave; a generator that it does not know stays as it is."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
+
+
+def gathered(value: T, world_size: int) -> list[T]:
+    """Collect a plain value of every process, by rank."""
+    values = [value] * world_size
     if world_size > 1:
-        dist.all_gather_object(states, mine)
-    return states
+        dist.all_gather_object(values, value)
+    return values
+
+
+def of_first(value: T, world_size: int) -> T:
+    """The value that the first process has."""
+    values = [value]
+    if world_size > 1:
+        dist.broadcast_object_list(values)
+    return values[0]
 
 
 def agree(received: int | None, device: torch.device, world_size: int) -> int | None:

@@ -13,6 +13,7 @@ import io
 import logging
 import math
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -203,10 +204,8 @@ def _check_resume(build: Callable[[], Method], make_dataset: Callable[..., Array
     with tempfile.TemporaryDirectory() as name, _quietly():
         once, stopped = Path(name, "once"), Path(name, "stopped")
         whole = fit(run(), out=once, save_every=1, picture_every=100)
-        (stopped / "checkpoints").mkdir(parents=True)
         # As if it had been killed after the third step, in the middle of the second epoch.
-        checkpoint = once / "checkpoints" / "step_00000003.pt"
-        (stopped / "checkpoints" / checkpoint.name).write_bytes(checkpoint.read_bytes())
+        shutil.copytree(once / "checkpoints" / "step_00000003", stopped / "checkpoints" / "step_00000003")
         resumed = fit(run(), out=stopped, save_every=1, picture_every=100)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), f"{name} differs after stopping and continuing"

@@ -1,28 +1,28 @@
 """fit: the only training loop. It knows no method; anything fancier is a copy of it."""
 
-import logging
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from . import checkpoint, processes
-from .batch import Batch
+from . import processes
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader
+from .epochs import before_epoch, look
 from .guard import Guard, Precision, deterministic
+from .keeper import Keeper
 from .logbook import Logbook
-from .method import Epoch, Method
-from .models import Encoder, export_encoders
+from .method import Method
+from .models import Encoder
 from .models.layers import checkpoint_blocks
-from .ops.gather import gather_rows
 from .optim import Schedule, fuse
-from .stop import StopFlag
+from .stop import StopFlag, Stopped
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,15 @@ def fit(
     shard_window: int | None = None,
     evaluate: Callable[[Encoder], tuple[dict[str, float], dict[str, Tensor]]] | None = None,
     evaluate_every: int = 1000,
+    recipe_sha256: str | None = None,
+    lock: bool = True,
 ) -> Method:
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
     Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json, and
     audio_encoder.* where the method listens. Under torchrun every process takes its part of each batch. SIGINT,
-    SIGTERM and SIGUSR1 end it after the step, with a checkpoint.
+    SIGTERM and SIGUSR1 end it after the step, with a checkpoint, also within an evaluation or a clustering. One
+    process at a time may train into `out`.
 
     Args:
         run: What to train.
@@ -96,13 +99,16 @@ def fit(
         shard_window: Shards that are shuffled together; None is all, see `Loader`.
         evaluate: Encoder -> figures and pictures to log (vidssl.evaluate.online), on the first process alone.
         evaluate_every: Steps between such evaluations.
+        recipe_sha256: Hash of what the run was asked to do, written into checkpoints and compared with theirs.
+        lock: Take the lock of `out` (vidssl.files.locked); False where the caller has it.
 
     Returns:
         The trained method.
 
     Raises:
         Stopped: A signal ended the training (a SystemExit with code 128 + signal); its state is saved.
-        ValueError: Too many unreadable files, or a checkpoint of another run.
+        ValueError: Too many unreadable files, a checkpoint of another run, or another process trains into `out`.
+        OSError: Checkpoints could not be written several times in succession.
         FloatingPointError: Loss or gradient was not finite for many steps in succession.
         MemoryError: The device has too little memory for a step.
         ConnectionAbortedError: Another process of the training ended, or answers no more.
@@ -123,7 +129,16 @@ def fit(
         shard_window=shard_window,
     )
     torch.manual_seed(sample_seed(seed, rank))
-    step = _resume(out / "checkpoints", method, optimizer, rank)
+    keeper = Keeper(
+        method,
+        optimizer,
+        out=out,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        recipe_sha256=recipe_sha256,
+    )
+    step = keeper.resume(lock=lock)
     if checkpoint_activations:
         checkpoint_blocks(method)
     if compile:
@@ -138,23 +153,40 @@ def fit(
         halve_on_oom=halve_on_oom,
     )
 
-    def save() -> None:
-        states = processes.random_states(device, world_size)
-        if rank == 0:
-            state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "random": states}
-            checkpoint.save(out / "checkpoints", state, step=step)
-            export_encoders(method, out)
+    def save(random: dict[str, Tensor] | None = None) -> None:
+        log.flush()
+        keeper.save(step, random=random, is_last=step == run.steps)
+
+    def measure() -> None:
+        if evaluate is not None and rank == 0:
+            keeper.evaluation_pending = True
+            with contextlib.suppress(Stopped):  # what a signal ends is done again when the run goes on
+                log.evaluation(step, *look(method, lambda: evaluate(method.encoder)))
+                keeper.evaluation_pending = False
 
     batches = loader.batches(step, run.steps)
     with (
-        Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps) as log,
+        keeper,
+        Logbook(
+            out if rank == 0 else None,
+            first_step=step,
+            num_steps=run.steps,
+            drop_evaluation=keeper.evaluation_pending,
+        ) as log,
         StopFlag() as stop,
         deterministic(reproducible),
         processes.watched(),
     ):
+        if keeper.evaluation_pending:
+            measure()
+            stop.received = processes.agree(stop.received, device, world_size)
+            stop.check()
         while step < run.steps:
             if step % loader.steps_per_epoch == 0:
-                _before_epoch(method, optimizer, loader, step // loader.steps_per_epoch, seed, device)
+                number = step // loader.steps_per_epoch
+                before_epoch(
+                    method, optimizer, loader, number=number, seed=seed, device=device, save=save, stop=stop
+                )
             asked = time.perf_counter()
             batch = next(batches).to(device)
             waited_seconds = time.perf_counter() - asked
@@ -175,69 +207,18 @@ def fit(
 
             log.count(num_samples=len(batch) * world_size, waited_seconds=waited_seconds)
             if step % log_every == 0 or step == run.steps:
-                scalars = {**losses, **_look(method, lambda: method.monitors(batch))}  # noqa: B023
+                scalars = {**losses, **look(method, lambda: method.monitors(batch))}  # noqa: B023
                 guard.watch(step, scalars)
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
             if rank == 0 and (step % picture_every == 0 or step == run.steps):
-                log.pictures(step, _look(method, lambda: method.pictures(batch)))  # noqa: B023
-            if evaluate is not None and rank == 0 and (step % evaluate_every == 0 or step == run.steps):
-                log.evaluation(step, *_look(method, lambda: evaluate(method.encoder)))
+                log.pictures(step, look(method, lambda: method.pictures(batch)))  # noqa: B023
+            if step % evaluate_every == 0 or step == run.steps:
+                measure()
             stop.received = processes.agree(stop.received, device, world_size)
             if step % save_every == 0 or step == run.steps or stop.received is not None:
                 save()
             stop.check()
-    if rank == 0:
-        export_encoders(method, out)  # also of a run that was complete already
+        keeper.export()  # also of a run that was complete already
     del network  # a group cannot be destroyed under a living DistributedDataParallel
     processes.leave()
     return method
-
-
-def _look(method: Method, function: Callable[[], Any]) -> Any:
-    """Call a function in evaluation mode, without gradient; random state and method stay as they are."""
-    method.eval()
-    with torch.no_grad(), torch.random.fork_rng():
-        value = function()
-    method.train()
-    return value
-
-
-def _before_epoch(
-    method: Method, optimizer: Optimizer, loader: Loader, number: int, seed: int, device: torch.device
-) -> None:
-    def extract(function: Callable[[Batch], Tensor], num_samples: int | None = None) -> Tensor:
-        def rows() -> tuple[Tensor, Tensor]:
-            batches = list(loader.in_order(num_samples or len(loader.dataset)))
-            values = [function(batch.to(device)) for batch in batches]
-            return torch.cat(values), torch.cat([batch.index for batch in batches]).to(device)
-
-        values, index = _look(method, rows)
-        return gather_rows(values)[gather_rows(index).argsort(stable=True)]
-
-    def forget(parameters: Iterable[nn.Parameter]) -> None:
-        for parameter in parameters:
-            optimizer.state.pop(parameter, None)
-
-    # One seed for all ranks: a head drawn anew or a clustering must come out equal, or replicas diverge.
-    with torch.random.fork_rng():
-        torch.manual_seed(sample_seed(seed, -2, number))
-        method.before_epoch(Epoch(number=number, extract=extract, forget=forget))
-
-
-def _resume(folder: Path, method: Method, optimizer: Optimizer, rank: int) -> int:
-    """Load the newest checkpoint, if there is one; return the number of steps it stands at."""
-    path = checkpoint.latest(folder)
-    if path is None:
-        return 0
-    state = checkpoint.load(path)
-    try:
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is the state of another method ({error}); choose another run folder") from error
-    if rank < len(state["random"]):
-        torch.set_rng_state(state["random"][rank]["cpu"])
-        if "cuda" in state["random"][rank]:
-            torch.cuda.set_rng_state(state["random"][rank]["cuda"])
-    logging.getLogger(__name__).info("continuing from %s", path)
-    return state["step"]

@@ -24,6 +24,7 @@ from vidssl.evaluate.recognition import Samples
 from vidssl.evaluate.retrieval import evaluate_retrieval
 from vidssl.models import ResNet, VideoViT
 from vidssl.models.encoder import Encoder
+from vidssl.stop import Stopped
 
 GREY = Views(num_frames=1, size_px=8)
 
@@ -35,6 +36,7 @@ class Counting(Encoder):
         super().__init__(dim=1, stride=1, architecture={"family": "counting"})
         self.num_clips = 0
         self.stop_after = math.inf
+        self.asked_after = math.inf
 
     @property
     def layer_names(self):
@@ -43,6 +45,8 @@ class Counting(Encoder):
     def _layers(self, clip, names):
         if self.num_clips >= self.stop_after:
             raise KeyboardInterrupt
+        if self.num_clips == self.asked_after:
+            os.kill(os.getpid(), signal.SIGTERM)
         self.num_clips += len(clip)
         grey = 255 * clip.mean(2, keepdim=True)
         return {"last": grey, "double": 2 * grey}
@@ -262,6 +266,19 @@ def test_an_interrupted_extraction_goes_on_where_it_was(stills, tmp_path, small_
         found = extract(encoder, stills, **options)["last"]
     assert "features: 8 of 24 samples are in" in caplog.text  # two chunks of four; the third was not finished
     assert encoder.num_clips == 10 + 16 and torch.equal(found.values, grey_of(stills))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_extraction_stops_after_the_sample(stills, tmp_path, small_chunks, caplog, num_workers):
+    encoder = Counting()
+    encoder.asked_after = 10
+    options = {"views": GREY, "cache": tmp_path / "cache", "batch_size": 2, "num_workers": num_workers}
+    with pytest.raises(Stopped) as stopped, caplog.at_level(logging.INFO):
+        extract(encoder, stills, **options)
+    assert stopped.value.code == 143 and encoder.num_clips == 12
+    assert "stopped by SIGTERM" in caplog.text and "what was encoded is kept" in caplog.text
+    found = extract(encoder, stills, **options)["last"]
+    assert encoder.num_clips in (12 + 12, 12 + 16) and torch.equal(found.values, grey_of(stills))
 
 
 class Deadly(Counting):

@@ -5,10 +5,14 @@
     OUT/bad_files.txt     files that could not be read, one a line with the reason
     OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json: see vidssl.train
 
-The same command again continues the run. Several processes: torchrun --nproc-per-node 4 tools/train.py NAME ...
+The same command again continues the run; --restart moves it to OUT.old-1 and begins anew. One process (torchrun: one
+training) at a time owns OUT. Several processes: torchrun --nproc-per-node 4 tools/train.py NAME ...
 """
 
+import contextlib
+import dataclasses
 import datetime
+import hashlib
 import inspect
 import json
 import logging
@@ -27,13 +31,15 @@ from rich.console import Console
 
 from .. import catalog, config
 from ..data.corpus import Corpus
-from ..files import replacing
+from ..files import locked, move_aside, replacing
 
 if TYPE_CHECKING:
     from ..models import Encoder
 
 USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
-# Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end.
+# Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
+# others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
+# change when it is continued.
 LASTING = ("seed", "precision", "shard_window")
 MAX_LISTED = 20
 
@@ -52,6 +58,8 @@ class FitOptions:
 
     out: Path | None = None
     """Run folder. None is runs/<name of the config>. If it holds the same run, that is continued."""
+    restart: bool = False
+    """Begin anew: what the run folder holds is moved to OUT.old-1, or the next number that is free."""
     seed: int = 0
     """Decides the first weights, the order of the data and every draw."""
     device: str = "auto"
@@ -102,6 +110,12 @@ def pretrain(words: list[str]) -> None:
             raise ValueError(f"the config comes first. {USAGE}, where NAME is one of\n{names}")
         text = f"{USAGE}\n\n`vidssl pretrain NAME --help` lists the options of a config. Configs:\n{names}"
         return Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    chosen, values, options = parsed(words)
+    train(chosen, values, options, command=shlex.join(["vidssl", "pretrain", *words]))
+
+
+def parsed(words: list[str]) -> tuple[config.Config, dict[str, Any], FitOptions]:
+    """Read a command line: the config, options of its `run`, and those of every run."""
     chosen = config.load(words[0])
     import tyro
 
@@ -118,7 +132,7 @@ def pretrain(words: list[str]) -> None:
         description=chosen.summary,
         config=(tyro.conf.DisallowNone,),
     )
-    train(chosen, values, options, command=shlex.join(["vidssl", "pretrain", *words]))
+    return chosen, values, options
 
 
 def train(
@@ -133,7 +147,8 @@ def train(
         command: Command line that started this, for the record.
 
     Raises:
-        ValueError: The run folder holds another run; too many files are unreadable; an option cannot be.
+        ValueError: The run folder holds another run, or another process uses it; too many files are unreadable; an
+            option cannot be.
         Stopped: A signal ended the training; its state is saved.
     """
     import torch
@@ -144,42 +159,50 @@ def train(
     from ._device import compute_device
 
     out = options.out or Path("runs") / chosen.path.stem
-    asked = _record(chosen, values, options, command=command)
-    begun = _begun(out)
-    if begun is not None:
-        _refuse_another_run(out, begun, asked, chosen)
-    device = compute_device(options.device)
-    torch.manual_seed(options.seed)
-    run = chosen.run(**values)
-    asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
-    if os.environ.get("RANK", "0") == "0":
-        if isinstance(run.dataset, VideoDataset):
-            _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
-        if begun is None:
-            _write_start(out, asked, chosen)
-        else:
-            _warn_of_changes(begun, asked)
-    fit(
-        run,
-        out=out,
-        seed=options.seed,
-        device=device,
-        precision=options.precision,
-        accumulate=options.accumulate,
-        halve_on_oom=options.halve_on_oom,
-        checkpoint_activations=options.checkpoint_activations,
-        compile=options.compile,
-        reproducible=options.reproducible,
-        num_workers=options.num_workers,
-        log_every=options.log_every,
-        save_every=options.save_every,
-        picture_every=options.picture_every,
-        bad_file_budget=options.bad_file_budget,
-        shard_window=options.shard_window,
-        evaluate=_online(options, run.method.encoder),
-        evaluate_every=options.online_every,
-    )
-    logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
+    is_first = os.environ.get("RANK", "0") == "0"
+    if options.restart and is_first and out.exists():
+        logger.info("%s is moved to %s", out, move_aside(out))
+    # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
+    with locked(out) if is_first else contextlib.nullcontext():
+        asked = _record(chosen, values, options, command=command)
+        begun = _begun(out) if is_first else None
+        if begun is not None:
+            _refuse_another_run(out, begun, asked, chosen)
+        device = compute_device(options.device)
+        torch.manual_seed(options.seed)
+        run = chosen.run(**values)
+        asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
+        if is_first:
+            if isinstance(run.dataset, VideoDataset):
+                _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
+            if begun is None:
+                _write_start(out, asked, chosen)
+            else:
+                _tell_changes(begun, asked)
+        fit(
+            run,
+            out=out,
+            seed=options.seed,
+            device=device,
+            precision=options.precision,
+            accumulate=options.accumulate,
+            halve_on_oom=options.halve_on_oom,
+            checkpoint_activations=options.checkpoint_activations,
+            compile=options.compile,
+            reproducible=options.reproducible,
+            num_workers=options.num_workers,
+            log_every=options.log_every,
+            save_every=options.save_every,
+            picture_every=options.picture_every,
+            bad_file_budget=options.bad_file_budget,
+            shard_window=options.shard_window,
+            evaluate=_online(options, run.method.encoder),
+            evaluate_every=options.online_every,
+            recipe_sha256=_recipe_sha256(out) if is_first else None,
+            lock=False,
+        )
+    if is_first:
+        logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
     return out
 
 
@@ -212,9 +235,15 @@ def _record(
     }
     asked = {**defaults, **values}
     lasting = {name: getattr(options, name) for name in LASTING}
+    changeable = {
+        item.name: getattr(options, item.name)
+        for item in dataclasses.fields(options)
+        if item.name not in (*LASTING, "out", "restart")
+    }
     record = {
         "config": chosen.name,
         "options": {**asked, **lasting},
+        "changeable": changeable,
         "overrides": {
             name: value for name, value in asked.items() if name not in defaults or value != defaults[name]
         },
@@ -232,31 +261,48 @@ def _begun(out: Path) -> dict[str, Any] | None:
     from .. import checkpoint
 
     path = out / "run.json"
-    if not path.exists() or checkpoint.latest(out / "checkpoints") is None:
+    if checkpoint.latest(out / "checkpoints") is None:
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"{out} holds checkpoints, but its run.json, which tells what of, cannot be read ({error}); put it back, "
+            "or begin anew by --restart, which keeps what is there under another name"
+        ) from error
 
 
-def _refuse_another_run(out: Path, begun: dict[str, Any], asked: dict[str, Any], chosen: config.Config) -> None:
-    """Raise ValueError if the run in `out` began with another config or other options."""
-    before, now = begun["options"], asked["options"]
-    differences = [
+def _recipe_sha256(out: Path) -> str:
+    """Hash of what decides what a run learns: its options and its config, as they were when it began."""
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    options = json.dumps(record["options"], sort_keys=True).encode()
+    return hashlib.sha256(options + b"\n" + (out / "config.py").read_bytes()).hexdigest()
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
         f"  {name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
         for name in [*before, *(name for name in now if name not in before)]
         if before.get(name) != now.get(name)
     ]
+
+
+def _refuse_another_run(out: Path, begun: dict[str, Any], asked: dict[str, Any], chosen: config.Config) -> None:
+    """Raise ValueError if the run in `out` began with another config or other options that decide what is learned."""
+    differences = _differences(begun["options"], asked["options"])
     source = (out / "config.py").read_text(encoding="utf-8")
     if not config.same_program(source, chosen.path.read_text(encoding="utf-8")):
         differences.append(f"  config: {chosen.path} is not the program that {out / 'config.py'} was")
     if differences:
         raise ValueError(
-            f"{out} holds another run:\n" + "\n".join(differences) + "\nchoose another --out for the new run, or "
-            f"continue the old one with its own options (it began as: {begun['command']})"
+            f"{out} holds another run:\n" + "\n".join(differences) + "\nchoose another --out for the new run; or "
+            "begin anew by --restart, which keeps the old one under another name; or continue the old one with its "
+            f"own options (it began as: {begun['command']})"
         )
 
 
-def _warn_of_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Say what else is not as it was when the run began, and changes what it learns."""
+def _tell_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Say what else is not as it was when the run began: first what changes what it learns."""
     for name, what in (("num_videos", "videos"), ("num_processes", "processes")):
         if begun[name] != asked[name]:
             logger.warning(
@@ -265,6 +311,14 @@ def _warn_of_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
                 what,
                 asked[name],
             )
+    others = _differences(
+        {"device": begun["device"], **begun["versions"]}, {"device": asked["device"], **asked["versions"]}
+    )
+    if others:
+        logger.warning("another device or other versions may round differently:\n%s", "\n".join(others))
+    # Runs that began before these were written down do not tell them.
+    if "changeable" in begun and (changed := _differences(begun["changeable"], asked["changeable"])):
+        logger.info("changed since the run began, without effect on what it learns:\n%s", "\n".join(changed))
 
 
 def _report_bad_files(corpus: Corpus, *, out: Path, budget: float) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..batch import Batch
+from ..stop import leave_to_parent
 from .datasets import ArrayDataset, Sample, VideoDataset, sample_seed
 from .order import Permutation, WindowedOrder
 
@@ -185,4 +186,5 @@ class _Keys:
 
 
 def _init_worker(worker: int) -> None:
+    leave_to_parent()
     torch.set_num_threads(1)  # a decoding process per core: more threads only fight over them

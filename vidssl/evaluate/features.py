@@ -43,6 +43,7 @@ from ..data.video import MediaError, open_audio, open_video
 from ..files import replacing
 from ..models.audio import LogMel
 from ..models.encoder import Encoder
+from ..stop import Stopped, check, leave_to_parent, stoppable
 from .provenance import fingerprint, versions
 
 Level = Literal["pooled", "frames", "patches"]
@@ -190,6 +191,7 @@ def default_feature_cache() -> Path:
     return default_cache() / "features"
 
 
+@stoppable
 def extract(
     encoder: nn.Module,
     items: Sequence[Item],
@@ -229,6 +231,7 @@ def extract(
 
     Raises:
         ValueError: No items; too many files are unreadable; the encoder lacks a layer, or frames do not fit it.
+        Stopped: A signal arrived; what was encoded is kept.
     """
     if not items:
         raise ValueError("there are no samples to extract features of")
@@ -521,7 +524,7 @@ def _fill(
                     logger.warning("%s cannot be read and is left out: %s", reading.parts[number].path, reason)
                 store.write(chunk, layers, rows, bad)
                 _check_budget(store.bad, reading.parts, budget=budget)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         logger.info("what was encoded is kept in %s; the same command goes on from there", store.folder)
         raise
     if num_short:
@@ -573,6 +576,7 @@ def _as_it_is(read: Any) -> Any:
 
 
 def _one_thread(worker: int) -> None:
+    leave_to_parent()
     torch.set_num_threads(1)  # a decoding process per core: more threads only fight over them
 
 
@@ -595,6 +599,7 @@ def _progress(num_samples: int, *, shown: bool) -> Iterator[Callable[[Iterator[_
             for number, read in enumerate(reads, start=1):
                 rate = number / (time.perf_counter() - start)
                 bar.update(task, completed=number, rate=f"{rate:.1f} samples/s")
+                check()
                 yield read
 
         yield advance

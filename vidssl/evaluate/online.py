@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from .. import stop
 from ..data.benchmarks import davis_sequences
 from ..models.encoder import Encoder
 from .metrics.jf import score_frame
@@ -63,7 +64,10 @@ def online_davis(
         pictures = {}
         for one in wanted:
             frames = list(islice(one.frames(), lengths[one.name]))
-            masks = list(propagate_masks(encoder, frames, one.first_mask(), protocol=protocol))
+            masks = []
+            for mask in propagate_masks(encoder, frames, one.first_mask(), protocol=protocol):
+                masks.append(mask)
+                stop.check()
             scores = [
                 score_frame(one.mask(n).numpy(), masks[n].numpy(), num_objects=one.num_objects)
                 for n in scored[one.name]

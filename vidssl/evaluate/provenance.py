@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .. import __version__
+from .. import __version__, stop
 from ..files import replacing
 from ..models.encoder import Encoder
 
@@ -74,6 +74,8 @@ class Stopwatch:
 def frame_progress(num_frames: int, *, shown: bool) -> Iterator[Callable[[str], None]]:
     """Show a progress bar with the rate and the time left on stderr; call what it yields after every frame.
 
+    It also looks whether a signal asks for a stop, and raises Stopped then.
+
     Args:
         num_frames: How many calls there will be.
         shown: False keeps silent.
@@ -94,6 +96,7 @@ def frame_progress(num_frames: int, *, shown: bool) -> Iterator[Callable[[str], 
             num_done += 1
             rate = num_done / (time.perf_counter() - start)
             bar.update(task, completed=num_done, description=name, rate=f"{rate:.2f} frames/s")
+            stop.check()
 
         yield advance
 

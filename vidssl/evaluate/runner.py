@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..models.encoder import Encoder
+from ..stop import stoppable
 from .overlap import write_behind
 from .propagate import Protocol, identity_masks, propagate_masks
 from .provenance import device_name, fingerprint, frame_progress, versions, write_json
@@ -115,6 +116,7 @@ class Benchmark:
     ]
 
 
+@stoppable
 def evaluate_sequences(
     benchmark: Benchmark,
     carrier: Carrier,
@@ -137,6 +139,9 @@ def evaluate_sequences(
         overlays: Write OUT/overlays as well.
         progress: Show a progress bar on stderr.
         command: Command line that started this, for the record.
+
+    Raises:
+        Stopped: A signal arrived; the sequences that were finished are kept.
     """
     out, sequences = Path(out), benchmark.sequences
     encoder, protocol = carrier.encoder, carrier.protocol if carrier.encoder is not None else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.benchmarks import VOID, read_mask
 from ..data.video import Reader, open_video
 from ..models.encoder import Encoder
+from ..stop import stoppable
 from .masks import write_mask
 from .overlap import write_behind
 from .overlay import overlay, write_video
@@ -25,6 +26,7 @@ _CHUNK_FRAMES = 16
 logger = logging.getLogger(__name__)
 
 
+@stoppable
 def propagate_video(
     video_path: str | Path,
     first_mask_path: str | Path,
@@ -60,6 +62,7 @@ def propagate_video(
 
     Raises:
         ValueError: The video or the mask cannot be read, the mask has another size than the video, or no object.
+        Stopped: A signal arrived.
     """
     out, device = Path(out), torch.device(device)
     mask_folder = out / "masks"

@@ -1,0 +1,133 @@
+"""One owner of a folder, files that appear whole."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vidssl.files import locked, move_aside, remove_leftovers, replacing
+
+# Forks that ask for one folder at the same moment: each prints what became of it. Imports no torch.
+CROWD = """
+import os, sys
+from pathlib import Path
+from vidssl.files import locked
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+gate, opened = os.pipe()
+asked, told = os.pipe()
+pids = []
+for _ in range(number):
+    if not (pid := os.fork()):
+        os.close(opened)
+        os.read(gate, 1)  # until the gate is closed
+        try:
+            with locked(folder):
+                os.write(told, b"won\\n")
+                sys.stdin.read()  # until all have asked
+        except ValueError as error:
+            os.write(told, f"{error}\\n".encode())
+        os._exit(0)
+    pids.append(pid)
+os.close(opened)
+answers = b""
+while answers.count(b"\\n") < number:
+    answers += os.read(asked, 1 << 16)
+print(answers.decode(), end="", flush=True)
+"""
+
+
+def test_of_fifty_at_once_exactly_one_gets_in(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", CROWD, str(tmp_path / "run"), "50"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        answers = [process.stdout.readline() for _ in range(50)]
+        process.stdin.close()
+    assert answers.count("won\n") == 1
+    refused = [answer for answer in answers if answer != "won\n"]
+    assert all(
+        f"{tmp_path / 'run'} is in use by " in answer and "choose another --out" in answer for answer in refused
+    )
+    with locked(tmp_path / "run"):
+        pass
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from vidssl.files import locked
+with locked(Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(folder: Path):
+    """Process that owns a folder, with a child that outlives it; both are killed at the end."""
+    words = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            yield process
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+
+
+def test_the_refused_learn_who_owns_the_folder(tmp_path):
+    with holder(tmp_path) as process:
+        told = rf"in use by process {process.pid} on .*, since 20\d\d-"
+        with pytest.raises(ValueError, match=told), locked(tmp_path):
+            pass
+        with pytest.raises(ValueError, match=told):
+            move_aside(tmp_path)
+
+
+def test_a_dead_process_blocks_nobody_nor_do_its_children(tmp_path, caplog):
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
+        with caplog.at_level("INFO"), locked(tmp_path):
+            assert f"was last used by process {process.pid} on" in caplog.text
+            assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
+        assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_folder_is_moved_to_the_first_free_name(tmp_path):
+    run = tmp_path / "run"
+    for number in (1, 2):
+        run.mkdir()
+        (run / "weights").write_text(str(number))
+        assert move_aside(run) == tmp_path / f"run.old-{number}"
+    assert [(tmp_path / f"run.old-{number}" / "weights").read_text() for number in (1, 2)] == ["1", "2"]
+    assert not run.exists()
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as temporary:
+        assert temporary.parent == tmp_path  # a rename from another file system would be a copy
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_leftovers_have_names_of_ours_alone(tmp_path):
+    (tmp_path / f".metrics.jsonl.{os.getpid()}.tmp").write_text(
+        ""
+    )  # of another process with this number, long ago
+    for name in ("notes.tmp", ".mine.tmp", ".a.x.tmp"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.x.tmp", ".mine.tmp", "notes.tmp"]
