@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -34,6 +35,18 @@ def test_tensors_of_different_length_are_refused():
 def test_to_keeps_values_and_what_is_absent():
     moved = batch(label=torch.tensor([5, -1])).to("cpu")
     assert moved.label.tolist() == [5, -1] and moved.seed is None and len(moved) == 2
+
+
+def test_the_seeds_stay_on_the_cpu_as_well():
+    """Views are drawn there; tensors on the device "meta" have no values that could be copied back."""
+    seeds = torch.tensor([7, 9])
+    moved = batch(seed=seeds).to("meta")
+    assert moved.seed.device.type == "meta" and torch.equal(moved.host_seed, seeds)
+    assert torch.equal(moved.to("meta").host_seed, seeds)
+    assert torch.equal(batch(seed=seeds).host_seed, seeds)
+    # Of other samples the seeds are others.
+    kept = dataclasses.replace(batch(seed=seeds).to("cpu"), seed=seeds.flip(0))
+    assert torch.equal(kept.host_seed, seeds.flip(0))
 
 
 def test_it_prints_shapes_not_values():
