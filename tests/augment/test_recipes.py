@@ -137,7 +137,7 @@ def test_a_module_of_kornia_is_a_view():
     module = kornia.VideoSequential(
         kornia.RandomResizedCrop((12, 12)), kornia.ColorJiggle(0.4, 0.4, 0.4, 0.1), same_on_frame=True
     )
-    view = Pipeline(FromKornia(module), Solarize(threshold=0.5, probability=0.5))
+    view = FromKornia(module)
     video, seed = (
         torch.randint(256, (1, 1, 3, 20, 20), dtype=torch.uint8).expand(6, 3, -1, -1, -1),
         torch.arange(6),
@@ -152,6 +152,9 @@ def test_a_module_of_kornia_is_a_view():
     assert not torch.equal(view(video, draws.mix(seed, 1)), first)
     # As its docstring says, what kornia draws for a clip depends on the batch.
     assert not torch.equal(view(video[:3], seed[:3]), first[:3])
+    # In a pipeline it has a stream of its own, and stands between operators of ours.
+    twice = Pipeline(RandomInvert(probability=1), view, RandomInvert(probability=1))(video, seed)
+    assert torch.equal(twice, 1 - view(1 - video / 255, draws.mix(seed, 1)))
 
 
 def test_operators_of_a_pipeline_draw_from_streams_of_their_own():

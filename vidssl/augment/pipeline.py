@@ -15,7 +15,7 @@ class Pipeline(nn.Module):
     pass needs numbers. The result is what the operators give one by one.
 
     Args:
-        operators: (clips (B, T, 3, H, W) float in [0, 1], seeds (B,)) -> clips.
+        operators: (clips (B, T, 3, H, W) float in [0, 1], seeds (B,) on the CPU) -> clips.
     """
 
     def __init__(self, *operators: nn.Module) -> None:
