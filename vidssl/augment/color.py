@@ -14,7 +14,7 @@ from kornia.filters import get_gaussian_kernel1d
 from torch import Tensor
 
 from ..ops import draws
-from .plan import Change, ColorMap, Numbers, Operator, Shape, Step, resample
+from .plan import Change, ColorMap, Numbers, Operator, Shape, Sometimes, Step, resample
 
 # Luminance of a colour (ITU-R BT.601, as kornia has it) in each channel, (3, 3).
 _LUMINANCE = np.tile(
@@ -22,27 +22,7 @@ _LUMINANCE = np.tile(
 )
 
 
-class _Sometimes(Operator):
-    """Change each clip with a probability. Subclasses write `change`."""
-
-    def __init__(self, probability: float) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability is {probability}, expected a number in [0, 1]")
-        super().__init__()
-        self.probability = probability
-
-    def steps(self, seed: Tensor, shape: Shape) -> list[Step]:
-        """Say what is done to the clips that are drawn."""
-        # Draw 0 of every operator: whether.
-        rows = (draws.uniform(seed) < self.probability).nonzero()[:, 0]
-        return self.change(rows, seed[rows], shape) if len(rows) else []
-
-    def change(self, rows: Tensor, seed: Tensor, shape: Shape) -> list[Step]:
-        """Say what is done to every one of some clips: int64 (n,), int64 (n,); draws from stream 1 on."""
-        raise NotImplementedError
-
-
-class ColorJitter(_Sometimes):
+class ColorJitter(Sometimes):
     """Change brightness, contrast, saturation and hue, in an order drawn for each clip.
 
     Factors are uniform in [max(0, 1 - x), 1 + x], the hue is turned by a share of the circle uniform in [-hue, hue];
@@ -137,7 +117,7 @@ def _turn_hue(clips: Tensor, turn: Tensor) -> Tensor:
     return turned
 
 
-class RandomGray(_Sometimes):
+class RandomGray(Sometimes):
     """Replace the three channels by luminance (ITU-R BT.601)."""
 
     def __init__(self, *, probability: float = 0.2) -> None:
@@ -148,7 +128,7 @@ class RandomGray(_Sometimes):
         return [_same_map(rows, _LUMINANCE)]
 
 
-class RandomInvert(_Sometimes):
+class RandomInvert(Sometimes):
     """Invert all values: the sign of every contrast flips."""
 
     def __init__(self, *, probability: float = 0.5) -> None:
@@ -186,7 +166,7 @@ def _same_map(rows: Tensor, matrix: Numbers, offset: Numbers | float = 0.0) -> C
     return ColorMap(rows, numbers, clamp=False)
 
 
-class GaussianBlur(_Sometimes):
+class GaussianBlur(Sometimes):
     """Blur with a Gaussian whose standard deviation is drawn for each clip.
 
     Args:
@@ -231,7 +211,7 @@ def _mirrored(size: int, half: int) -> Tensor:
     return torch.minimum(pixel, 2 * (size - 1) - pixel).int()
 
 
-class Solarize(_Sometimes):
+class Solarize(Sometimes):
     """Invert the values from a threshold on.
 
     Args:
@@ -253,7 +233,7 @@ def _solarize(clips: Tensor, *, threshold: float) -> Tensor:
     return torch.where(clips < threshold, clips, 1 - clips)
 
 
-class GaussianNoise(_Sometimes):
+class GaussianNoise(Sometimes):
     """Add noise of each pixel's own, cut to [0, 1]; every frame has noise of its own, as a camera's.
 
     Args:
@@ -274,7 +254,7 @@ def _add_noise(clips: Tensor, seed: Tensor, *, std: float) -> Tensor:
     return torch.add(clips, draws.normal(seed, *clips.shape[1:], stream=1), alpha=std).clamp_(0, 1)
 
 
-class RandomErasing(_Sometimes):
+class RandomErasing(Sometimes):
     """Fill a rectangle with one value, the same in all frames of a clip (Zhong et al. 2020, arXiv:1708.04896).
 
     Drawn as torchvision draws it: area, aspect, place, in whole pixels; a rectangle that does not fit is clamped to

@@ -8,6 +8,13 @@ from torch import Tensor
 from ..ops import draws
 from .plan import Change, Operator, Shape, Step, resample
 
+# Places of MultiScaleCrop: rows and columns, in quarters of what the window leaves free.
+_PLACES = (
+    *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
+    *((2, 0), (2, 4), (4, 2), (0, 2)),
+    *((1, 1), (1, 3), (3, 1), (3, 3)),
+)
+
 
 class _Window(Operator):
     """Cut a window out of a clip, the same for all frames, scale it to a square, mirrored or not, in one pass.
@@ -32,10 +39,8 @@ class _Window(Operator):
         top, left, window_height, window_width = window.double().unbind(1)
         rows = _triangles(top, window_height, num_out=self.size_px, num_in=height)
         # Seen from the right edge, leftwards, the window is mirrored.
-        start, length = (
-            torch.where(mirrored, left + window_width, left),
-            torch.where(mirrored, -window_width, window_width),
-        )
+        start = torch.where(mirrored, left + window_width, left)
+        length = torch.where(mirrored, -window_width, window_width)
         columns = _triangles(start, length, num_out=self.size_px, num_in=width)
         return [Change(torch.arange(len(seed)), ((resample, (*rows, *columns)),), takes_bytes=True)]
 
@@ -113,16 +118,8 @@ class MultiScaleCrop(_Window):
         pair, place, mirror = draws.uniform(seed, 3).unbind(1)
         size = torch.tensor(pairs)[(pair * len(pairs)).long()]  # (B, 2)
         quarter = (torch.tensor([height, width]) - size) // 4
-        corner = torch.tensor(PLACES)[(place * len(PLACES)).long()] * quarter
+        corner = torch.tensor(_PLACES)[(place * len(_PLACES)).long()] * quarter
         return torch.cat([corner, size], dim=1), mirror < self.flip
-
-
-# Places of MultiScaleCrop: rows and columns, in quarters of what the window leaves free.
-PLACES = (
-    *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
-    *((2, 0), (2, 4), (4, 2), (0, 2)),
-    *((1, 1), (1, 3), (3, 1), (3, 3)),
-)
 
 
 def _triangles(start: Tensor, length: Tensor, *, num_out: int, num_in: int) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ class Pipeline(nn.Module):
             seed: int64 (B,). On the CPU, or else the device is waited for once (Batch.host_seed is there).
 
         Returns:
-            Float32 in [0, 1], (B, T, 3, H, W) of the view.
+            Float32, (B, T, 3, H, W) of the view, in [0, 1] unless an operator says otherwise.
         """
         seed, view = seed.cpu(), video
         planned: list[tuple[Operator, Tensor]] = []
@@ -83,9 +83,8 @@ class FromKornia(nn.Module):
 
     def forward(self, video: Tensor, seed: Tensor) -> Tensor:
         """Make one view of each clip: uint8 or float in [0, 1], (B, T, 3, H, W), int64 (B,) -> what `module` gives."""
-        together = torch.zeros(1, dtype=torch.int64)
-        for number in seed.tolist():
-            together = draws.mix(together ^ number, 0)
+        odd = torch.arange(1, 2 * len(seed), 2)  # the order of the clips matters as well
+        together = draws.mix((draws.mix(seed.cpu(), 0) * odd).sum(0, keepdim=True), 0)
         with torch.random.fork_rng(devices=[video.device] if video.device.type == "cuda" else []):
             torch.manual_seed(int(together))
             return self.module(perform(video, []))

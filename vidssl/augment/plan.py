@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import draws
+
 Shape: TypeAlias = tuple[int, int, int]  # frames, height and width of a clip
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -77,9 +79,36 @@ class Operator(nn.Module):
             seed: int64 (B,). On the CPU, or else the device is waited for once (Batch.host_seed is there).
 
         Returns:
-            Float32 (B, T, 3, H, W), in [0, 1] unless the operator says otherwise.
+            Float32 (B, T, 3, H, W) of `out_shape`, in [0, 1] unless the operator says otherwise.
         """
         return perform(video, [(self, seed.cpu())])
+
+
+class Sometimes(Operator):
+    """Change each clip with a probability. Subclasses write `change`.
+
+    Args:
+        probability: Of a clip that is changed.
+
+    Raises:
+        ValueError: It is none.
+    """
+
+    def __init__(self, probability: float) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability is {probability}, expected a number in [0, 1]")
+        super().__init__()
+        self.probability = probability
+
+    def steps(self, seed: Tensor, shape: Shape) -> list[Step]:
+        """Say what is done to the clips that are drawn."""
+        # Draw 0 of every operator: whether.
+        rows = (draws.uniform(seed) < self.probability).nonzero()[:, 0]
+        return self.change(rows, seed[rows], shape) if len(rows) else []
+
+    def change(self, rows: Tensor, seed: Tensor, shape: Shape) -> list[Step]:
+        """Say what is done to every one of some clips: int64 (n,), int64 (n,); draws from stream 1 on."""
+        raise NotImplementedError
 
 
 def perform(video: Tensor, operators: Sequence[tuple[Operator, Tensor]]) -> Tensor:
@@ -172,10 +201,9 @@ class _Pending:
     def take(self, step: ColorMap) -> list[Change]:
         """Add a map; give what has to be done before."""
         rows, numbers = step.rows.numpy(), step.numbers
-        apart = ~numbers[:, _MIXING].any(1)
-        done = self.flush(rows[self.cut[rows] & ~apart])
-        moves = ~apart | (numbers != _SAME).any((1, 2))
-        rows, numbers = rows[moves], numbers[moves]
+        done = self.flush(rows[self.cut[rows] & numbers[:, _MIXING].any(1)])
+        changed = (numbers != _SAME).any((1, 2))
+        rows, numbers = rows[changed], numbers[changed]
         matrix, of_mean, offset = numbers[..., :3], numbers[..., 3:6], numbers[..., 6]
         before = self.numbers[rows]
         after = matrix @ before

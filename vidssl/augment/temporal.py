@@ -4,24 +4,18 @@ import torch
 from torch import Tensor
 
 from ..ops import draws
-from .plan import Change, Operator, Shape, Step
+from .plan import Change, Operator, Shape, Sometimes, Step
 
 
-class RandomReverse(Operator):
-    """Play clips backwards.
-
-    Args:
-        probability: Of a clip that is.
-    """
+class RandomReverse(Sometimes):
+    """Play clips backwards."""
 
     def __init__(self, *, probability: float = 0.5) -> None:
-        super().__init__()
-        self.probability = probability
+        super().__init__(probability)
 
-    def steps(self, seed: Tensor, shape: Shape) -> list[Step]:
+    def change(self, rows: Tensor, seed: Tensor, shape: Shape) -> list[Step]:
         """Say which clips."""
-        rows = (draws.uniform(seed) < self.probability).nonzero()[:, 0]
-        return [Change(rows, ((_reverse, ()),), takes_bytes=True)] if len(rows) else []
+        return [Change(rows, ((_reverse, ()),), takes_bytes=True)]
 
 
 class RandomTemporalCrop(Operator):
