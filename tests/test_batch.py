@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -42,6 +43,18 @@ def test_parts_put_together_are_the_batch():
     assert torch.equal(torch.cat([part.audio for part in whole.split(3)]), whole.audio)
     assert [len(part) for part in whole.split(9)] == [1] * 5
     assert whole.split(1)[0].video is None
+
+
+def test_the_seeds_stay_on_the_cpu_as_well():
+    """Views are drawn there; tensors on the device "meta" have no values that could be copied back."""
+    seeds = torch.tensor([7, 9])
+    moved = batch(seed=seeds).to("meta")
+    assert moved.seed.device.type == "meta" and torch.equal(moved.host_seed, seeds)
+    assert torch.equal(moved.to("meta").host_seed, seeds)
+    assert torch.equal(batch(seed=seeds).host_seed, seeds)
+    # Of other samples the seeds are others.
+    kept = dataclasses.replace(batch(seed=seeds).to("cpu"), seed=seeds.flip(0))
+    assert torch.equal(kept.host_seed, seeds.flip(0))
 
 
 def test_it_prints_shapes_not_values():

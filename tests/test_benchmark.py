@@ -28,6 +28,7 @@ from vidssl.benchmark import (
     Row,
     at_least,
     at_most,
+    augmenting,
     decoding,
     end_to_end,
     evaluation,
@@ -399,3 +400,23 @@ def test_both_sides_of_a_decoding_row_read_the_same_frames(tmp_path):
         MissingPeer, match=f"has 2 H.264 videos of {decoding.MIN_FRAMES} frames or more; 3 are needed"
     ):
         row.prepare(Peers({"clips": tmp_path}))
+
+
+@pytest.mark.parametrize("name", ["augment", "augment_torchvision"])
+def test_both_sides_of_augmentation_draw_the_same_views(name, monkeypatch):
+    """Mean and deviation over all views of each side: nothing is left out, or done more often."""
+    sizes = {"NUM_FRAMES": 1, "HEIGHT": 24, "WIDTH": 32, "SIZE_PX": 16, "NUM_CALLS": 60, "MANY_CLIPS": (150, 200)}
+    for constant, value in sizes.items():
+        monkeypatch.setattr(augmenting, constant, value)
+    (row,) = (row for row in augmenting.ROWS if row.name == name)
+    case = row.prepare(Peers())
+    mine, theirs = case.ours(), case.peer()
+    assert not torch.equal(mine[0], mine[1]) and not torch.equal(theirs[0], theirs[1])
+    ours, peers = (torch.stack([view.transpose(1, 2) for view in views]).flatten(0, 1) for views in (mine, theirs))
+    # 4 standard errors of two means of 240 views, whose own means deviate by about 0.6.
+    torch.testing.assert_close(ours.mean((0, 2, 3, 4)), peers.mean((0, 2, 3, 4)), atol=0.22, rtol=0)
+    torch.testing.assert_close(ours.std((0, 2, 3, 4)), peers.std((0, 2, 3, 4)), atol=0.15, rtol=0)
+    if name == "augment":
+        figures = case.compare(mine, theirs)
+        assert figures["launches_more_for_other_sizes"] == figures["host_syncs"] == 0
+        assert 100 < figures["launches"] <= 200

@@ -10,6 +10,7 @@ Letters used in every docstring and shape comment:
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class Batch:
     seed: Tensor | None = None
     source_id: Tensor | None = None
 
+    _seed_before_copy: ClassVar[Tensor | None] = None  # `seed` of the batch that `to` copied
+
     def __post_init__(self) -> None:
         expected = {
             "index": (torch.int64, 1),
@@ -72,9 +75,18 @@ class Batch:
         shapes = (f"{name}={tuple(value.shape)}" for name, value in tensors.items() if value is not None)
         return f"Batch({', '.join(shapes)})"
 
+    @property
+    def host_seed(self) -> Tensor:
+        """`seed` on the CPU, where views are drawn: the one from before `to`, so that nothing waits for the device."""
+        assert self.seed is not None
+        return self.seed.cpu() if self._seed_before_copy is None else self._seed_before_copy
+
     def to(self, device: torch.device | str) -> "Batch":
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        copy = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        if self.seed is not None:
+            object.__setattr__(copy, "_seed_before_copy", self.host_seed)
+        return copy
 
     def split(self, num_parts: int) -> list["Batch"]:
         """Cut the samples into at most `num_parts` batches of equal size, but for the last."""

@@ -4,8 +4,20 @@ from functools import partial
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
+from kornia.enhance import adjust_hue, normalize, solarize
+from kornia.filters import gaussian_blur2d
 
-from vidssl.augment import ColorJitter, GaussianBlur, GaussianNoise, RandomGray, RandomInvert, Solarize
+from vidssl.augment import (
+    ColorJitter,
+    GaussianBlur,
+    GaussianNoise,
+    Normalize,
+    RandomErasing,
+    RandomGray,
+    RandomInvert,
+    Solarize,
+)
+from vidssl.augment.color import _turn_hue
 from vidssl.ops import draws
 
 ALWAYS = {
@@ -15,6 +27,7 @@ ALWAYS = {
     "solarize": partial(Solarize),
     "invert": partial(RandomInvert),
     "noise": partial(GaussianNoise, std=0.1),
+    "erasing": partial(RandomErasing, value=0.5),
 }
 
 
@@ -75,6 +88,21 @@ def test_factors_are_uniform_in_their_ranges():
     torch.testing.assert_close(first, torch.full((4,), 0.25), atol=4 * math.sqrt(0.1875 / 4000), rtol=0)
 
 
+def test_hue_equals_torchvision_and_kornia_at_every_turn():
+    """Also where two channels tie, where all are equal, and in black and white."""
+    edges = torch.tensor([[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5], [1, 1, 0], [0, 1, 1], [1, 0, 1], [0.7, 0.2, 0.2]])
+    edges = torch.cat([edges, edges.flip(1), torch.rand(50, 3)]).T.reshape(3, 8, 8)
+    turns = torch.linspace(-0.5, 0.5, 21)
+    video = edges.expand(21, 2, 3, 8, 8).contiguous()
+    found = _turn_hue(video, turns)
+    expected = torch.stack(
+        [reference.adjust_hue(clip, float(turn)) for clip, turn in zip(video, turns, strict=True)]
+    )
+    torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
+    frames = adjust_hue(video.flatten(0, 1), 2 * math.pi * turns.repeat_interleave(2))
+    torch.testing.assert_close(found.flatten(0, 1), frames, atol=5e-6, rtol=0)
+
+
 def test_gray_equals_torchvision():
     video = clips()
     expected = reference.rgb_to_grayscale(video, num_output_channels=3)
@@ -86,8 +114,19 @@ def test_blur_equals_torchvision():
     blur = GaussianBlur(kernel_px=7, sigma_px=(0.1, 2.0), probability=1)
     sigma = blur.draw(seed).tolist()
     expected = [reference.gaussian_blur(clip, [7, 7], [s, s]) for clip, s in zip(video, sigma, strict=True)]
-    torch.testing.assert_close(blur(video, seed), torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(blur(video, seed), torch.stack(expected), atol=1e-6, rtol=0)
+    kornias = [gaussian_blur2d(clip, 7, (s, s)) for clip, s in zip(video, sigma, strict=True)]
+    torch.testing.assert_close(blur(video, seed), torch.stack(kornias), atol=1e-6, rtol=0)
     assert min(sigma) < 0.8 and max(sigma) > 1.2
+
+
+def test_blur_of_frames_that_are_not_square_mirrors_the_border():
+    video = torch.rand(2, 1, 3, 4, 9)  # the window reaches as far over the border as it can
+    blur = GaussianBlur(kernel_px=7, sigma_px=(1.5, 1.5), probability=1)
+    expected = reference.gaussian_blur(video, [7, 7], [1.5, 1.5])
+    torch.testing.assert_close(blur(video, torch.arange(2)), expected, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="frames are 3 x 9 pixels; a blur of 7 pixels needs more than 3"):
+        blur(video[:, :, :, :3], torch.arange(2))
 
 
 def test_blur_keeps_32_bits_under_autocast():
@@ -102,6 +141,40 @@ def test_solarize_equals_torchvision():
     video = clips()
     view = Solarize(threshold=0.3, probability=1)(video, torch.arange(12))
     torch.testing.assert_close(view, reference.solarize(video, 0.3), atol=0, rtol=0)
+    torch.testing.assert_close(view, solarize(video, 0.3), atol=0, rtol=0)
+    assert view.eq(video).float().mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_normalize_equals_torchvision_and_kornia():
+    video, mean, std = clips(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    view = Normalize(mean, std)(video, torch.arange(12))
+    torch.testing.assert_close(view, reference.normalize(video, list(mean), list(std)), atol=1e-6, rtol=0)
+    kornias = normalize(video.flatten(0, 1), torch.tensor(mean), torch.tensor(std))
+    torch.testing.assert_close(view.flatten(0, 1), kornias, atol=1e-6, rtol=0)
+    assert float(view.min()) < -1.5 and float(view.max()) > 2
+
+
+def test_erasing_equals_torchvision_in_the_drawn_rectangle():
+    video, seed = torch.rand(6, 2, 3, 20, 30), torch.arange(6)
+    erasing = RandomErasing(value=0.25, probability=1)
+    rectangles = erasing.draw(seed, 20, 30).tolist()
+    expected = [
+        reference.erase(clip, *place, torch.tensor(0.25)) for clip, place in zip(video, rectangles, strict=True)
+    ]
+    torch.testing.assert_close(erasing(video, seed), torch.stack(expected), atol=0, rtol=0)
+
+
+def test_erased_areas_are_uniform_and_lie_anywhere():
+    erasing = RandomErasing(scale=(0.1, 0.3), ratio=(0.5, 2.0))
+    top, left, tall, wide = erasing.draw(torch.arange(4000), 200, 100).double().unbind(1)
+    area, aspect = tall * wide / 20_000, (tall / wide).log()
+    assert float(area.mean()) == pytest.approx(0.2, abs=4 * 0.2 / math.sqrt(12 * 4000))
+    assert float(area.std()) == pytest.approx(0.2 / math.sqrt(12), rel=0.04)
+    assert float(aspect.mean()) == pytest.approx(0, abs=4 * 2 * math.log(2) / math.sqrt(12 * 4000))
+    assert float((top + tall).max()) == 200 and float((left + wide).max()) == 100
+    assert float(top.min()) == 0 and float(left.min()) == 0
+    # As far from one edge as from the other.
+    assert float((2 * top + tall).mean()) == pytest.approx(200, abs=4)
 
 
 def test_invert_flips_every_contrast():
@@ -109,11 +182,14 @@ def test_invert_flips_every_contrast():
     torch.testing.assert_close(RandomInvert(probability=1)(video, torch.arange(12)), 1 - video)
 
 
-def test_noise_has_its_deviation_and_is_frozen_over_frames():
+def test_noise_has_its_deviation_and_is_another_in_every_frame():
     noise = GaussianNoise(std=0.05)(torch.full((8, 3, 3, 32, 32), 0.5), torch.arange(8)) - 0.5
     assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
-    assert float(noise.mean()) == pytest.approx(0, abs=4 * 0.05 / math.sqrt(8 * 3 * 1024))
-    assert (noise == noise[:, :1]).all()
+    assert float(noise.mean()) == pytest.approx(0, abs=4 * 0.05 / math.sqrt(8 * 9 * 1024))
+    # Correlations of 24 independent pairs of pictures of 3072 values are within 4 deviations of zero.
+    pictures = noise.transpose(0, 1).flatten(2)  # (T, B, values)
+    correlation = (pictures * pictures.roll(1, 0)).mean(2) / 0.05**2
+    assert float(correlation.abs().max()) < 4 / math.sqrt(3072)
 
 
 @pytest.mark.parametrize("name", ALWAYS)
@@ -124,18 +200,18 @@ def test_probability_is_the_share_of_changed_clips(name):
     assert float(changed) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 1500))
 
 
-@pytest.mark.parametrize("name", ALWAYS)
+@pytest.mark.parametrize("name", sorted(ALWAYS.keys() - {"noise"}))
 def test_frames_of_a_clip_are_treated_alike(name):
     still = clips(12, num_frames=1).expand(-1, 4, -1, -1, -1)
     view = ALWAYS[name](probability=0.7)(still, torch.arange(12))
     torch.testing.assert_close(view, view[:, :1].expand_as(view), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["jitter", "blur", "noise"])
+@pytest.mark.parametrize("name", ["jitter", "blur", "noise", "erasing"])
 def test_clips_of_a_batch_are_treated_differently(name):
     same = clips(1).expand(12, -1, -1, -1, -1)
     view = ALWAYS[name](probability=1)(same, torch.arange(12))
-    assert len({tuple(pixels) for pixels in view[:, 0, 0, 3].tolist()}) == 12
+    assert len({tuple(pixels) for pixels in view[:, 0, 0].flatten(1).tolist()}) == 12
 
 
 @pytest.mark.parametrize("name", ALWAYS)

@@ -3,18 +3,59 @@
 import math
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
+
+from ..ops import draws
+from .plan import Change, Operator, Shape, Step, resample
+
+# Places of MultiScaleCrop: rows and columns, in quarters of what the window leaves free.
+_PLACES = (
+    *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
+    *((2, 0), (2, 4), (4, 2), (0, 2)),
+    *((1, 1), (1, 3), (3, 1), (3, 3)),
+)
 
 
-class RandomResizedCrop(nn.Module):
+class _Window(Operator):
+    """Cut a window out of a clip, the same for all frames, scale it to a square, mirrored or not, in one pass.
+
+    Bilinear, with the triangle as wide as a pixel of the view where the view is smaller than the window, so that
+    nothing aliases: what torchvision calls antialias. Nothing outside of the window is seen. Subclasses write `draw`.
+    """
+
+    def __init__(self, size_px: int, *, flip: float) -> None:
+        super().__init__()
+        self.size_px = size_px
+        self.flip = flip
+
+    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
+        raise NotImplementedError
+
+    def steps(self, seed: Tensor, shape: Shape) -> list[Step]:
+        """Say which rows and columns are summed."""
+        _, height, width = shape
+        window, mirrored = self.draw(seed, height, width)
+        top, left, window_height, window_width = window.double().unbind(1)
+        rows = _triangles(top, window_height, num_out=self.size_px, num_in=height)
+        # Seen from the right edge, leftwards, the window is mirrored.
+        start = torch.where(mirrored, left + window_width, left)
+        length = torch.where(mirrored, -window_width, window_width)
+        columns = _triangles(start, length, num_out=self.size_px, num_in=width)
+        return [Change(torch.arange(len(seed)), ((resample, (*rows, *columns)),), takes_bytes=True)]
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """A square."""
+        return shape[0], self.size_px, self.size_px
+
+
+class RandomResizedCrop(_Window):
     """Cut a random window out of a clip, the same for all frames, scale it to a square and mirror half of them.
 
     The window is drawn as torchvision draws it (Szegedy et al. 2015, arXiv:1409.4842): area, then aspect, then
     place. A window that does not fit is clamped to the frame instead of drawn again, so that every clip takes
-    exactly the same number of draws. Draws come from `seed` alone: neither the batch around a clip nor the device
-    changes them.
+    exactly the same number of draws, and its sides need not be whole pixels. Draws come from `seed` alone: neither
+    the batch around a clip nor the device changes them. Sampled as torchvision samples it, bilinear with antialias.
 
     Args:
         size_px: Height and width of the view.
@@ -31,42 +72,74 @@ class RandomResizedCrop(nn.Module):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.size_px = size_px
+        super().__init__(size_px, flip=flip)
         self.scale = scale
         self.ratio = ratio
-        self.flip = flip
 
-    def forward(self, video: Tensor, seed: Tensor) -> Tensor:
-        """Return one view of each clip.
-
-        Args:
-            video: (B, T, 3, H, W), uint8 or float in [0, 1].
-            seed: int64 (B,), one per clip.
-
-        Returns:
-            Float in [0, 1], (B, T, 3, size_px, size_px), bilinear, edges repeated.
-        """
-        num_frames, _, height, width = video.shape[1:]
-        affine = torch.stack([self._draw(int(number), height, width) for number in seed.tolist()]).to(video.device)
-        grid = F.affine_grid(affine, [len(video), 1, self.size_px, self.size_px], align_corners=False)
-        pixels = video.float() / 255 if video.dtype == torch.uint8 else video
-        # One sampling pass over all frames of a clip at once: they share the window.
-        stacked = rearrange(pixels, "b t c h w -> b (t c) h w")
-        view = F.grid_sample(stacked, grid.to(pixels.dtype), padding_mode="border", align_corners=False)
-        return rearrange(view, "b (t c) h w -> b t c h w", t=num_frames)
-
-    def _draw(self, seed: int, height: int, width: int) -> Tensor:
-        """Draw one window as an affine map of normalised coordinates, (2, 3)."""
-        generator = torch.Generator().manual_seed(seed)
-        area, aspect, x, y, mirror = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
+        area, aspect, x, y, mirror = draws.uniform(seed, 5).double().unbind(1)
         area = height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        aspect = math.exp(low + aspect * (high - low))
-        window_height = min(math.sqrt(area / aspect), height)
-        window_width = min(math.sqrt(area * aspect), width)
-        share_y, share_x = window_height / height, window_width / width
-        # Centre of the window in [-1, 1]: it may move by what the window leaves free.
-        center_y, center_x = (2 * y - 1) * (1 - share_y), (2 * x - 1) * (1 - share_x)
-        sign = -1.0 if mirror < self.flip else 1.0
-        return torch.tensor([[sign * share_x, 0, center_x], [0, share_y, center_y]], dtype=torch.float32)
+        aspect = (low + aspect * (high - low)).exp()
+        window_height = (area / aspect).sqrt().clamp(max=height)
+        window_width = (area * aspect).sqrt().clamp(max=width)
+        # It may move by what it leaves free.
+        window = (y * (height - window_height), x * (width - window_width), window_height, window_width)
+        return torch.stack(window, dim=1), mirror < self.flip
+
+
+class MultiScaleCrop(_Window):
+    """Cut a window of few sizes from one of 13 places, the same for all frames, and scale it to a square.
+
+    Of VideoMAE (Tong et al. 2022, arXiv:2203.12602, released code), from temporal segment networks (Wang et al. 2016,
+    arXiv:1608.00859). Sides are shares of the frame's shorter side; both sides are drawn together, at most one size
+    apart, and one that misses that of the view by less than 3 pixels becomes it. Places are the corners, the middle,
+    the middles of the edges and of the quarters.
+
+    Args:
+        size_px: Height and width of the view.
+        scales: Shares of the frame's shorter side.
+        flip: Probability of a mirrored view.
+    """
+
+    def __init__(
+        self, size_px: int, *, scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66), flip: float = 0.0
+    ) -> None:
+        super().__init__(size_px, flip=flip)
+        self.scales = scales
+
+    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
+        sides = [int(min(height, width) * scale) for scale in self.scales]
+        sides = [self.size_px if abs(side - self.size_px) < 3 else side for side in sides]
+        sides = [min(side, height, width) for side in sides]  # of a frame smaller than the view
+        pairs = [(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1]
+        pair, place, mirror = draws.uniform(seed, 3).unbind(1)
+        size = torch.tensor(pairs)[(pair * len(pairs)).long()]  # (B, 2)
+        quarter = (torch.tensor([height, width]) - size) // 4
+        corner = torch.tensor(_PLACES)[(place * len(_PLACES)).long()] * quarter
+        return torch.cat([corner, size], dim=1), mirror < self.flip
+
+
+def _triangles(start: Tensor, length: Tensor, *, num_out: int, num_in: int) -> tuple[Tensor, Tensor]:
+    """Triangle filters that scale a stretch of pixels, backwards if its length is negative.
+
+    Args:
+        start: In pixels, float64 (B,); pixel j lies between j and j + 1.
+        length: In pixels, float64 (B,).
+        num_out: Pixels of the view.
+        num_in: Pixels of the frame.
+
+    Returns:
+        Which pixels are summed, int32 (B, num_out, K), and their weights (B, num_out, K), which sum to 1.
+    """
+    size = (length.abs() / num_out).clamp(min=1)[:, None, None]  # half as wide as the triangle
+    middle = start[:, None] + length[:, None] * (torch.arange(num_out) + 0.5) / num_out
+    low = torch.minimum(start, start + length).floor().clamp(min=0)[:, None, None]
+    high = torch.maximum(start, start + length).ceil().clamp(max=num_in)[:, None, None]
+    middle = middle[..., None]
+    pixel = (middle - size + 0.5).floor() + torch.arange(math.ceil(2 * float(size.max())))
+    weight = (1 - (pixel + 0.5 - middle).abs() / size).clamp(min=0) * ((pixel >= low) & (pixel < high))
+    pixel = torch.minimum(pixel.clamp(min=low), high - 1)
+    return pixel.int(), weight / weight.sum(2, keepdim=True)

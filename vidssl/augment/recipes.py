@@ -3,36 +3,16 @@
     view = recipes.simclr(224)
     first, second = view(video, draws.mix(seed, 0)), view(video, draws.mix(seed, 1))
 
-All windows are sampled bilinearly (the papers of SimCLR, BYOL and DINO scale bicubically), encoders normalise by
-themselves, and the window of the blur is a tenth of the side (SimCLR, Chen et al. 2020, App. A), in MoCo and DINO as
-well, where it is not cut off.
+All windows are sampled bilinearly with antialias (the papers of SimCLR, BYOL and DINO scale bicubically), encoders
+normalise by themselves, and the window of the blur is a tenth of the side (SimCLR, Chen et al. 2020, App. A), in MoCo
+and DINO as well, where it is not cut off.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..ops import draws
 from .color import ColorJitter, GaussianBlur, RandomGray, Solarize
-from .geometry import RandomResizedCrop
-
-
-class Pipeline(nn.Module):
-    """Operators one after the other, each with a stream of its own: clips uint8 or float, one seed per clip.
-
-    Args:
-        operators: (clips (B, T, 3, H, W) float in [0, 1], seeds (B,)) -> clips.
-    """
-
-    def __init__(self, *operators: nn.Module) -> None:
-        super().__init__()
-        self.operators = nn.ModuleList(operators)
-
-    def forward(self, video: Tensor, seed: Tensor) -> Tensor:
-        """Make one view of each clip: uint8 or float in [0, 1], (B, T, 3, H, W), int64 (B,) -> float in [0, 1]."""
-        view = video.float() / 255 if video.dtype == torch.uint8 else video
-        for number, operator in enumerate(self.operators):
-            view = operator(view, draws.mix(seed, number))
-        return view
+from .geometry import MultiScaleCrop, RandomResizedCrop
+from .pipeline import MultiCrop, Pipeline
 
 
 def moco_v1(size_px: int) -> Pipeline:
@@ -66,29 +46,34 @@ def simclr(size_px: int, *, strength: float = 1.0) -> Pipeline:
     """
     return Pipeline(
         RandomResizedCrop(size_px, scale=(0.08, 1.0)),
-        ColorJitter(
-            brightness=0.8 * strength,
-            contrast=0.8 * strength,
-            saturation=0.8 * strength,
-            hue=0.2 * strength,
-            probability=0.8,
-        ),
-        RandomGray(probability=0.2),
+        *_simclr_colors(strength),
         GaussianBlur(kernel_px=_tenth(size_px), probability=0.5),
     )
 
 
-def byol(size_px: int, *, view: int) -> Pipeline:
-    """Views of BYOL (Grill et al. 2020, arXiv:2006.07733, App. B, Table 6); of Barlow Twins and MoCo v3 as well.
+def byol(size_px: int, *, view: int, scale: tuple[float, float] = (0.08, 1.0)) -> Pipeline:
+    """Views of BYOL (Grill et al. 2020, arXiv:2006.07733, App. B, Table 6); of Barlow Twins as well.
 
     Args:
         size_px: Height and width of the view.
         view: 0 is always blurred; 1 is blurred with probability 0.1 and solarized with probability 0.2.
+        scale: Range of the window's area.
     """
     return Pipeline(
-        RandomResizedCrop(size_px, scale=(0.08, 1.0)),
+        RandomResizedCrop(size_px, scale=scale),
         *_byol_colors(size_px, blur=(1.0, 0.1)[view], solarize=(0.0, 0.2)[view]),
     )
+
+
+def moco_v3(size_px: int, *, view: int, min_scale: float = 0.08) -> Pipeline:
+    """Views of MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057, App. A, and released code): those of BYOL.
+
+    Args:
+        size_px: Height and width of the view.
+        view: 0 or 1, as of `byol`.
+        min_scale: Smallest area of the window; 0.08 for a ViT, 0.2 for a ResNet-50.
+    """
+    return byol(size_px, view=view, scale=(min_scale, 1.0))
 
 
 def dino_global(size_px: int, *, view: int, scale: tuple[float, float] = (0.4, 1.0)) -> Pipeline:
@@ -108,6 +93,67 @@ def dino_global(size_px: int, *, view: int, scale: tuple[float, float] = (0.4, 1
 def dino_local(size_px: int, *, scale: tuple[float, float] = (0.05, 0.4)) -> Pipeline:
     """Small views of DINO; arguments as of `dino_global`."""
     return Pipeline(RandomResizedCrop(size_px, scale=scale), *_byol_colors(size_px, blur=0.5, solarize=0.0))
+
+
+def dino(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 8) -> MultiCrop:
+    """All views of DINO: two large ones, then the small ones."""
+    large = [dino_global(global_px, view=number) for number in range(2)]
+    return MultiCrop(*large, *[dino_local(local_px)] * num_local_views)
+
+
+def swav(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 6) -> MultiCrop:
+    """All views of SwAV (Caron et al. 2020, arXiv:2006.09882, App. A, and released code): two large, then the small.
+
+    Windows are between 0.14 and 1 of the area, small ones between 0.05 and 0.14; colours as SimCLR's. The released
+    code blurs views of all sizes with a window of 23 pixels.
+    """
+
+    def view(size_px: int, scale: tuple[float, float]) -> Pipeline:
+        return Pipeline(
+            RandomResizedCrop(size_px, scale=scale),
+            *_simclr_colors(),
+            GaussianBlur(kernel_px=23, probability=0.5),
+        )
+
+    large, small = view(global_px, (0.14, 1.0)), view(local_px, (0.05, 0.14))
+    return MultiCrop(large, large, *[small] * num_local_views)
+
+
+def videomae(size_px: int, *, flip: float = 0.5) -> Pipeline:
+    """Views of VideoMAE (Tong et al. 2022, arXiv:2203.12602, App. A): windows of few sizes and places.
+
+    Args:
+        size_px: Height and width of the view.
+        flip: Probability of a mirrored view. The paper mirrors on Kinetics and not on Something-Something, where left
+            and right are part of the class; the released code never does in pretraining.
+    """
+    return Pipeline(MultiScaleCrop(size_px, flip=flip))
+
+
+def cvrl(size_px: int, *, view: int) -> Pipeline:
+    """Views of CVRL (Qian et al. 2021, arXiv:2008.03800, Sec. 3.3, and released code): one draw for all frames.
+
+    Colours are SimCLR's. In the code the views are blurred and solarized as BYOL's, and contrast is relative to the
+    mean of each channel over the clip, here to the mean luminance of each frame.
+
+    Args:
+        size_px: Height and width of the view.
+        view: 0 is always blurred; 1 is blurred with probability 0.1 and solarized with probability 0.2.
+    """
+    return Pipeline(
+        RandomResizedCrop(size_px, scale=(0.3, 1.0), ratio=(0.5, 2.0)),
+        *_simclr_colors(),
+        GaussianBlur(kernel_px=_tenth(size_px), probability=(1.0, 0.1)[view]),
+        Solarize(threshold=0.5, probability=(0.0, 0.2)[view]),
+    )
+
+
+def _simclr_colors(strength: float = 1.0) -> list[nn.Module]:
+    bright, turn = 0.8 * strength, 0.2 * strength
+    return [
+        ColorJitter(brightness=bright, contrast=bright, saturation=bright, hue=turn, probability=0.8),
+        RandomGray(probability=0.2),
+    ]
 
 
 def _byol_colors(size_px: int, *, blur: float, solarize: float) -> list[nn.Module]:

@@ -41,9 +41,10 @@ __all__ = [
 
 def all_rows() -> dict[str, Row]:
     """Give all rows by their names, in the order of the table."""
-    from . import decoding, end_to_end, evaluation, training
+    from . import augmenting, decoding, end_to_end, evaluation, training
 
-    return {row.name: row for module in (decoding, evaluation, end_to_end, training) for row in module.ROWS}
+    modules = (decoding, augmenting, evaluation, end_to_end, training)
+    return {row.name: row for module in modules for row in module.ROWS}
 
 
 def all_curves() -> "dict[str, scaling.Curve]":

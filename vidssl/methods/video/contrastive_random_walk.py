@@ -136,7 +136,7 @@ class ContrastiveRandomWalk(Method):
         num_frames = batch.video.shape[2]
         if num_frames < 3:
             raise ValueError(f"the clips have {num_frames} frames, a walk needs 3 or more; sample longer clips")
-        seeds = torch.stack([mix(batch.seed, 2, number) for number in range(num_frames)], dim=1)
+        seeds = torch.stack([mix(batch.host_seed, 2, number) for number in range(num_frames)], dim=1)
         frames = self.view(rearrange(batch.video, "b 1 t c h w -> (b t) 1 c h w"), seeds.flatten())
         video = rearrange(frames, "(b t) 1 c h w -> b t c h w", t=num_frames)
         there, back = self.transitions(self.nodes(video, mix(batch.seed, 0)), mix(batch.seed, 1))

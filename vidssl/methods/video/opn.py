@@ -79,7 +79,7 @@ class OPN(Method):
         assert batch.video is not None and batch.seed is not None
         window = pick_by_motion(batch.video, batch.seed, stream=0)  # (B, 4, 3, H, W)
         order, label = self.draw_orders(batch.seed)
-        patch = take_frames(self.moving_patch(window, batch.seed), order)
+        patch = take_frames(self.moving_patch(window, batch.host_seed), order)
         frames = split_channels(jitter(patch, batch.seed, max_px=self.jitter_px), batch.seed)
         logits = self.classify(self.encoder(rearrange(frames, "b t c h w -> (b t) 1 c h w")))
         return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}
