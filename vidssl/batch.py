@@ -76,9 +76,11 @@ class Batch:
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> "Batch":
-        """Copy every tensor to page-locked memory (called by torch's loader)."""
-        return self._map(Tensor.pin_memory)
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of every tensor, which another stream filled, until `stream` is done with it."""
+        for field in dataclasses.fields(self):
+            if (tensor := getattr(self, field.name)) is not None:
+                tensor.record_stream(stream)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from . import checkpoint, processes
 from .batch import Batch
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
-from .data.loader import Loader
+from .data.loader import Loader, on_device
 from .logbook import Logbook
 from .method import Epoch, Method
 from .models import Encoder, export_encoders
@@ -121,13 +121,13 @@ def fit(
             export_encoders(method, out)
 
     num_skipped = 0
-    batches = loader.batches(step, run.steps)
+    batches = on_device(loader.batches(step, run.steps), device)
     with Logbook(out if rank == 0 else None, first_step=step, num_steps=run.steps) as log, StopFlag() as stop:
         while step < run.steps:
             if step % loader.steps_per_epoch == 0:
                 _before_epoch(method, optimizer, loader, step // loader.steps_per_epoch, seed, device)
             asked = time.perf_counter()
-            batch = next(batches).to(device)
+            batch = next(batches)
             waited_seconds = time.perf_counter() - asked
 
             progress = step / run.steps
@@ -187,9 +187,9 @@ def _before_epoch(
 ) -> None:
     def extract(function: Callable[[Batch], Tensor], num_samples: int | None = None) -> Tensor:
         def rows() -> tuple[Tensor, Tensor]:
-            batches = list(loader.in_order(num_samples or len(loader.dataset)))
-            values = [function(batch.to(device)) for batch in batches]
-            return torch.cat(values), torch.cat([batch.index for batch in batches]).to(device)
+            batches = on_device(loader.in_order(num_samples or len(loader.dataset)), device)
+            values, index = zip(*((function(batch), batch.index) for batch in batches), strict=True)
+            return torch.cat(values), torch.cat(index)
 
         values, index = _look(method, rows)
         return gather_rows(values)[gather_rows(index).argsort(stable=True)]

@@ -3,15 +3,19 @@
 import functools
 import hashlib
 import logging
+import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
+from ._reader import scaled_size
 from .video import Backend, MediaError, open_video
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
@@ -39,6 +43,39 @@ class Sample:
     label: int
     source_id: int = 0
     bad: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What every sample of a dataset takes in memory, known before one is read; shapes as in `Sample`.
+
+    Args:
+        video: (K, T, C, H, W) of uint8.
+        audio: (K, S) of float32; None without sound.
+        pixels_last: Whether the video lies in memory as (K, T, H, W, C), which is how decoders write frames.
+    """
+
+    video: tuple[int, ...]
+    audio: tuple[int, ...] | None = None
+    pixels_last: bool = False
+
+    @property
+    def num_bytes(self) -> int:
+        """Of a sample."""
+        return math.prod(self.video) + 4 * math.prod(self.audio or (0,))
+
+    def split(self, memory: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
+        """Views of the first bytes of `memory`, uint8 (N,), as video (B, K, T, C, H, W) and audio (B, K, S)."""
+        num_audio = 4 * num_samples * math.prod(self.audio or (0,))
+        pixels = memory[num_audio : num_samples * self.num_bytes]
+        audio = None
+        if self.audio is not None:
+            audio = memory[:num_audio].view(torch.float32).view(num_samples, *self.audio)
+        if not self.pixels_last:
+            return pixels.view(num_samples, *self.video), audio
+        clips, frames, channels, height, width = self.video
+        video = pixels.view(num_samples, clips, frames, height, width, channels)
+        return rearrange(video, "b k t h w c -> b k t c h w"), audio
 
 
 class VideoDataset(Dataset[Sample]):
@@ -79,6 +116,7 @@ class VideoDataset(Dataset[Sample]):
         self.sample_rate_hz = sample_rate_hz
         self.backend = backend
         self.corpus = corpus
+        self.blamed: dict[int, str] = {}
         self.left_out = [(entry, why) for entry in corpus.entries if (why := self._why_not(entry))]
         unfit = {entry.path for entry, _ in self.left_out}
         self.entries = [entry for entry in corpus.entries if entry.path not in unfit]
@@ -104,26 +142,67 @@ class VideoDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    @property
+    def layout(self) -> Layout:
+        """Of every sample."""
+        first = self.entries[0]
+        num_clips, num_frames = self.clips(first.duration_seconds, first.fps, torch.Generator()).shape
+        audio = None
+        if self.audio_seconds is not None:
+            audio = (num_clips, round(self.audio_seconds * self.sample_rate_hz))
+        return Layout((num_clips, num_frames, 3, self.size_px, self.size_px), audio, pixels_last=True)
+
+    def name(self, index: int) -> str:
+        """File of an entry."""
+        return str(self.entries[index].path)
+
+    def blame(self, index: int, reason: str) -> None:
+        """Take a file for unreadable from now on, because the attempt to read it ends the process."""
+        self.blamed[index] = reason
+
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
+        return self.sample(key)
+
+    def sample(
+        self, key: tuple[int | None, int], *, out: Tensor | None = None, note: Callable[[int], None] | None = None
+    ) -> Sample:
         """Read the sample of key = (seed, position): position % len is the entry, the seed decides every draw.
 
         With seed None nothing is drawn: the un-augmented sample.
+
+        Args:
+            key: (seed, position).
+            out: Where to write its frames, uint8 (K, T, 3, H, W); None is new memory.
+            note: Is told the index of each entry before it is read.
         """
         seed, position = key
         bad: list[tuple[str, str]] = []
         index = position % len(self)
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
+                if index in self.blamed:
+                    raise MediaError(self.entries[index].path, self.blamed[index])
+                if note is not None:
+                    note(index)
                 drawn = None if seed is None else sample_seed(seed, attempt)
-                return self.read(index, seed=drawn, bad=tuple(bad))
+                return self.read(index, seed=drawn, bad=tuple(bad), out=out)
             except MediaError as error:
                 bad.append((str(error.path), error.reason))
                 index = sample_seed(seed or 0, attempt, index) % len(self)
         files = "\n".join(f"  {path}: {reason}" for path, reason in bad)
         raise ValueError(f"{len(bad)} files drawn in succession cannot be read; check the corpus:\n{files}")
 
-    def read(self, index: int, *, seed: int | None, bad: tuple[tuple[str, str], ...] = ()) -> Sample:
+    def read(
+        self,
+        index: int,
+        *,
+        seed: int | None,
+        bad: tuple[tuple[str, str], ...] = (),
+        out: Tensor | None = None,
+    ) -> Sample:
         """Read one entry; `seed` None takes the middle square (clips that are random start at a fixed draw).
+
+        Frames are written to `out`, uint8 (K, T, 3, H, W), if it is given.
 
         Raises:
             MediaError: The file cannot be read, or has not the frames that its index promised.
@@ -131,8 +210,24 @@ class VideoDataset(Dataset[Sample]):
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
+        if out is not None and out.shape[:2] != times.shape:
+            raise ValueError(
+                f"{entry.path} gives {tuple(times.shape)} (clips, frames), the first video {tuple(out.shape[:2])}; "
+                "a batch needs equal numbers"
+            )
         with open_video(entry.path, backend=self.backend, index=entry.index) as reader:
-            frames = reader.frames(times.flatten().tolist(), short_side=self.size_px)
+            height, width = scaled_size(reader.info.height, reader.info.width, short_side=self.size_px)
+            if seed is None:
+                top, left = (height - self.size_px) // 2, (width - self.size_px) // 2
+            else:
+                top = int(torch.randint(height - self.size_px + 1, (), generator=generator))
+                left = int(torch.randint(width - self.size_px + 1, (), generator=generator))
+            frames = reader.frames(
+                times.flatten().tolist(),
+                short_side=self.size_px,
+                window=(top, left, self.size_px, self.size_px),
+                out=None if out is None else out.view(times.numel(), *out.shape[2:]),
+            )
             audio = None
             if self.audio_seconds is not None:
                 audio = torch.stack(
@@ -141,18 +236,11 @@ class VideoDataset(Dataset[Sample]):
                         for start in times[:, 0].tolist()
                     ]
                 )
-        height, width = frames.video.shape[-2:]
-        if seed is None:
-            top, left = (height - self.size_px) // 2, (width - self.size_px) // 2
-        else:
-            top = int(torch.randint(height - self.size_px + 1, (), generator=generator))
-            left = int(torch.randint(width - self.size_px + 1, (), generator=generator))
-        square = frames.video[..., top : top + self.size_px, left : left + self.size_px]
         return Sample(
             index=index,
             seed=0 if seed is None else seed,
-            video=square.unflatten(0, times.shape),
-            time=torch.as_tensor(frames.time, dtype=torch.float64).unflatten(0, times.shape),
+            video=frames.video.unflatten(0, times.shape),
+            time=frames.time.unflatten(0, times.shape),
             audio=audio,
             label=entry.label,
             source_id=_source_id(entry.source or str(entry.path)),
@@ -206,10 +294,34 @@ class ArrayDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.video)
 
+    @property
+    def layout(self) -> Layout:
+        """Of every sample."""
+        num_clips, num_frames = self.clips(self.video.shape[1] / self.fps, self.fps, torch.Generator()).shape
+        audio = None
+        if self.audio is not None:
+            audio = (num_clips, round(self.audio_seconds * self.sample_rate_hz))
+        return Layout((num_clips, num_frames, *self.video.shape[2:]), audio)
+
+    def name(self, index: int) -> str:
+        """Of a video, for messages."""
+        return f"video {index} in memory"
+
+    def blame(self, index: int, reason: str) -> None:
+        """Refuse to go on: there is no file that could be damaged."""
+        raise RuntimeError(f"{self.name(index)} cannot be read: {reason}")
+
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
+        return self.sample(key)
+
+    def sample(
+        self, key: tuple[int | None, int], *, out: Tensor | None = None, note: Callable[[int], None] | None = None
+    ) -> Sample:
         """Read the sample of key = (seed, position), as in `VideoDataset`."""
         seed, position = key
         index = position % len(self)
+        if note is not None:
+            note(index)
         drawn = 0 if seed is None else sample_seed(seed, 0)
         num_frames = self.video.shape[1]
         times = self.clips(num_frames / self.fps, self.fps, torch.Generator().manual_seed(drawn))
@@ -221,10 +333,11 @@ class ArrayDataset(Dataset[Sample]):
             # Past the end of a recording there is silence.
             padded = torch.nn.functional.pad(self.audio[index], (0, num_samples))
             audio = torch.stack([padded[start : start + num_samples] for start in starts])
+        video = self.video[index, frames]
         return Sample(
             index=index,
             seed=drawn,
-            video=self.video[index, frames],
+            video=video if out is None else out.copy_(video),
             time=frames / torch.tensor(self.fps, dtype=torch.float64),
             audio=audio,
             label=int(self.label[index]),
