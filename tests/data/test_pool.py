@@ -248,7 +248,11 @@ def test_after_a_kill_fewer_processes_read(corpus, tmp_path, monkeypatch):
         folder = tmp_path / str(int(number))
         folder.mkdir()
         started.clear()
-        list(Loader(Once(corpus, indices={2}, number=number, folder=folder), batch_size=4, num_workers=3).batches(0, 3))
+        list(
+            Loader(Once(corpus, indices={2}, number=number, folder=folder), batch_size=4, num_workers=3).batches(
+                0, 3
+            )
+        )
         assert len(started) == expected
 
 

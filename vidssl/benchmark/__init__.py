@@ -35,9 +35,9 @@ __all__ = [
 
 def all_rows() -> dict[str, Row]:
     """Give all rows by their names, in the order of the table."""
-    from . import decoding, evaluation, training
+    from . import decoding, evaluation, loading, training
 
-    return {row.name: row for module in (decoding, evaluation, training) for row in module.ROWS}
+    return {row.name: row for module in (decoding, loading, evaluation, training) for row in module.ROWS}
 
 
 def run(names: Sequence[str] = (), *, peers: Peers, rounds: int | None = None) -> bool:

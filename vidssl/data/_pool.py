@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import logging
 import math
 import multiprocessing
@@ -26,7 +27,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ _PARENT_CHECK_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[Optional[int], int]  # see `VideoDataset.sample`
+Key = tuple[int | None, int]  # see `VideoDataset.sample`
 
 
 class Facts(NamedTuple):
@@ -71,7 +72,7 @@ class Facts(NamedTuple):
         return cls(sample.index, sample.seed, sample.time.numpy(), sample.label, sample.source_id, sample.bad)
 
 
-Read = tuple[list[Facts], Tensor, Optional[Tensor]]  # a batch: facts of its samples, video, audio
+Read = tuple[list[Facts], Tensor, Tensor | None]  # a batch: facts of its samples, video, audio
 
 
 class _Failure(NamedTuple):
@@ -377,6 +378,7 @@ def _work(
     """Read what is asked for until the other side goes; `parent` is its process, None in a thread of it."""
     if parent is not None:
         torch.set_num_threads(1)  # a process per core: more threads only fight over them
+        gc.freeze()  # a collection would write to, and so copy, every page of the corpus that a fork shares
         # Ctrl-C and a scheduler's warning reach every process; the one that trains decides when to end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -413,6 +415,8 @@ def _read(
             audio[place] = sample.audio
         return Facts.of(sample)
     except ValueError as error:
-        return _Failure(str(error) if type(error) is ValueError else traceback.format_exc(), type(error) is ValueError)
+        return _Failure(
+            str(error) if type(error) is ValueError else traceback.format_exc(), type(error) is ValueError
+        )
     except Exception:
         return _Failure(traceback.format_exc(), is_refusal=False)

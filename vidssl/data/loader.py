@@ -17,7 +17,6 @@ from ..batch import Batch
 from ._pool import Facts, Pool, Slots, num_slots, read_here
 from .datasets import ArrayDataset, VideoDataset, sample_seed
 
-
 # Longest time for one sample: as for a file when a corpus is scanned.
 TIMEOUT_SECONDS = 60.0
 
