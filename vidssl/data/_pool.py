@@ -56,7 +56,8 @@ _log = logging.getLogger(__name__)
 Key = tuple[int | None, int]  # see `VideoDataset.sample`
 
 
-class Facts(NamedTuple):
+@dataclass(frozen=True)
+class Facts:
     """What there is to say of a sample beside its pictures and its sound; plain numbers, to be sent."""
 
     index: int
@@ -173,7 +174,7 @@ def read_here(
         facts = []
         for place, key in enumerate(part):
             sample = dataset.sample(key, out=video[place])
-            if audio is not None:
+            if audio is not None and sample.audio is not None:
                 audio[place] = sample.audio
             facts.append(Facts.of(sample))
         yield facts, *slots.give_out(slot, num_samples=len(part), num_waiting=0)
@@ -411,7 +412,7 @@ def _read(
 ) -> Facts | _Failure:
     try:
         sample = dataset.sample(key, out=video, note=connection.send)
-        if audio is not None:
+        if audio is not None and sample.audio is not None:
             audio[place] = sample.audio
         return Facts.of(sample)
     except ValueError as error:
