@@ -91,12 +91,20 @@ class Batch:
     def split(self, num_parts: int) -> list["Batch"]:
         """Cut the samples into at most `num_parts` batches of equal size, but for the last."""
         size = -(-len(self) // num_parts)
-        starts = range(0, len(self), size)
-        return [self._map(lambda tensor: tensor[start : start + size]) for start in starts]  # noqa: B023
+        parts = []
+        for start in range(0, len(self), size):
+            cut = slice(start, start + size)
+            part = self._map(lambda tensor: tensor[cut])  # noqa: B023
+            if self.seed is not None:
+                object.__setattr__(part, "_seed_before_copy", self.host_seed[cut])
+            parts.append(part)
+        return parts
 
-    def pin_memory(self) -> "Batch":
-        """Copy every tensor to page-locked memory (called by torch's loader)."""
-        return self._map(Tensor.pin_memory)
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of every tensor, which another stream filled, until `stream` is done with it."""
+        for field in dataclasses.fields(self):
+            if (tensor := getattr(self, field.name)) is not None:
+                tensor.record_stream(stream)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

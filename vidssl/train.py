@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from . import processes
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
-from .data.loader import Loader
+from .data.loader import Loader, on_device
 from .epochs import before_epoch, look
 from .guard import Guard, Precision, deterministic
 from .keeper import Keeper
@@ -164,7 +164,7 @@ def fit(
                 log.evaluation(step, *look(method, lambda: evaluate(method.encoder)))
                 keeper.evaluation_pending = False
 
-    batches = loader.batches(step, run.steps)
+    batches = on_device(loader.batches(step, run.steps), device)
     with (
         keeper,
         Logbook(
@@ -188,7 +188,7 @@ def fit(
                     method, optimizer, loader, number=number, seed=seed, device=device, save=save, stop=stop
                 )
             asked = time.perf_counter()
-            batch = next(batches).to(device)
+            batch = next(batches)
             waited_seconds = time.perf_counter() - asked
 
             progress = step / run.steps

@@ -11,6 +11,7 @@ from PIL import Image
 from vidssl.data import ArrayDataset, Corpus, ImageDataset, Loader, VideoDataset, open_video
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.datasets import sample_seed
+from vidssl.data.loader import on_device
 
 CLIPS = partial(frame_tuple, offsets_frames=(0, 3))
 
@@ -230,3 +231,33 @@ def test_any_media_are_videos_or_else_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no video files .*, nor image files"):
         Corpus.scan(tmp_path / "empty", **options)
+
+
+def test_batches_come_to_the_device_in_order(dataset):
+    loader = Loader(dataset, batch_size=4, seed=9)
+    asked = []
+
+    def batches():
+        for step, batch in enumerate(loader.batches(0, 5)):
+            asked.append(step)
+            yield batch
+
+    moved = on_device(batches(), "cpu")
+    assert same(next(moved), next(loader.batches(0, 1))) and asked == [0]  # none is read before it is asked for
+    assert all(same(a, b) for a, b in zip(moved, loader.batches(1, 5), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", ["process", "thread"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_come_to_the_gpu_while_the_one_before_is_computed_with(dataset, workers, num_workers):
+    options = {"batch_size": 4, "seed": 9}
+    loader = Loader(dataset, num_workers=num_workers, workers=workers, pin_memory=True, **options)
+    assert all(batch.video.is_pinned() for batch in loader.batches(0, 3))
+    kept = []
+    for batch in on_device(loader.batches(0, 20), "cuda"):
+        torch.cuda._sleep(10_000_000)  # the copy of the next one would overtake, if anything let it
+        kept.append((batch.index.cpu(), (batch.video + 0).cpu()))
+    expected = Loader(dataset, **options).batches(0, 20)
+    for (index, video), batch in zip(kept, expected, strict=True):
+        assert torch.equal(index, batch.index) and torch.equal(video, batch.video)

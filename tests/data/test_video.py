@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vidssl.data._index import read_index
 from vidssl.data._nal import Picture, num_gaps, picture_parser, states_reordering
@@ -118,6 +119,29 @@ def test_short_side_keeps_the_aspect_ratio(tmp_path: Path, short_side: int) -> N
         frames = reader.frames([0.0, 0.1], short_side=short_side)
     assert frames.video.shape == (2, 3, short_side, round(80 * short_side / 48))
     assert levels(frames.video) == [50, 150]
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_window_is_a_part_of_the_whole_wherever_it_is_written(tmp_path: Path, rotation: int) -> None:
+    generator = np.random.default_rng(0)
+    pictures = list(generator.integers(0, 256, (4, 48, 80, 3), dtype=np.uint8))
+    path = write(tmp_path / "a.mp4", pictures, rotation=rotation)
+    times, window = [0.3, 0.0, 0.3], (2, 5, 20, 18)
+    with open_video(path) as reader:
+        whole = reader.frames(times, short_side=24).video
+        part = reader.frames(times, short_side=24, window=window).video
+        assert torch.equal(part, whole[:, :, 2:22, 5:23])
+        for out in (torch.zeros(3, 3, 20, 18, dtype=torch.uint8), torch.zeros_like(part)):  # of other strides
+            frames = reader.frames(times, short_side=24, window=window, out=out)
+            assert frames.video is out and torch.equal(out, part)
+        height, width = whole.shape[2:]
+        for wrong in ((-1, 0, 4, 4), (0, 0, height + 1, 4), (0, width - 3, 4, 4), (0, 0, 0, 4)):
+            with pytest.raises(
+                ValueError, match=f"expected a part of a picture of {height} rows, {width} columns"
+            ):
+                reader.frames(times, short_side=24, window=wrong)
+        with pytest.raises(ValueError, match=r"out is torch\.uint8 of shape \(2, 3, 20, 18\), expected"):
+            reader.frames(times, short_side=24, window=window, out=out[:2])
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

@@ -88,7 +88,14 @@ class Reader(ABC):
         self.info = info
         self.backend = backend
 
-    def frames(self, times_seconds: Sequence[float], *, short_side: int | None = None) -> Frames:
+    def frames(
+        self,
+        times_seconds: Sequence[float],
+        *,
+        short_side: int | None = None,
+        window: tuple[int, int, int, int] | None = None,
+        out: Tensor | None = None,
+    ) -> Frames:
         """Read the frames shown nearest to some times; several wanted at once cost one pass over the file.
 
         Args:
@@ -96,10 +103,14 @@ class Reader(ABC):
                 earlier one; times before the first or after the last frame by those.
             short_side: Height or width, whichever is smaller, of the frames returned; None for the stored size.
                 The aspect ratio is kept, scaling is bilinear and done by the decoder's colour conversion.
+            window: (top, left, height, width) of the part of the scaled picture that is wanted, pixels; None is the
+                whole picture.
+            out: Where to write the frames, uint8 (T, 3, H, W), whatever its strides; None is new memory.
 
         Raises:
             MediaError: A frame that the file promises cannot be decoded.
-            ValueError: No times, a time that is no number, or a short side below 1.
+            ValueError: No times, a time that is no number, a short side below 1, a window that is not inside the
+                picture, or an `out` of another shape.
         """
         import torch
         from einops import rearrange
@@ -110,15 +121,23 @@ class Reader(ABC):
         if short_side is not None and short_side < 1:
             raise ValueError(f"short_side is {short_side}, expected at least 1 pixel")
         numbers = nearest(self.info.pts_seconds, times)
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers.tolist()):
+            places.setdefault(number, []).append(place)
         height, width = scaled_size(self.info.height, self.info.width, short_side=short_side)
-        video = np.empty((len(numbers), height, width, 3), dtype=np.uint8)
-        for number, picture in self._pictures(sorted(set(numbers.tolist())), height=height, width=width):
-            for place in np.flatnonzero(numbers == number):
-                video[place] = picture
-        return Frames(
-            video=rearrange(torch.from_numpy(video), "t h w c -> t c h w"),
-            time=torch.from_numpy(self.info.pts_seconds[numbers]),
-        )
+        top, left, rows, columns = window or (0, 0, height, width)
+        if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
+            raise ValueError(f"window is {window}, expected a part of a picture of {height} rows, {width} columns")
+        if out is None:
+            out = rearrange(torch.empty(len(numbers), rows, columns, 3, dtype=torch.uint8), "t h w c -> t c h w")
+        if out.shape != (len(numbers), 3, rows, columns) or out.dtype != torch.uint8:
+            expected = (len(numbers), 3, rows, columns)
+            raise ValueError(f"out is {out.dtype} of shape {tuple(out.shape)}, expected torch.uint8 of {expected}")
+        pixels = rearrange(out, "t c h w -> t h w c").numpy()
+        for number, picture in self._pictures(sorted(places), height=height, width=width):
+            for place in places[number]:
+                pixels[place] = picture[top : top + rows, left : left + columns]
+        return Frames(video=out, time=torch.from_numpy(self.info.pts_seconds[numbers]))
 
     def audio(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
         """Read mono sound that belongs to the pictures from `start_seconds` on (time 0 is the first frame).

@@ -1,22 +1,29 @@
 """Samples of a corpus: decoded clips, sound and labels, each a pure function of (seed, epoch, index)."""
 
+import dataclasses
 import functools
 import hashlib
+import json
 import logging
+import math
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ._reader import scaled_size
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
 from .shards import ShardEntries
-from .video import Backend, MediaError
+from .video import Backend, MediaError, Reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +56,68 @@ class Sample:
     label: int
     source_id: int = 0
     bad: tuple[tuple[str, str], ...] = ()
+
+
+class Entries(Sequence[Entry]):
+    """Entries of files, packed into two pieces of memory and unpacked one by one.
+
+    Python objects are written to whenever they are looked at, because their references are counted: forked processes
+    that read a corpus of objects copy it page by page, each for itself, 100 MB for 100,000 files.
+    """
+
+    _NAMES = tuple(
+        field.name for field in dataclasses.fields(Entry) if field.name not in ("path", "index", "member")
+    )
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        packed, ends = bytearray(), [0]
+        for entry in entries:
+            values = [os.fspath(entry.path), *(getattr(entry, name) for name in self._NAMES)]
+            packed += json.dumps(values).encode() + b"\n" + entry.index
+            ends.append(len(packed))
+        self._bytes, self._ends = np.frombuffer(packed, np.uint8), np.array(ends)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> Entry:  # type: ignore[override]
+        number = range(len(self))[number]
+        packed, _, index = self._bytes[self._ends[number] : self._ends[number + 1]].tobytes().partition(b"\n")
+        path, *values = json.loads(packed)
+        return Entry(Path(path), **dict(zip(self._NAMES, values, strict=True)), index=index)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What every sample of a dataset takes in memory, known before one is read; shapes as in `Sample`.
+
+    Args:
+        video: (K, T, C, H, W) of uint8.
+        audio: (K, S) of float32; None without sound.
+        pixels_last: Whether the video lies in memory as (K, T, H, W, C), which is how decoders write frames.
+    """
+
+    video: tuple[int, ...]
+    audio: tuple[int, ...] | None = None
+    pixels_last: bool = False
+
+    @property
+    def num_bytes(self) -> int:
+        """Of a sample."""
+        return math.prod(self.video) + 4 * math.prod(self.audio or (0,))
+
+    def split(self, memory: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
+        """Views of the first bytes of `memory`, uint8 (N,), as video (B, K, T, C, H, W) and audio (B, K, S)."""
+        num_audio = 4 * num_samples * math.prod(self.audio or (0,))
+        pixels = memory[num_audio : num_samples * self.num_bytes]
+        audio = None
+        if self.audio is not None:
+            audio = memory[:num_audio].view(torch.float32).view(num_samples, *self.audio)
+        if not self.pixels_last:
+            return pixels.view(num_samples, *self.video), audio
+        clips, frames, channels, height, width = self.video
+        video = pixels.view(num_samples, clips, frames, height, width, channels)
+        return rearrange(video, "b k t h w c -> b k t c h w"), audio
 
 
 class VideoDataset(Dataset[Sample]):
@@ -89,6 +158,7 @@ class VideoDataset(Dataset[Sample]):
         self.sample_rate_hz = sample_rate_hz
         self.backend = backend
         self.corpus = corpus
+        self.blamed: dict[int, str] = {}
         self.left_out, self.entries = self._sorted_out(corpus.entries)
         for entry, why in self.left_out:
             logging.getLogger(__name__).warning("%s is left out: %s", entry.path, why)
@@ -103,7 +173,7 @@ class VideoDataset(Dataset[Sample]):
             return self._sorted_out_by_kind(entries)
         reasons = [self._why_not(entry) for entry in entries]
         left_out = [(entry, why) for entry, why in zip(entries, reasons, strict=True) if why]
-        return left_out, [entry for entry, why in zip(entries, reasons, strict=True) if not why]
+        return left_out, Entries([entry for entry, why in zip(entries, reasons, strict=True) if not why])
 
     def _sorted_out_by_kind(self, entries: ShardEntries) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
         """The same for a corpus that is too large to look at each entry: one of each kind decides."""
@@ -146,26 +216,70 @@ class VideoDataset(Dataset[Sample]):
             )
         return self.entries.shard_starts
 
+    @property
+    def layout(self) -> Layout:
+        """Of every sample."""
+        first = self.entries[0]
+        num_clips, num_frames = self.clips(first.duration_seconds, first.fps, torch.Generator()).shape
+        audio = None
+        if self.audio_seconds is not None:
+            audio = (num_clips, round(self.audio_seconds * self.sample_rate_hz))
+        return Layout((num_clips, num_frames, 3, self.size_px, self.size_px), audio, pixels_last=True)
+
+    def name(self, index: int) -> str:
+        """File of an entry."""
+        return str(self.entries[index].path)
+
+    def blame(self, index: int, reason: str) -> None:
+        """Take a file for unreadable from now on, because the attempt to read it ends the process."""
+        self.blamed[index] = reason
+
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
+        return self.sample(key)
+
+    def sample(
+        self, key: tuple[int | None, int], *, out: Tensor | None = None, note: Callable[[int], None] | None = None
+    ) -> Sample:
         """Read the sample of key = (seed, position): position % len is the entry, the seed decides every draw.
 
         With seed None nothing is drawn: the un-augmented sample.
+
+        Args:
+            key: (seed, position).
+            out: Where to write its frames, uint8 (K, T, 3, H, W); None is new memory.
+            note: Is told the index of each entry before it is read.
         """
         seed, position = key
         bad: list[tuple[str, str]] = []
         index = position % len(self)
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
+                if index in self.blamed:
+                    raise MediaError(self.entries[index].path, self.blamed[index])
+                if note is not None:
+                    note(index)
                 drawn = None if seed is None else sample_seed(seed, attempt)
-                return self.read(index, seed=drawn, bad=tuple(bad))
+                return self.read(index, seed=drawn, bad=tuple(bad), out=out)
             except MediaError as error:
                 bad.append((str(error.path), error.reason))
                 index = sample_seed(seed or 0, attempt, index) % len(self)
         files = "\n".join(f"  {path}: {reason}" for path, reason in bad)
         raise ValueError(f"{len(bad)} files drawn in succession cannot be read; check the corpus:\n{files}")
 
-    def read(self, index: int, *, seed: int | None, bad: tuple[tuple[str, str], ...] = ()) -> Sample:
+    def _open(self, entry: Entry) -> Reader:
+        return entry.open(backend=self.backend)
+
+    def read(
+        self,
+        index: int,
+        *,
+        seed: int | None,
+        bad: tuple[tuple[str, str], ...] = (),
+        out: Tensor | None = None,
+    ) -> Sample:
         """Read one entry; `seed` None takes the middle square (clips that are random start at a fixed draw).
+
+        Frames are written to `out`, uint8 (K, T, 3, H, W), if it is given.
 
         Raises:
             MediaError: The file cannot be read, or has not the frames that its index promised.
@@ -173,8 +287,24 @@ class VideoDataset(Dataset[Sample]):
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
-        with entry.open(backend=self.backend) as reader:
-            frames = reader.frames(times.flatten().tolist(), short_side=self.size_px)
+        if out is not None and out.shape[:2] != times.shape:
+            raise ValueError(
+                f"{entry.path} gives {tuple(times.shape)} (clips, frames), the first video {tuple(out.shape[:2])}; "
+                "a batch needs equal numbers"
+            )
+        with self._open(entry) as reader:
+            height, width = scaled_size(reader.info.height, reader.info.width, short_side=self.size_px)
+            if seed is None:
+                top, left = (height - self.size_px) // 2, (width - self.size_px) // 2
+            else:
+                top = int(torch.randint(height - self.size_px + 1, (), generator=generator))
+                left = int(torch.randint(width - self.size_px + 1, (), generator=generator))
+            frames = reader.frames(
+                times.flatten().tolist(),
+                short_side=self.size_px,
+                window=(top, left, self.size_px, self.size_px),
+                out=None if out is None else out.view(times.numel(), *out.shape[2:]),
+            )
             audio = None
             if self.audio_seconds is not None:
                 audio = torch.stack(
@@ -183,18 +313,11 @@ class VideoDataset(Dataset[Sample]):
                         for start in times[:, 0].tolist()
                     ]
                 )
-        height, width = frames.video.shape[-2:]
-        if seed is None:
-            top, left = (height - self.size_px) // 2, (width - self.size_px) // 2
-        else:
-            top = int(torch.randint(height - self.size_px + 1, (), generator=generator))
-            left = int(torch.randint(width - self.size_px + 1, (), generator=generator))
-        square = frames.video[..., top : top + self.size_px, left : left + self.size_px]
         return Sample(
             index=index,
             seed=0 if seed is None else seed,
-            video=square.unflatten(0, times.shape),
-            time=torch.as_tensor(frames.time, dtype=torch.float64).unflatten(0, times.shape),
+            video=frames.video.unflatten(0, times.shape),
+            time=frames.time.unflatten(0, times.shape),
             audio=audio,
             label=entry.label,
             source_id=_source_id(entry.source or str(entry.path)),
@@ -248,10 +371,34 @@ class ArrayDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.video)
 
+    @property
+    def layout(self) -> Layout:
+        """Of every sample."""
+        num_clips, num_frames = self.clips(self.video.shape[1] / self.fps, self.fps, torch.Generator()).shape
+        audio = None
+        if self.audio is not None:
+            audio = (num_clips, round(self.audio_seconds * self.sample_rate_hz))
+        return Layout((num_clips, num_frames, *self.video.shape[2:]), audio)
+
+    def name(self, index: int) -> str:
+        """Of a video, for messages."""
+        return f"video {index} in memory"
+
+    def blame(self, index: int, reason: str) -> None:
+        """Refuse to go on: there is no file that could be damaged."""
+        raise RuntimeError(f"{self.name(index)} cannot be read: {reason}")
+
     def __getitem__(self, key: tuple[int | None, int]) -> Sample:
+        return self.sample(key)
+
+    def sample(
+        self, key: tuple[int | None, int], *, out: Tensor | None = None, note: Callable[[int], None] | None = None
+    ) -> Sample:
         """Read the sample of key = (seed, position), as in `VideoDataset`."""
         seed, position = key
         index = position % len(self)
+        if note is not None:
+            note(index)
         drawn = 0 if seed is None else sample_seed(seed, 0)
         num_frames = self.video.shape[1]
         times = self.clips(num_frames / self.fps, self.fps, torch.Generator().manual_seed(drawn))
@@ -263,10 +410,11 @@ class ArrayDataset(Dataset[Sample]):
             # Past the end of a recording there is silence.
             padded = torch.nn.functional.pad(self.audio[index], (0, num_samples))
             audio = torch.stack([padded[start : start + num_samples] for start in starts])
+        video = self.video[index, frames]
         return Sample(
             index=index,
             seed=drawn,
-            video=self.video[index, frames],
+            video=video if out is None else out.copy_(video),
             time=frames / torch.tensor(self.fps, dtype=torch.float64),
             audio=audio,
             label=int(self.label[index]),

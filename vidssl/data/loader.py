@@ -1,39 +1,75 @@
 """From dataset to batches: the batch of a step is a pure function of (seed, step), whatever reads it."""
 
+from __future__ import annotations
+
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..batch import Batch
-from ..stop import leave_to_parent
-from .datasets import ArrayDataset, Sample, VideoDataset, sample_seed
+from ._pool import Facts, Pool, Slots, num_slots, read_here
+from .datasets import ArrayDataset, VideoDataset, sample_seed
 from .order import Permutation, WindowedOrder
 
 # Up to here an epoch's order is a list, drawn by torch: 128 MB and half a second. Beyond, it is a function.
 MAX_LISTED = 2**24
 
+# Longest time for one sample: as for a file when a corpus is scanned.
+TIMEOUT_SECONDS = 60.0
+
 Order = Tensor | Permutation | WindowedOrder
+Bad = list[tuple[str, str]]  # files that were replaced: (path, reason)
 
 
-def collate(samples: list[Sample]) -> tuple[Batch, list[tuple[str, str]]]:
-    """Stack samples to a batch; the files they replace come beside it, as (path, reason)."""
-    audio = [sample.audio for sample in samples if sample.audio is not None]
+def _batch(facts: Sequence[Facts], video: Tensor, audio: Tensor | None) -> tuple[Batch, Bad]:
+    """Put a batch together; the files that samples of it replace come beside it."""
     batch = Batch(
-        index=torch.tensor([sample.index for sample in samples]),
-        video=torch.stack([sample.video for sample in samples]),
-        time=torch.stack([sample.time for sample in samples]),
-        audio=torch.stack(audio) if audio else None,
-        label=torch.tensor([sample.label for sample in samples]),
-        seed=torch.tensor([sample.seed for sample in samples]),
-        source_id=torch.tensor([sample.source_id for sample in samples]),
+        index=torch.tensor([one.index for one in facts]),
+        video=video,
+        time=torch.from_numpy(np.stack([one.time for one in facts])),
+        audio=audio,
+        label=torch.tensor([one.label for one in facts]),
+        seed=torch.tensor([one.seed for one in facts]),
+        source_id=torch.tensor([one.source_id for one in facts]),
     )
-    return batch, [bad for sample in samples for bad in sample.bad]
+    return batch, [bad for one in facts for bad in one.bad]
+
+
+def on_device(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch]:
+    """Copy batches to where they are needed; to a GPU each while the one before it is computed with.
+
+    The copies run on a stream of their own, at most one batch ahead, and batches of a `Loader` with `pin_memory`
+    are copied without the processor's help. To anywhere else, this is `Batch.to`.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    stream = torch.cuda.Stream(device)
+
+    def arrived(host: Batch, copy: Batch, event: torch.cuda.Event) -> Batch:
+        # The copy was begun before the last step. From here on the memory it came from may be written to again.
+        event.synchronize()
+        copy.record_stream(torch.cuda.current_stream(device))
+        return copy
+
+    ahead: deque[tuple[Batch, Batch, torch.cuda.Event]] = deque()
+    for host in batches:
+        with torch.cuda.stream(stream):
+            ahead.append((host, host.to(device), stream.record_event()))
+        del host
+        if len(ahead) > 1:
+            yield arrived(*ahead.popleft())
+    while ahead:
+        yield arrived(*ahead.popleft())
 
 
 class Loader:
@@ -49,10 +85,14 @@ class Loader:
         batch_size: Samples per step and rank.
         seed: Of the run.
         num_workers: Processes that decode; 0 decodes in this one.
+        workers: "thread" takes threads of this process in their place: they start at once and need no shared memory,
+            but one that hangs in a damaged file cannot be ended, and one that crashes ends everything.
+        timeout_seconds: Longest time for one sample; where processes decode, a file that takes longer twice is
+            unreadable. Not watched with `num_workers` 0.
         rank: Of this process.
         world_size: Number of processes.
         bad_file_budget: Share of the dataset that may turn out unreadable (one file always may).
-        pin_memory: Copy batches to page-locked memory, for an asynchronous copy to the GPU.
+        pin_memory: Read batches into page-locked memory, from which `on_device` copies them asynchronously.
         shard_window: Shuffle within windows of so many shards (see `WindowedOrder`), for stores that read far apart
             slowly; None shuffles everything.
     """
@@ -64,6 +104,8 @@ class Loader:
         batch_size: int,
         seed: int = 0,
         num_workers: int = 0,
+        workers: Literal["process", "thread"] = "process",
+        timeout_seconds: float = TIMEOUT_SECONDS,
         rank: int = 0,
         world_size: int = 1,
         bad_file_budget: float = 0.01,
@@ -76,6 +118,8 @@ class Loader:
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.workers = workers
+        self.timeout_seconds = timeout_seconds
         self.rank = rank
         self.world_size = world_size
         self.num_bad_allowed = max(1, math.floor(bad_file_budget * len(dataset)))
@@ -139,18 +183,34 @@ class Loader:
             self._count(bad)
             yield dataclasses.replace(batch, index=torch.tensor([position for _, position in part]))
 
-    def _read(self, keys: Iterable[list[Any]]) -> Iterator[tuple[Batch, list[tuple[str, str]]]]:
-        yield from DataLoader(
-            self.dataset,
-            batch_sampler=keys,
+    def _read(self, keys: Sequence[list[Any]] | _Keys) -> Iterator[tuple[Batch, Bad]]:
+        layout = self.dataset.layout
+        count = num_slots(
+            self.batch_size * layout.num_bytes,
+            batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=self.pin_memory,
-            # A generator of its own: the loader would else draw from the global one, which shifts every draw of
-            # the method by one when a run is continued.
-            generator=torch.Generator().manual_seed(self.seed),
-            worker_init_fn=_init_worker,
+            num_batches=len(keys),
         )
+        slots = Slots(
+            layout,
+            batch_size=self.batch_size,
+            count=count,
+            shared=self.num_workers > 0 and self.workers == "process",
+            pin_memory=self.pin_memory,
+        )
+        if self.num_workers == 0:
+            done = read_here(self.dataset, iter(keys), slots=slots)
+        else:
+            pool = Pool(
+                self.dataset,
+                slots=slots,
+                num_workers=self.num_workers,
+                kind=self.workers,
+                timeout_seconds=self.timeout_seconds,
+            )
+            done = pool.read(iter(keys))
+        for facts, video, audio in done:
+            yield _batch(facts, video, audio)
 
     def _count(self, bad: list[tuple[str, str]]) -> None:
         for path, reason in bad:
@@ -166,7 +226,7 @@ class Loader:
 
 
 class _Keys:
-    """The keys of consecutive steps, as torch's loader wants its batch sampler: a sized iterable."""
+    """The keys of consecutive steps."""
 
     def __init__(self, loader: Loader, first_step: int, last_step: int) -> None:
         self.loader = loader
@@ -183,8 +243,3 @@ class _Keys:
                 epoch = step // self.loader.steps_per_epoch
                 order = self.loader.order(epoch)
             yield self.loader.keys(step, order)
-
-
-def _init_worker(worker: int) -> None:
-    leave_to_parent()
-    torch.set_num_threads(1)  # a decoding process per core: more threads only fight over them

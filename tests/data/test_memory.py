@@ -1,0 +1,89 @@
+"""Memory and descriptors of readers and loaders: what is open holds little, and nothing grows (Linux)."""
+
+import gc
+import os
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from vidssl.benchmark import loading
+from vidssl.data.corpus import Entry
+from vidssl.data.datasets import Entries
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    loading.make_media(folder)
+    return folder
+
+
+def test_an_open_reader_holds_little(media):
+    # 0.5: it holds a decoder, and so the pictures that others refer to: at least 4 of 340 x 256.
+    assert 0.5 < loading.reader_mb(media) <= 5
+
+
+def test_opening_and_closing_leaves_nothing(media):
+    megabytes, descriptors = loading.opening_growth(media, 1000, 100)
+    assert megabytes <= 1 and descriptors == 0
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord", "image", "folder"])
+def test_a_thousand_clips_leave_nothing(media, reader):
+    if reader == "decord":
+        pytest.importorskip("decord", reason="decord has wheels for Linux on x86-64 alone")
+    megabytes, descriptors = loading.clips_growth(media, reader, 1000, 100, num_frames=2)
+    assert megabytes < 15 and descriptors == 0
+
+
+def test_a_loader_and_its_processes_do_not_grow(media):
+    megabytes, descriptors = loading.loader_growth(media, "process", 1000)
+    assert megabytes < 15 and descriptors == 0
+
+
+def private_mb() -> float:
+    """Memory that this process shares with no other, MB."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1000
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_process_that_reads_a_large_corpus_does_not_copy_it():
+    objects = [
+        Entry(Path(f"/videos/{n:06d}.mp4"), n / 7, 25.0, n, 340, 256, False, None, n, index=os.urandom(300))
+        for n in range(20_000)
+    ]
+    context = get_context("fork")
+
+    def copied(entries) -> float:
+        receiver, sender = context.Pipe(duplex=False)
+
+        def read() -> None:
+            gc.disable()  # it looks at every object of the tests before
+            before = private_mb()
+            for number in range(len(entries)):
+                entry = entries[number]
+                assert entry.num_frames == number and entry.path.name and entry.index
+            sender.send(private_mb() - before)
+
+        child = context.Process(target=read)
+        child.start()
+        child.join()
+        return receiver.recv()
+
+    # Some is: pathlib interns names, and so touches those of the objects.
+    assert copied(Entries(objects)) < 0.4 * copied(objects)
+
+
+def test_entries_come_out_as_they_went_in():
+    odd = [
+        Entry(Path("/a/b\ud83d \udcff\n.mp4"), 1 / 3, 29.97, 10, 4, 6, True, True, 3, "part", b"{}\n\x00\n"),
+        Entry(Path("/c"), 2.0, 25.0, 50, 8, 8, False, None),
+    ]
+    entries = Entries(odd)
+    assert list(entries) == odd and len(entries) == 2 and entries[-1] == odd[1]
+    with pytest.raises(IndexError):
+        entries[2]
