@@ -84,7 +84,7 @@ def test_arithmetic():
 
 @pytest.mark.parametrize(("save", "between"), [(0.5, 700_000), (16, 70_000), (300, 10_000), (1000, 5000)])
 def test_the_interval_between_checkpoints_loses_least(save, between):
-    def time_per_work(interval: float) -> float:  # Daly 2006, equation 20, without the constant factors
+    def time_per_work(interval: float) -> float:  # the complete model of Daly 2006, without constant factors
         return math.expm1((interval + save) / between) / interval
 
     best = minimize_scalar(
