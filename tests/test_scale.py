@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from vidssl.benchmark import scale
+from vidssl.benchmark import plan
 from vidssl.data import loader, order
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
-SMALL = scale.Plan(num_clips=100_003, clips_per_shard=100, num_gpus=16, gpus_per_node=4, batch_size=8)
+SMALL = plan.Plan(num_clips=100_003, clips_per_shard=100, num_gpus=16, gpus_per_node=4, batch_size=8)
 
 
 def test_the_page_says_what_is_computed():
     text = PAGE.read_text()
-    written = text[text.index(scale.BEGIN) + len(scale.BEGIN) : text.index(scale.END)]
+    written = text[text.index(plan.BEGIN) + len(plan.BEGIN) : text.index(plan.END)]
     counted = [line for line in written.splitlines() if line.startswith("| samples visited exactly once")]
     assert [line.count("100,000,000 of 100,000,000") for line in counted] == [1, 1]
     sampled = [line for line in written.strip().splitlines() if line not in counted]
-    assert sampled == scale.page(scale.Plan(), exhaustive=False).strip().splitlines()
+    assert sampled == plan.page(plan.Plan(), exhaustive=False).strip().splitlines()
 
 
 def found(monkeypatch) -> dict[str, str]:
     monkeypatch.setattr(loader, "MAX_LISTED", 1000)
-    return dict(scale.simulate_order(SMALL))
+    return dict(plan.simulate_order(SMALL))
 
 
 def test_the_simulation_finds_what_the_loader_promises(monkeypatch):
@@ -62,8 +62,7 @@ def test_the_simulation_sees_a_loader_that_forgets_something(monkeypatch):
 
 def test_windows_are_counted(monkeypatch):
     monkeypatch.setattr(loader, "MAX_LISTED", 1000)
-    plan = replace(SMALL, num_clips=100_000)
-    one, every = scale.simulate_windows(plan, [1])
+    one, every = plan.simulate_windows(replace(SMALL, num_clips=100_000), [1])
     # A batch of 128 lies in two or three shards of 100; none of its samples is alone there but at a border.
     assert one[0] == "1" and float(one[2]) <= 3 and float(one[3].split()[0]) <= 2
     # Of 1000 shards 128 draws meet 1000 (1 - 0.999^128) = 120, and each is alone with 0.999^127 = 88 %.
@@ -72,22 +71,26 @@ def test_windows_are_counted(monkeypatch):
 
 
 def test_arithmetic():
-    plan = scale.Plan()
-    assert dict(plan.corpus())["bytes of the corpus"] == "100 TB"
+    ours = plan.Plan()
+    assert dict(ours.corpus())["bytes of the corpus"] == "100 TB"
     # 12,800 clips of 1 MB in a second; 8 x 50 of them on a machine; 25 ms each.
-    assert plan.reading(50) == ["50", "2.2 h", "12,800", "12.8 GB/s", "3.2 Gbit/s", "1.2", "10"]
-    assert 16_384 * 54 * 24 / 419 == pytest.approx(plan.gpu_hours_per_failure, rel=1e-3)
+    assert ours.reading(50) == ["50", "2.2 h", "12,800", "12.8 GB/s", "3.2 Gbit/s", "1.2", "10"]
+    # 4 GB of gradients go around twice, at 50 GB/s; 16 clips at 50 a second.
+    assert ours.gradients(50) == ["50", "8.0 GB", "0.16 s", "0.32 s", "3.1"]
+    # Young: sqrt(2 x 16 s x 198 h) = 79 min.
+    assert ours.checkpoints(50_700, is_sharded=False)[3:5] == ["16.0 s", "79 min"]
+    assert 16_384 * 54 * 24 / 419 == pytest.approx(ours.gpu_hours_per_failure, rel=1e-3)
 
 
 @pytest.mark.parametrize(("save", "between"), [(0.5, 700_000), (16, 70_000), (300, 10_000), (1000, 5000)])
 def test_the_interval_between_checkpoints_loses_least(save, between):
-    def time_per_work(interval: float) -> float:  # Daly 2006, equation 20, without the constant factors
+    def time_per_work(interval: float) -> float:  # the complete model of Daly 2006, without constant factors
         return math.expm1((interval + save) / between) / interval
 
     best = minimize_scalar(
         time_per_work, bounds=(save / 10, 10 * between), method="bounded", options={"xatol": 1e-6}
     ).x
-    ours = scale.save_interval(save_seconds=save, failure_seconds=between)
+    ours = plan.save_interval(save_seconds=save, failure_seconds=between)
     assert ours == pytest.approx(best, rel=0.02)
     assert time_per_work(ours) == pytest.approx(time_per_work(best), rel=1e-4)
     assert time_per_work(ours) < np.mean([time_per_work(0.5 * ours), time_per_work(2 * ours)])

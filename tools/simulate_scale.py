@@ -4,13 +4,13 @@ from pathlib import Path
 
 import tyro
 
-from vidssl.benchmark import scale
+from vidssl.benchmark.plan import Plan, page, write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 
 
 def main(
-    plan: scale.Plan = scale.Plan(),  # noqa: B008 (frozen)
+    plan: Plan = Plan(),  # noqa: B008 (frozen)
     *,
     write: bool = False,
     sampled: bool = False,
@@ -22,10 +22,10 @@ def main(
         write: Put the figures into docs/scale.md.
         sampled: Do not count every position of an epoch (which takes most of the time).
     """
-    text = scale.page(plan, exhaustive=not sampled)
+    text = page(plan, exhaustive=not sampled)
     print(text)
     if write:
-        scale.write(PAGE, text)
+        write_page(PAGE, text)
 
 
 if __name__ == "__main__":

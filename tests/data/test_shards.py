@@ -489,6 +489,12 @@ def test_a_corpus_of_files_beside_an_archive_stays_one(files, tmp_path):
     write_tar(tmp_path / "videos/backup.tar", {"a.mp4": b"x"})
     corpus = scan(tmp_path / "videos")
     assert (len(corpus), corpus.num_other) == (6, 1)
+    write_tar(tmp_path / "unpacked/class0.tar", {"a.mp4": b"x"})
+    shutil.copytree(files / "class0", tmp_path / "unpacked/class0")
+    assert len(scan(tmp_path / "unpacked", labels="folder")) == 6
+    write_tar(tmp_path / "images/backup.tar", {"a.mp4": b"x"})
+    Image.new("RGB", (40, 32)).save(tmp_path / "images/a.png")
+    assert [entry.path.name for entry in scan(tmp_path / "images", media="any").entries] == ["a.png"]
 
 
 def test_images_in_archives(tmp_path):

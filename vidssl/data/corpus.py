@@ -142,7 +142,7 @@ class Corpus:
         has one or none has.
 
         Shards: a folder, or the URL of one, that `vidssl data prepare --shards` wrote, or that holds tar files and
-        no videos beside them, or a single tar file; see `vidssl.data.shards`.
+        neither folders nor media beside them, or a single tar file; see `vidssl.data.shards`.
 
         Args:
             source: The folder or list.

@@ -346,7 +346,7 @@ def row_of(
 
 
 def is_sharded(source: str | os.PathLike[str]) -> bool:
-    """Whether a source is shards: a URL, a .tar file, a folder with an index, or with tar files and no video beside."""
+    """Whether a source is shards: a URL, a .tar file, a folder with an index, or with tar files and no other media."""
     if is_url(source):
         return True
     path = Path(source)
@@ -354,8 +354,11 @@ def is_sharded(source: str | os.PathLike[str]) -> bool:
         return path.suffix == ".tar" and path.is_file()
     if (path / INDEX).is_file() or next(path.glob(f"*/{INDEX}"), None) is not None:
         return True
-    suffixes = {one.suffix.lower() for one in path.iterdir() if not one.name.startswith(".")}
-    return ".tar" in suffixes and not suffixes & VIDEO_SUFFIXES
+    # An archive beside what was unpacked from it is no shard.
+    beside = [one for one in path.iterdir() if not one.name.startswith(".")]
+    suffixes = {one.suffix.lower() for one in beside}
+    is_alone = not suffixes & (VIDEO_SUFFIXES | IMAGE_SUFFIXES) and not any(one.is_dir() for one in beside)
+    return ".tar" in suffixes and is_alone
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
