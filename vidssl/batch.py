@@ -70,9 +70,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Give what there is, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
     def __repr__(self) -> str:
-        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        shapes = (f"{name}={tuple(value.shape)}" for name, value in tensors.items() if value is not None)
+        shapes = (f"{name}={tuple(value.shape)}" for name, value in self.tensors().items())
         return f"Batch({', '.join(shapes)})"
 
     @property
@@ -107,7 +111,4 @@ class Batch:
                 tensor.record_stream(stream)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(
-            self, **{name: function(tensor) for name, tensor in tensors.items() if tensor is not None}
-        )
+        return dataclasses.replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})

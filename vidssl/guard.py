@@ -233,7 +233,7 @@ class Guard:
             "num_parts": self.num_parts,
             "losses": {name: float(value) for name, value in losses.items()},
             "random": {name: state for name, state in vars(self.random).items() if state is not None},
-            "batch": {name: value for name, value in vars(batch).items() if value is not None},
+            "batch": batch.tensors(),
         }
         try:
             if rank() == 0:

@@ -259,7 +259,7 @@ def _check_replicas(build: Callable[[], Method], batch: Batch) -> None:
     loss, gradients = _step(whole, batch)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "job.pt")
-        torch.save({"batch": {name: value for name, value in vars(batch).items() if value is not None}}, file)
+        torch.save({"batch": batch.tensors()}, file)
         # A server process that has imported everything forks the replicas: cheap, and safe with threads.
         context = mp.get_context("forkserver")
         context.set_forkserver_preload(["vidssl.testing"])

@@ -21,6 +21,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
     """
     from .. import config, guard
     from ._device import compute_device
+    from .pretrain import LASTING
 
     folder = run / "nonfinite" / f"step_{step:08d}"
     if not (folder / f"rank{rank}.pt").is_file():
@@ -31,7 +32,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
             f"{run} has no run.json, so the method cannot be built; build it and call vidssl.guard.replay"
         )
     begun = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    options = {name: value for name, value in begun["options"].items() if name not in ("seed", "precision")}
+    options = {name: value for name, value in begun["options"].items() if name not in LASTING}
     method = config.load(begun["config"]).run(**options).method
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))
     lines = [f"step {step}, samples of process {rank}, gradient norm {result.grad_norm:g}"]
