@@ -256,6 +256,10 @@ def test_a_run_without_a_checkpoint_is_begun_anew(capsys, config, small_corpus):
 
 # What may change when a run is continued, and what makes it another one. Whoever adds an option decides.
 SAFE = {
+    "halve_on_oom": True,
+    "checkpoint_activations": True,
+    "compile": True,
+    "reproducible": True,
     "device": "cuda",
     "num_workers": 7,
     "log_every": 7,
@@ -268,7 +272,15 @@ SAFE = {
     "online_frames": 7,
     "online_protocol": "dino",
 }
-UNSAFE = {"seed": 7, "precision": "bfloat16", "root": "elsewhere", "steps": 7, "lr": 7.0}
+UNSAFE = {
+    "seed": 7,
+    "precision": "bfloat16",
+    "accumulate": 2,
+    "shard_window": 3,
+    "root": "elsewhere",
+    "steps": 7,
+    "lr": 7.0,
+}
 
 
 def test_every_option_is_safe_or_unsafe_to_change(config, small_corpus, tmp_path):

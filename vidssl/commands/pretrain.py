@@ -40,7 +40,7 @@ USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("seed", "precision", "shard_window")
+LASTING = ("seed", "precision", "accumulate", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
