@@ -23,6 +23,7 @@ from vidssl.benchmark import (
     at_most,
     decoding,
     evaluation,
+    loading,
     measure,
     page,
     training,
@@ -279,3 +280,12 @@ def test_both_sides_of_a_decoding_row_read_the_same_frames(tmp_path):
         MissingPeer, match=f"has 2 H.264 videos of {decoding.MIN_FRAMES} frames or more; 3 are needed"
     ):
         row.prepare(Peers({"clips": tmp_path}))
+
+
+def test_both_sides_of_the_loader_row_make_the_same_numbers(monkeypatch):
+    for name, value in {"SIZE_PX": 24, "WIDTH_PX": 32, "NUM_BATCHES": 2, "BATCH_SIZE": 3}.items():
+        monkeypatch.setattr(loading, name, value)
+    case = loading._loader(Peers())
+    mine, theirs = case.ours(), case.peer()
+    assert case.compare(mine, theirs)["largest_difference"] <= 1e-6
+    assert case.compare(mine.roll(1, -1), theirs)["largest_difference"] > 0.1
