@@ -32,6 +32,7 @@ from vidssl.benchmark import (
     decoding,
     end_to_end,
     evaluation,
+    loading,
     measure,
     page,
     scaling,
@@ -420,3 +421,12 @@ def test_both_sides_of_augmentation_draw_the_same_views(name, monkeypatch):
         figures = case.compare(mine, theirs)
         assert figures["launches_more_for_other_sizes"] == figures["host_syncs"] == 0
         assert 100 < figures["launches"] <= 200
+
+
+def test_both_sides_of_the_loader_row_make_the_same_numbers(monkeypatch):
+    for name, value in {"SIZE_PX": 24, "WIDTH_PX": 32, "NUM_BATCHES": 2, "BATCH_SIZE": 3}.items():
+        monkeypatch.setattr(loading, name, value)
+    case = loading._loader(Peers())
+    mine, theirs = case.ours(), case.peer()
+    assert case.compare(mine, theirs)["largest_difference"] <= 1e-6
+    assert case.compare(mine.roll(1, -1), theirs)["largest_difference"] > 0.1

@@ -181,22 +181,22 @@ def test_what_is_in_flight_is_bounded():
 )
 def test_a_file_that_ends_processes_is_replaced_as_an_unreadable_one(corpus, tmp_path, fault, why, caplog):
     plain = Faulty(corpus, fault=unreadable, broken={4}, log=tmp_path / "plain")
-    expected = list(Loader(plain, batch_size=4, seed=2).batches(0, 9))
+    expected = list(Loader(plain, batch_size=4, seed=2).batches(0, 24))
     assert 4 not in torch.cat([batch.index for batch in expected])
 
     log = tmp_path / "log"
     dataset = Faulty(corpus, fault=fault, broken={4}, log=log)
-    loader = Loader(dataset, batch_size=4, seed=2, num_workers=2, timeout_seconds=1)
-    assert all_same(expected, loader.batches(0, 9))
+    loader = Loader(dataset, batch_size=4, seed=2, num_workers=6, timeout_seconds=1)
+    assert all_same(expected, loader.batches(0, 24))
     path = str(corpus.entries[4].path)
     assert loader.bad == {path: f"reading it ended two processes ({why})"}
     assert f"a decoding process was lost ({why}) while it read {path}" in caplog.text
-    # It was tried twice, in three epochs: the others were told. (A third one may have been asked before.)
+    # It was tried twice, in eight epochs: the others were told. (They may have been asked twice before.)
     tried = log.read_text()
-    assert tried in ("4\n" * 2, "4\n" * 3)
+    assert 2 <= tried.count("4") <= 4
     # A later reading of the dataset knows, too, and counts it.
     again = Loader(dataset, batch_size=4, seed=2, num_workers=2)
-    assert all_same(expected, again.batches(0, 9)) and list(again.bad) == [path]
+    assert all_same(expected, again.batches(0, 24)) and list(again.bad) == [path]
     assert log.read_text() == tried
 
 
@@ -277,11 +277,13 @@ def test_a_thread_that_hangs_is_told_with_the_file(corpus, tmp_path):
         list(loader.batches(0, 3))
 
 
-def test_a_step_that_takes_longer_than_the_timeout_is_no_hang(corpus):
-    loader = Loader(VideoDataset(corpus, clips=CLIPS, size_px=32), batch_size=4, num_workers=1, timeout_seconds=1)
-    for _ in loader.batches(0, 2):
-        time.sleep(1.2)
-    assert loader.bad == {}
+def test_a_step_that_takes_longer_than_the_timeout_is_no_hang(corpus, tmp_path, caplog):
+    # While one reads the first file, the other runs out of work; it is asked again after a long step.
+    dataset = Faulty(corpus, fault=lambda path: time.sleep(0.5), broken={0}, log=tmp_path / "log")
+    loader = Loader(dataset, batch_size=1, num_workers=2, timeout_seconds=1)
+    for step, _ in enumerate(loader.in_order(12)):
+        time.sleep(1.2 * (step == 0))
+    assert "was lost" not in caplog.text
 
 
 ORPHANS = """

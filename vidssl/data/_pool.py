@@ -103,7 +103,7 @@ class _Worker:
         connection: To it.
         tasks: What it was asked for and has not answered, in that order: (batch, place in it).
         reading: Index of what it reads.
-        heard: When it last said something, seconds of the monotonic clock.
+        heard: When it last said something, or was asked with nothing left to do; seconds of the monotonic clock.
     """
 
     runner: BaseProcess | threading.Thread
@@ -195,7 +195,7 @@ class Pool:
         slots: Where to.
         num_workers: Processes or threads.
         kind: Which of them.
-        timeout_seconds: Longest time for one sample, in which nothing else is done.
+        timeout_seconds: Longest time for one sample.
     """
 
     def __init__(
@@ -233,9 +233,8 @@ class Pool:
                     self._ask([(parts[-1], place) for place in range(len(wanted))])
                 if not parts:
                     return
-                since = time.monotonic()
                 while len(parts[0].facts) < len(parts[0].keys):
-                    self._listen(since)
+                    self._listen()
                 yield self._done(parts.popleft(), num_waiting=len(parts))
         finally:
             self._close()
@@ -272,10 +271,10 @@ class Pool:
             wanted = [(place, part.keys[place]) for place in places]
             _send(self.workers[number], (part.slot, len(part.keys), wanted))
 
-    def _listen(self, since: float) -> None:
-        """Wait until somebody says something, and note it; `since`: when the waiting began."""
+    def _listen(self) -> None:
+        """Wait until somebody says something, and note it."""
         busy = [worker for worker in self.workers if worker.tasks]
-        ends = [max(worker.heard, since) + self.timeout_seconds for worker in busy]
+        ends = [worker.heard + self.timeout_seconds for worker in busy]
         ready = wait([worker.connection for worker in self.workers], max(0.0, min(ends) - time.monotonic()))
         now = time.monotonic()
         late = [worker for worker, end in zip(busy, ends, strict=True) if end <= now]
