@@ -6,6 +6,7 @@ and pictures that need gigabytes; what is refused here never reaches a decoder.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 from ._member import Member
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from av.container import InputContainer
 
 # DCI 8K (8192 x 4320), the largest standardised video picture. A frame of it takes 106 MB as RGB; files that
@@ -164,6 +167,26 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
         if file:
             file.close()
         raise MediaError(path, f"is no readable media file ({describe(error)})") from error
+
+
+@contextlib.contextmanager
+def complaints() -> Iterator[list[str]]:
+    """Collect what FFmpeg's demuxers and decoders report as errors inside a `with` block; known after its end.
+
+    Much of what is wrong with a file they say, and then go on as if nothing were.
+    """
+    import av.logging
+
+    said: list[str] = []
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as records:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        # IMGUTILS only repeats sizes that a header claims; the decoder goes by what the stream itself says.
+        said += [f"{name}: {text.strip()}".split("\n")[0] for _, name, text in records if name != "IMGUTILS"]
 
 
 def describe(error: BaseException) -> str:
