@@ -107,8 +107,8 @@ def with_times(source: Path, path: Path, places: dict[int, int]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("places", [{5: 9, 9: 5}, {33: 40, 40: 33}])
-def test_times_that_contradict_the_order_of_the_pictures_are_refused(
+@pytest.mark.parametrize("places", [{5: 9, 9: 5}, {30: 44, 44: 30}, {21: 22, 22: 21}])
+def test_times_that_contradict_the_order_of_the_pictures(
     sources: Path, tmp_path: Path, places: dict[int, int]
 ) -> None:
     """The table of times is damaged alone: every packet decodes, and the index looks perfect."""
@@ -116,16 +116,13 @@ def test_times_that_contradict_the_order_of_the_pictures_are_refused(
     assert [one.kind for one in audit_file(path)] == ["times contradict the order of the pictures"]
     with open_video(path) as reader:
         assert reader.info.num_frames == NUM_FRAMES and reader.info.distrust is None
-        for number in range(NUM_FRAMES):
-            try:
-                picture = reader.frames([reader.info.pts_seconds[number]]).video[0].permute(1, 2, 0).numpy()
-            except MediaError as error:
-                assert "another order than their times" in error.reason
-            else:
-                assert number_of(picture) == number
-                assert number not in places
+        with pytest.raises(MediaError, match="another order than their times"):
+            reader.frames(reader.info.pts_seconds)
     untouched = with_times(sources / "h264.mp4", tmp_path / "b.mp4", {})
     assert audit_file(untouched) == []
+    with open_video(untouched) as reader:
+        pictures = reader.frames(reader.info.pts_seconds).video.permute(0, 2, 3, 1).numpy()
+        assert [number_of(picture) for picture in pictures] == list(range(NUM_FRAMES))
 
 
 def test_zeros_over_coded_pictures_are_seen(sources: Path, tmp_path: Path) -> None:
