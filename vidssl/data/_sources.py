@@ -37,7 +37,13 @@ class Source:
     num_other: int = 0
 
 
-def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["video", "image", "any"]) -> Source:
+def find(
+    source: Path,
+    *,
+    labels: Literal["none", "folder"],
+    media: Literal["video", "image", "any"],
+    allow_outside: bool = False,
+) -> Source:
     """Find the videos or images of a folder, a list (.txt) or a CSV file; see `Corpus.scan`.
 
     Raises:
@@ -61,7 +67,7 @@ def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["vid
         if labels == "folder":
             _label_by_folder(found)
     elif source.suffix.lower() in {".txt", ".csv"} and source.is_file():
-        found = _read_list(source)
+        found = _read_list(source, allow_outside=allow_outside)
     elif source.exists():
         raise ValueError(
             f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label); "
@@ -133,7 +139,7 @@ def _label_by_folder(found: Source) -> None:
     found.labels = [number[path.parent.name] for path in found.paths]
 
 
-def _read_list(source: Path) -> Source:
+def _read_list(source: Path, *, allow_outside: bool) -> Source:
     """Read a .txt or .csv list of paths and optional labels."""
     name = printable(source)
     example = "clips/run.mp4,0" if source.suffix.lower() == ".csv" else "clips/run.mp4 0"
@@ -166,6 +172,8 @@ def _read_list(source: Path) -> Source:
             raise ValueError(
                 f"{name}:{number}: has {without}, unlike line {rows[0][0]}; either every line has a label or none"
             )
+        if not allow_outside:
+            refuse_outside(source.parent, path, where=f"{name}:{number}")
         found.paths.append(source.parent / path)
     absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not path.exists()]
     if absent:
@@ -178,6 +186,22 @@ def _read_list(source: Path) -> Source:
     if rows[0][2] is not None:
         _number_labels(found, [(number, label or "") for number, _, label in rows], name)
     return found
+
+
+def refuse_outside(folder: Path, path: str, *, where: str) -> None:
+    """Raise ValueError if a path in a list does not lie below the folder of the list.
+
+    Args:
+        folder: Of the list.
+        path: As the list has it. Links below the folder may lead anywhere: who made them owns the folder.
+        where: File and line, for the message.
+    """
+    folder = Path(os.path.normpath(folder))
+    if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
+        raise ValueError(
+            f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
+            "so they reach only what lies beside or below them: move the list to a folder above its files"
+        )
 
 
 def _csv_row(line: str, *, is_first: bool) -> tuple[str, str | None] | None:

@@ -132,6 +132,7 @@ class Corpus:
         cache: Path | None = None,
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
+        allow_outside: bool = False,
         progress: bool = True,
         allow_urls: bool | None = None,
     ) -> Corpus:
@@ -161,6 +162,8 @@ class Corpus:
             cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
             num_workers: Files looked at a time; by default the number of processors, at most 16.
             timeout_seconds: Longest time for one file; a file that takes longer is bad.
+            allow_outside: Whether a list may name files that do not lie below its folder. Lists of strangers could
+                else have any file of this machine read.
             progress: Show a progress bar.
             allow_urls: Whether `source` may be a URL (of shards; any store that fsspec knows). None asks the
                 environment: they are allowed if VIDSSL_ALLOW_URLS is 1.
@@ -185,7 +188,7 @@ class Corpus:
                 progress=progress,
                 allow_urls=allow_urls,
             )
-        found = find(Path(source), labels=labels, media=media)
+        found = find(Path(source), labels=labels, media=media, allow_outside=allow_outside)
         store = _Cache.of(found.root, cache or default_cache())
         stamps = [stamp_of(path) for path in found.paths]
         stamped = list(zip(found.paths, stamps, strict=True))
