@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 # claim more are damaged or made to exhaust memory (a 20 kB file can hold 8192 x 8192).
 MAX_PIXELS = 8192 * 4320
 
+# A clip of 300 frames of 4K video as RGB; what claims more is a mistake, or pictures of absurd proportions whose
+# short side is scaled up.
+MAX_CLIP_BYTES = 2**33
+
+# A week. Headers that claim more are damaged, and what is counted by the second (windows, clips) has no bound then.
+MAX_SECONDS = 7 * 24 * 3600
+
+# The highest rate that is sold (PCM at 16 x 48 kHz); a second of sound at the rate that a header may claim is 16 GB.
+MAX_SAMPLE_RATE_HZ = 768_000
+
 # Demuxers of single files that hold sound or pictures. Playlists, streaming manifests, devices and raw text
 # formats are absent on purpose.
 FORMATS = (
@@ -205,4 +215,30 @@ def check_pixels(path: Path, *, width: int, height: int) -> None:
         raise MediaError(
             path,
             f"claims {width} x {height} pixels; at most 8192 x 4320 are decoded, scale it down first",
+        )
+
+
+def check_clip(path: Path, *, num_frames: int, height: int, width: int) -> None:
+    """Refuse to decode frames that would take more than `MAX_CLIP_BYTES`, or are larger than `MAX_PIXELS` when scaled.
+
+    Raises:
+        MediaError: They do.
+    """
+    if height * width > MAX_PIXELS or 3 * num_frames * height * width > MAX_CLIP_BYTES:
+        raise MediaError(
+            path,
+            f"{num_frames} frames of {width} x {height} pixels are too much at once; at most 8192 x 4320 pixels and "
+            f"{MAX_CLIP_BYTES / 2**30:g} GiB are decoded: ask for fewer frames, or for a smaller short side",
+        )
+
+
+def check_seconds(path: Path, seconds: float) -> None:
+    """Refuse a file that claims to last longer than `MAX_SECONDS`.
+
+    Raises:
+        MediaError: It does.
+    """
+    if seconds > MAX_SECONDS:
+        raise MediaError(
+            path, f"claims to last {seconds:.0f} s; at most a week is read: its header may be damaged"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._audio import AudioReader, audio_stream
-from ._container import MAX_PIXELS, MediaError, check_pixels, describe, open_container
+from ._container import MAX_PIXELS, MediaError, check_pixels, check_seconds, describe, open_container
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -113,6 +113,7 @@ class PyAVReader(Reader):
         self._zero_seconds = (first.pts or 0) * self._time_base
         turns = round(first.rotation / 90) % 4
         width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        check_seconds(path, float(times[-1]))
         fps = (len(times) - 1) / times[-1] if len(times) > 1 else float(rate) if rate else DEFAULT_FPS
         return VideoInfo(
             path=path,
