@@ -25,6 +25,9 @@ _OTHER_SUFFIXES = frozenset(
     ".srt .tar .tgz .toml .tsv .txt .vtt .xml .yaml .yml .zip".split()
 )
 
+# Every class up to the largest label is given a name; a number of an account or a date must not fill the memory.
+MAX_LABEL = 9_999_999
+
 
 @dataclass
 class Source:
@@ -175,7 +178,7 @@ def _read_list(source: Path, *, allow_outside: bool) -> Source:
         if not allow_outside:
             refuse_outside(source.parent, path, where=f"{name}:{number}")
         found.paths.append(source.parent / path)
-    absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not path.exists()]
+    absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not _exists(path)]
     if absent:
         number, first = absent[0]
         more = f" ({len(absent)} of {len(rows)} lines name no file)" if len(absent) > 1 else ""
@@ -233,14 +236,26 @@ def _list_row(line: str, folder: Path) -> tuple[str, str | None]:
             raise ValueError("a tab separates one path from one label")
         return path.strip(), label.strip()
     path, _, label = line.rpartition(" ")
-    if path and not (folder / line).exists() and (label.isdecimal() or (folder / path).exists()):
+    if path and not _exists(folder / line) and (label.isdecimal() or _exists(folder / path)):
         return path.strip(), label
     return line, None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long to be a name, or with a zero byte
+        return False
 
 
 def _number_labels(found: Source, labels: Sequence[tuple[int, str]], name: str) -> None:
     texts = [text for _, text in labels]
     if all(text.isdecimal() for text in texts):
+        for number, text in labels:
+            if len(text) > len(str(MAX_LABEL)):
+                raise ValueError(
+                    f"{name}:{number}: label is {text[:40]}; classes are counted from 0 to {MAX_LABEL}"
+                )
         found.labels = [int(text) for text in texts]
         found.class_names = [str(label) for label in range(max(found.labels) + 1)]
         return
