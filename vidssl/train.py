@@ -95,7 +95,7 @@ def fit(
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
         picture_every: Steps between pictures.
-        bad_file_budget: Share of the files that may turn out unreadable.
+        bad_file_budget: Share of the files that may turn out unreadable; bad_samples.jsonl names them.
         shard_window: Shards that are shuffled together; None is all, see `Loader`.
         evaluate: Encoder -> figures and pictures to log (vidssl.evaluate.online), on the first process alone.
         evaluate_every: Steps between such evaluations.
@@ -125,6 +125,7 @@ def fit(
         rank=rank,
         world_size=world_size,
         bad_file_budget=bad_file_budget,
+        bad_samples=out / "bad_samples.jsonl",
         pin_memory=device.type == "cuda",
         shard_window=shard_window,
     )

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -379,3 +381,49 @@ def test_audit_of_one_file_and_of_frame_folders(tmp_path: Path) -> None:
     assert audit(folder.parent, progress=False).bad == []
     (folder / "00001.jpg").write_bytes((folder / "00000.jpg").read_bytes()[:300])
     assert audit(folder.parent, progress=False).bad[0][0] == folder
+
+
+BUILDERS = """
+import os, sys
+from pathlib import Path
+from vidssl.data.corpus import _Cache
+
+folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+children = []
+for number in range(50):
+    child = os.fork()
+    if child == 0:
+        files = [root / f"{number}_{name}" for name in range(40)]
+        for turn in range(4):
+            known = _Cache.of(root, folder)
+            names = {Path(path).name.partition("_")[0] for path in known.records}
+            assert len(known.records) == 40 or (turn == 0 and not known.records), "torn"
+            assert len(names) <= 1, "half of one, half of another"
+            store = _Cache(known.file, {})
+            store.save([(file, [turn, number]) for file in files], {file: {"reason": "x" * 100} for file in files})
+        os._exit(0)
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(codes.count(0), len(_Cache.of(root, folder).records))
+"""
+
+
+def test_fifty_builders_of_one_cache_leave_a_whole_one(tmp_path: Path) -> None:
+    """Each writes what it found as a whole; whoever reads meanwhile reads one of them, never a mixture or a part."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILDERS, str(tmp_path / "cache"), str(tmp_path / "clips")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["50", "40"], done.stderr
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
+
+
+def test_a_file_of_the_same_size_and_another_time_is_looked_at_again(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clips" / "a.mp4", num_frames=8)
+    assert scan(tmp_path / "clips").entries[0].num_frames == 8
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert [bad.name for bad, _ in scan(tmp_path / "clips").bad] == ["a.mp4"]

@@ -245,7 +245,7 @@ def _dataset(items: "Sequence[Item]", clips: Any, path: Path, *, size_px: int, b
     )
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
-    corpus = Corpus.scan(path)
+    corpus = Corpus.scan(path, allow_outside=True)  # a list of our own
     if len(corpus.bad) > max(1, int(budget * len(items))):
         shown = "".join(f"  {file}: {reason}\n" for file, reason in corpus.bad[:10])
         raise ValueError(

@@ -2,7 +2,8 @@
 
     OUT/run.json          what was asked for: config, options, command, versions, git commit; written at the start
     OUT/config.py         the config as it was
-    OUT/bad_files.txt     files that could not be read, one a line with the reason
+    OUT/bad_files.txt     files that the scan could not read, one a line with the reason
+    OUT/bad_samples.jsonl samples that were replaced in training: step, file, reason, how often so far
     OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json: see vidssl.train
 
 The same command again continues the run; --restart moves it to OUT.old-1 and begins anew. One process (torchrun: one

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._container import MediaError, describe, open_container
+from ._container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, open_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +76,12 @@ class AudioReader:
         if stream is None:
             self._container.close()
             raise MediaError(self._path, "has no audio stream")
+        if stream.sample_rate > MAX_SAMPLE_RATE_HZ:
+            self._container.close()
+            raise MediaError(
+                self._path,
+                f"claims {stream.sample_rate} samples per second; at most {MAX_SAMPLE_RATE_HZ} are read",
+            )
         stream.codec_context.thread_count = 1
         self._stream = stream
 
@@ -152,6 +158,7 @@ class AudioReader:
                 seconds = following if frame.pts is None else _seconds(frame)
                 if seconds is not None and frame.samples:
                     following = seconds + frame.samples / self._stream.sample_rate
+                    check_seconds(self._path, following)
                     yield seconds, _to_float(frame)
         except av.FFmpegError as error:
             raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error

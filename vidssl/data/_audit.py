@@ -6,13 +6,13 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ..files import file_sha256
 from ._audio import AudioReader, audio_stream
-from ._container import MediaError, describe, open_container, regular_file, sniff
+from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
 from ._images import ImagesReader, image_paths
 from ._index import PacketIndex, read_index
 from ._member import Member
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
-# Less than this share of what the header promises counts as cut off; some writers count one frame too many.
+# Less than this share of what the header promises counts as cut off. Cameras that drop frames promise more than
+# there are; less than all is a note.
 WHOLE = 0.95
+
+# Decoders of the WebM project. They notice when a packet ends before its picture does, or the picture before it.
+_STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 # A pause between frames this many times longer than the usual one, and longer than a second, is worth a note.
 _GAP_FACTOR = 10
@@ -94,6 +100,7 @@ class _Decoded:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     num_damaged: int = 0
     num_interlaced: int = 0
+    num_refused: int = 0
     num_failed: int = 0
     first_failure: str = ""
     end_seconds: float = 0.0
@@ -115,20 +122,24 @@ def _audit_video(path: Path) -> Iterator[Finding]:
             yield Finding("error", "packets cannot be read", describe(error))
             return
         num_promised, time_base = stream.frames, float(stream.time_base or 0)
-    with open_container(path) as container:
+    yield from packet_findings(index, num_promised=num_promised)
+    with complaints() as said, open_container(path) as container:
         promised_seconds = (container.duration or 0) / 1e6 if container.format.name == "matroska,webm" else 0.0
         decoded = _decode(container, path)
     if not decoded.pts:
         why = decoded.first_failure or ("no key frame" if index.num_packets else "no packets")
         yield Finding("error", "no picture can be decoded", why)
         return
-    yield from _packet_findings(index, num_promised=num_promised)
     yield from _picture_findings(decoded, index)
-    if decoded.end_seconds < WHOLE * promised_seconds:
-        yield Finding(
-            "error", "cut off", f"ends at {decoded.end_seconds:.2f} s, the header says {promised_seconds:.2f} s"
+    if said:
+        yield Finding("error", "damaged data", f"{len(said)} complaints of FFmpeg, first {said[0]}")
+    frame_seconds = decoded.end_seconds / len(decoded.pts)
+    if decoded.end_seconds < promised_seconds - frame_seconds / 2:
+        yield _shorter(
+            f"ends at {decoded.end_seconds:.2f} s, the header says {promised_seconds:.2f} s",
+            is_whole=decoded.end_seconds >= WHOLE * promised_seconds,
         )
-    yield from _time_findings(decoded, time_base)
+    yield from _time_findings(decoded, time_base, is_trusted=index.distrust is None)
     if index.distrust is not None:
         yield Finding("note", "slow: every read decodes from the start", index.distrust)
 
@@ -137,6 +148,7 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
     import av
 
     stream, decoded = video_stream(container, path), _Decoded()
+    strict = _strict_decoder(stream)
     packets = container.demux()
     packet: Packet | None = None
     while True:
@@ -148,6 +160,7 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
                 end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
                 decoded.end_seconds = max(decoded.end_seconds, end)
             if packet is None or packet.stream_index == stream.index:
+                decoded.num_refused += strict is not None and _is_refused(strict, packet)
                 decoded.add(stream.codec_context.decode(packet))
         except av.FFmpegError as error:
             decoded.num_failed += 1
@@ -156,28 +169,75 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
             return decoded
 
 
-def _packet_findings(index: PacketIndex, *, num_promised: int) -> Iterator[Finding]:
-    if index.num_packets < WHOLE * num_promised:
-        yield Finding(
-            "error",
-            "cut off",
-            f"holds {index.num_packets} pictures, the header says {num_promised}",
+def _strict_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """A second decoder, of codecs whose own one shows whatever damaged packets hold; None of the others."""
+    import av
+
+    context = stream.codec_context
+    name = _STRICT.get(context.codec.canonical_name)
+    if name not in av.codecs_available or context.format is None or context.format.components[0].bits > 8:
+        return None  # libvpx is usually built without deeper colour, and would refuse every packet of it
+    strict = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    strict.extradata, strict.thread_count = context.extradata, 1
+    return strict
+
+
+def _is_refused(strict: VideoCodecContext, packet: Packet | None) -> bool:
+    import av
+
+    try:
+        strict.decode(packet)
+    except av.FFmpegError:
+        return True
+    return False
+
+
+def packet_findings(index: PacketIndex, *, num_promised: int) -> list[Finding]:
+    """Say what is wrong with the packets of a stream; nothing has to be decoded for it.
+
+    Args:
+        index: Of the packets that are there.
+        num_promised: Pictures that the header states, 0 where it states none.
+    """
+    found = []
+    if index.num_packets < num_promised - 1:  # some writers count one too many
+        found.append(
+            _shorter(
+                f"holds {index.num_packets} pictures, the header says {num_promised}",
+                is_whole=index.num_packets >= WHOLE * num_promised,
+            )
         )
     if index.num_corrupt:
-        yield Finding("error", "damaged packets", f"{index.num_corrupt} of {index.num_packets}")
+        found.append(Finding("error", "damaged packets", f"{index.num_corrupt} of {index.num_packets}"))
     if index.num_gaps:
-        yield Finding("error", "missing packets", f"reference pictures are missing in {index.num_gaps} places")
-    if not index.is_entry[0]:
-        yield Finding("error", "does not begin with a key frame", "the first pictures cannot be shown")
+        found.append(
+            Finding("error", "missing packets", f"reference pictures are missing in {index.num_gaps} places")
+        )
+    if index.num_packets and not index.is_entry[0]:
+        found.append(Finding("error", "does not begin with a key frame", "the first pictures cannot be shown"))
+    return found
+
+
+def _shorter(detail: str, *, is_whole: bool) -> Finding:
+    return (
+        Finding("note", "shorter than its header says", detail)
+        if is_whole
+        else Finding("error", "cut off", detail)
+    )
 
 
 def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding]:
     num_frames, num_shown = len(decoded.pts), len(index.frame_packet)
     if decoded.num_failed:
         yield Finding("error", "decoding fails", f"{decoded.num_failed} times, first {decoded.first_failure}")
+    if decoded.num_refused:
+        yield Finding("error", "damaged packets", f"libvpx refuses {decoded.num_refused} of {index.num_packets}")
     if decoded.num_damaged:
         yield Finding("error", "damaged pictures", f"{decoded.num_damaged} of {num_frames}")
-    if num_frames < WHOLE * num_shown and not decoded.num_interlaced:  # two fields may make one frame
+    # Where frames are reached by seeking, the index promises each of them; elsewhere they are counted as they come.
+    num_missing = 0 if index.distrust else len(set(index.frame_pts.tolist()) - set(decoded.pts))
+    is_short = num_missing or num_frames < WHOLE * num_shown
+    if is_short and not decoded.num_interlaced:  # two fields may make one frame
         yield Finding("error", "missing pictures", f"{num_shown} packets give {num_frames} pictures")
     if len(decoded.sizes) > 1:
         changes = ", ".join(
@@ -186,9 +246,12 @@ def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding
         yield Finding("error", "picture size changes", f"{changes}; all are scaled to the first")
 
 
-def _time_findings(decoded: _Decoded, time_base: float) -> Iterator[Finding]:
+def _time_findings(decoded: _Decoded, time_base: float, *, is_trusted: bool) -> Iterator[Finding]:
     known = longest_increasing([(number, pts) for number, pts in enumerate(decoded.pts) if pts is not None])
     num_odd = len(decoded.pts) - len(known)
+    if num_odd and is_trusted:
+        yield Finding("error", "times contradict the order of the pictures", f"{num_odd} of {len(decoded.pts)}")
+        return
     if num_odd:
         yield Finding(
             "note", "times are interpolated", f"{num_odd} of {len(decoded.pts)} are missing or do not increase"

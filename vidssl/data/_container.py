@@ -6,6 +6,7 @@ and pictures that need gigabytes; what is refused here never reaches a decoder.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -14,11 +15,23 @@ from typing import TYPE_CHECKING, Literal
 from ._member import Member
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from av.container import InputContainer
 
 # DCI 8K (8192 x 4320), the largest standardised video picture. A frame of it takes 106 MB as RGB; files that
 # claim more are damaged or made to exhaust memory (a 20 kB file can hold 8192 x 8192).
 MAX_PIXELS = 8192 * 4320
+
+# A clip of 300 frames of 4K video as RGB; what claims more is a mistake, or pictures of absurd proportions whose
+# short side is scaled up.
+MAX_CLIP_BYTES = 2**33
+
+# A week. Headers that claim more are damaged, and what is counted by the second (windows, clips) has no bound then.
+MAX_SECONDS = 7 * 24 * 3600
+
+# The highest rate that is sold (PCM at 16 x 48 kHz); a second of sound at the rate that a header may claim is 16 GB.
+MAX_SAMPLE_RATE_HZ = 768_000
 
 # Demuxers of single files that hold sound or pictures. Playlists, streaming manifests, devices and raw text
 # formats are absent on purpose.
@@ -166,6 +179,26 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
         raise MediaError(path, f"is no readable media file ({describe(error)})") from error
 
 
+@contextlib.contextmanager
+def complaints() -> Iterator[list[str]]:
+    """Collect what FFmpeg's demuxers and decoders report as errors inside a `with` block; known after its end.
+
+    Much of what is wrong with a file they say, and then go on as if nothing were.
+    """
+    import av.logging
+
+    said: list[str] = []
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as records:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        # IMGUTILS only repeats sizes that a header claims; the decoder goes by what the stream itself says.
+        said += [f"{name}: {text.strip()}".split("\n")[0] for _, name, text in records if name != "IMGUTILS"]
+
+
 def describe(error: BaseException) -> str:
     """Put a decoder's error in a few words, without the file name it repeats."""
     text = getattr(error, "strerror", None) or str(error)
@@ -182,4 +215,30 @@ def check_pixels(path: Path, *, width: int, height: int) -> None:
         raise MediaError(
             path,
             f"claims {width} x {height} pixels; at most 8192 x 4320 are decoded, scale it down first",
+        )
+
+
+def check_clip(path: Path, *, num_frames: int, height: int, width: int) -> None:
+    """Refuse to decode frames that would take more than `MAX_CLIP_BYTES`, or are larger than `MAX_PIXELS` when scaled.
+
+    Raises:
+        MediaError: They do.
+    """
+    if height * width > MAX_PIXELS or 3 * num_frames * height * width > MAX_CLIP_BYTES:
+        raise MediaError(
+            path,
+            f"{num_frames} frames of {width} x {height} pixels are too much at once; at most 8192 x 4320 pixels and "
+            f"{MAX_CLIP_BYTES / 2**30:g} GiB are decoded: ask for fewer frames, or for a smaller short side",
+        )
+
+
+def check_seconds(path: Path, seconds: float) -> None:
+    """Refuse a file that claims to last longer than `MAX_SECONDS`.
+
+    Raises:
+        MediaError: It does.
+    """
+    if seconds > MAX_SECONDS:
+        raise MediaError(
+            path, f"claims to last {seconds:.0f} s; at most a week is read: its header may be damaged"
         )

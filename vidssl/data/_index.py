@@ -110,7 +110,8 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
             [picture.is_disposable and picture.temporal_layer == top_layer for picture in pictures], dtype=bool
         ),
         frame_packet=frame_packet,
-        trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries]),
+        trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries])
+        or _deep_colour(stream),
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
@@ -221,3 +222,10 @@ def _trap(
     if not all(packet.is_shown for packet in packets):
         return "some packets are not shown"
     return None
+
+
+def _deep_colour(stream: VideoStream) -> str | None:
+    """Each decoder brings more than 8 bits per channel to 8 in its own way, up to 173 steps apart."""
+    pixels = stream.codec_context.format
+    is_deep = pixels is not None and any(component.bits > 8 for component in pixels.components)
+    return "colour is deeper than 8 bits" if is_deep else None

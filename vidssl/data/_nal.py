@@ -137,6 +137,15 @@ class _Bits:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
+def _refuse_zeros(unit: memoryview) -> None:
+    """Raise ValueError if zeros were written over a part of a unit: encoders escape the third in a row (7.4.1).
+
+    The decoder takes such zeros for pictures and reports nothing.
+    """
+    if b"\x00\x00\x00" in bytes(unit).rstrip(b"\x00"):  # some writers pad units with zeros
+        raise ValueError("zeros inside a unit")
+
+
 def _without_escapes(unit: bytes) -> bytes:
     """Drop the emulation prevention bytes of a unit (7.4.1)."""
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")
@@ -225,6 +234,7 @@ def _h264_picture(packet: memoryview, length_size: int, frame_num_bits: int) -> 
         if 1 <= kind <= 5:
             is_idr = is_idr and kind == 5
             is_disposable = is_disposable and not header & 0x60  # nal_ref_idc
+            _refuse_zeros(packet[begin:start])
             if first_slice is None:
                 first_slice = packet[begin + 1 : min(begin + 16, start)]
         elif kind == 6:
@@ -270,6 +280,8 @@ def _hevc_picture(units: list[memoryview]) -> Picture:
     slices = [((unit[0] >> 1) & 63, (unit[1] & 7) - 1) for unit in units if (unit[0] >> 1) & 63 < 32]
     if not slices:
         raise ValueError("no slice")
+    for unit in units:
+        _refuse_zeros(unit)
     return Picture(
         is_entry=all(16 <= kind <= 21 for kind, _ in slices),
         is_disposable=all(kind < 16 and kind % 2 == 0 for kind, _ in slices),  # table 7-1: ..._N types

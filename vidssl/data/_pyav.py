@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._audio import AudioReader, audio_stream
-from ._container import MAX_PIXELS, MediaError, check_pixels, describe, open_container
+from ._container import MAX_PIXELS, MediaError, check_pixels, check_seconds, describe, open_container
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -113,6 +113,7 @@ class PyAVReader(Reader):
         self._zero_seconds = (first.pts or 0) * self._time_base
         turns = round(first.rotation / 90) % 4
         width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        check_seconds(path, float(times[-1]))
         fps = (len(times) - 1) / times[-1] if len(times) > 1 else float(rate) if rate else DEFAULT_FPS
         return VideoInfo(
             path=path,
@@ -147,6 +148,16 @@ class PyAVReader(Reader):
     def trap(self) -> str | None:
         """What is likely to make another decoder read other frames than these; None if nothing is known."""
         return self.info.distrust or self._index.trap
+
+    @property
+    def packet_index(self) -> PacketIndex:
+        """What was found out about the packets of the stream."""
+        return self._index
+
+    @property
+    def num_promised(self) -> int:
+        """Pictures that the header states, 0 where it states none."""
+        return self._stream.frames
 
     def _first_by_seek(self) -> VideoFrame | None:
         """Return frame 0, None if it is not to be had as the index says."""
@@ -226,26 +237,37 @@ class PyAVReader(Reader):
             yield from self._decode_group(entry, group)
 
     def _decode_group(self, entry: int, numbers: list[int]) -> Iterator[tuple[int, VideoFrame]]:
-        missing = dict(zip(self._index.frame_pts[numbers].tolist(), numbers, strict=True))
-        last_pts = max(missing)
-        entry_pts = int(self._index.pts[entry])
-        landed = entry not in self._index.frame_packet  # an entry point that an edit list hides is never shown
-        for packet in self._packets(entry, wanted=self._index.frame_packet[numbers]):
+        index = self._index
+        missing = dict(zip(index.frame_pts[numbers].tolist(), numbers, strict=True))
+        entry_pts = int(index.pts[entry])
+        landed = entry not in index.frame_packet  # an entry point that an edit list hides is never shown
+        wanted = index.frame_packet[numbers]
+        turns = iter(self._turns(entry, wanted=wanted))
+        for packet in self._packets(entry, wanted=wanted):
             for frame in self._stream.codec_context.decode(packet):
                 if frame.pts is None or frame.pts < entry_pts:
                     continue  # a leading picture of an open group; its references were jumped over
                 if not landed and frame.pts != entry_pts:
                     raise _Astray(f"frame {frame.pts} comes first, not the entry point {entry_pts}")
                 landed = True
+                if frame.pts != next(turns, None):
+                    raise _Astray(f"frame {frame.pts} comes out of turn")
                 if frame.is_corrupt:
                     raise _Astray(f"frame {frame.pts} is damaged")
                 if frame.pts in missing:
                     yield missing.pop(frame.pts), frame
-                elif missing and frame.pts > last_pts:
-                    raise _Astray(f"frame {frame.pts} comes before {last_pts}")
             if not missing:
                 return
         raise _Astray(f"frames {sorted(missing)} did not come")
+
+    def _turns(self, entry: int, *, wanted: NDArray[np.int64]) -> list[int]:
+        """Times of the frames that `_packets` brings, in the order in which a decoder has to deliver them."""
+        index, last = self._index, int(wanted.max())
+        is_fed = np.zeros(index.num_packets, dtype=bool)
+        is_fed[entry : last + 1] = ~index.is_disposable[entry : last + 1]
+        is_fed[wanted] = True
+        pts = index.pts[index.frame_packet[is_fed[index.frame_packet]]]
+        return pts[pts >= index.pts[entry]].tolist()
 
     def _packets(self, entry: int, *, wanted: NDArray[np.int64]) -> Iterator[Packet | None]:
         """Yield the packets from number `entry` on that are needed to decode those `wanted`.
@@ -295,13 +317,11 @@ class PyAVReader(Reader):
         """Yield (number, frame) of `numbers`, decoding everything before them.
 
         Raises:
-            MediaError: One of them does not come.
+            MediaError: One of them does not come, or the pictures come in another order than their times.
         """
         missing = set(numbers)
-        number_of: dict[int | None, int] = {int(pts): number for number, pts in enumerate(self._index.frame_pts)}
         with _blaming(self._path):
-            for count, frame in enumerate(self._from_start()):
-                number = count if self.info.distrust else number_of.get(frame.pts, -1)
+            for number, frame in enumerate(self._from_start()) if self.info.distrust else self._in_turn():
                 if number in missing:
                     yield number, frame
                     missing.discard(number)
@@ -311,6 +331,35 @@ class PyAVReader(Reader):
         raise MediaError(
             self._path, f"frames at {seconds} s are promised but do not come; check the file for damage"
         )
+
+    def _in_turn(self) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield (number, frame) from the start, by the times of the index.
+
+        A decoder delivers pictures in the order in which they are shown, whatever times the container gives them. A
+        frame that others should have preceded is held back until the next one has come: if that is one of them, the
+        times are damaged, and nobody knows which frame belongs to which.
+
+        Raises:
+            MediaError: They are.
+        """
+        number_of: dict[int | None, int] = {int(pts): number for number, pts in enumerate(self._index.frame_pts)}
+        last, held = -1, None
+        for frame in self._from_start():
+            number = number_of.get(frame.pts, -1)
+            if number < 0:
+                continue
+            if number <= last:
+                raise MediaError(
+                    self._path, "its pictures come in another order than their times; check the file for damage"
+                )
+            if held is not None:
+                yield held
+            held = (number, frame) if number > last + 1 else None
+            if held is None:
+                yield number, frame
+            last = number
+        if held is not None:
+            yield held
 
     def _audio_reader(self) -> AudioReader:
         if self._audio is None:

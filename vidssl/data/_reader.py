@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._container import MediaError
+from ._container import MediaError, check_clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -125,6 +125,7 @@ class Reader(ABC):
         for place, number in enumerate(numbers.tolist()):
             places.setdefault(number, []).append(place)
         height, width = scaled_size(self.info.height, self.info.width, short_side=short_side)
+        check_clip(self.info.path, num_frames=len(numbers), height=height, width=width)
         top, left, rows, columns = window or (0, 0, height, width)
         if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
             raise ValueError(f"window is {window}, expected a part of a picture of {height} rows, {width} columns")

@@ -25,6 +25,9 @@ _OTHER_SUFFIXES = frozenset(
     ".srt .tar .tgz .toml .tsv .txt .vtt .xml .yaml .yml .zip".split()
 )
 
+# Every class up to the largest label is given a name; a number of an account or a date must not fill the memory.
+MAX_LABEL = 9_999_999
+
 
 @dataclass
 class Source:
@@ -37,7 +40,13 @@ class Source:
     num_other: int = 0
 
 
-def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["video", "image", "any"]) -> Source:
+def find(
+    source: Path,
+    *,
+    labels: Literal["none", "folder"],
+    media: Literal["video", "image", "any"],
+    allow_outside: bool = False,
+) -> Source:
     """Find the videos or images of a folder, a list (.txt) or a CSV file; see `Corpus.scan`.
 
     Raises:
@@ -61,7 +70,7 @@ def find(source: Path, *, labels: Literal["none", "folder"], media: Literal["vid
         if labels == "folder":
             _label_by_folder(found)
     elif source.suffix.lower() in {".txt", ".csv"} and source.is_file():
-        found = _read_list(source)
+        found = _read_list(source, allow_outside=allow_outside)
     elif source.exists():
         raise ValueError(
             f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label); "
@@ -133,7 +142,7 @@ def _label_by_folder(found: Source) -> None:
     found.labels = [number[path.parent.name] for path in found.paths]
 
 
-def _read_list(source: Path) -> Source:
+def _read_list(source: Path, *, allow_outside: bool) -> Source:
     """Read a .txt or .csv list of paths and optional labels."""
     name = printable(source)
     example = "clips/run.mp4,0" if source.suffix.lower() == ".csv" else "clips/run.mp4 0"
@@ -166,8 +175,10 @@ def _read_list(source: Path) -> Source:
             raise ValueError(
                 f"{name}:{number}: has {without}, unlike line {rows[0][0]}; either every line has a label or none"
             )
+        if not allow_outside:
+            refuse_outside(source.parent, path, where=f"{name}:{number}")
         found.paths.append(source.parent / path)
-    absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not path.exists()]
+    absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not _exists(path)]
     if absent:
         number, first = absent[0]
         more = f" ({len(absent)} of {len(rows)} lines name no file)" if len(absent) > 1 else ""
@@ -178,6 +189,22 @@ def _read_list(source: Path) -> Source:
     if rows[0][2] is not None:
         _number_labels(found, [(number, label or "") for number, _, label in rows], name)
     return found
+
+
+def refuse_outside(folder: Path, path: str, *, where: str) -> None:
+    """Raise ValueError if a path in a list does not lie below the folder of the list.
+
+    Args:
+        folder: Of the list.
+        path: As the list has it. Links below the folder may lead anywhere: who made them owns the folder.
+        where: File and line, for the message.
+    """
+    folder = Path(os.path.normpath(folder))
+    if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
+        raise ValueError(
+            f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
+            "so they reach only what lies beside or below them: move the list to a folder above its files"
+        )
 
 
 def _csv_row(line: str, *, is_first: bool) -> tuple[str, str | None] | None:
@@ -209,14 +236,26 @@ def _list_row(line: str, folder: Path) -> tuple[str, str | None]:
             raise ValueError("a tab separates one path from one label")
         return path.strip(), label.strip()
     path, _, label = line.rpartition(" ")
-    if path and not (folder / line).exists() and (label.isdecimal() or (folder / path).exists()):
+    if path and not _exists(folder / line) and (label.isdecimal() or _exists(folder / path)):
         return path.strip(), label
     return line, None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long to be a name, or with a zero byte
+        return False
 
 
 def _number_labels(found: Source, labels: Sequence[tuple[int, str]], name: str) -> None:
     texts = [text for _, text in labels]
     if all(text.isdecimal() for text in texts):
+        for number, text in labels:
+            if len(text) > len(str(MAX_LABEL)):
+                raise ValueError(
+                    f"{name}:{number}: label is {text[:40]}; classes are counted from 0 to {MAX_LABEL}"
+                )
         found.labels = [int(text) for text in texts]
         found.class_names = [str(label) for label in range(max(found.labels) + 1)]
         return

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..files import replacing
-from ._audit import Finding
-from ._container import MediaError, printable, regular_file
+from ._audit import Finding, packet_findings
+from ._container import MediaError, complaints, printable, regular_file
 from ._isolation import call_each
 from ._member import Member
+from ._pyav import PyAVReader
 from ._sources import Source, find
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Corpus", "Entry", "Finding", "audit"]
 
 # Part of every cache record; raise it when what `probe` returns or how files are read changes.
-_PROBE_VERSION = 3
+_PROBE_VERSION = 4
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Entry:
         source: Name of what it was cut from, where several files may be parts of one recording; else empty.
         index: What `open_video` need not find out again about the file, a few hundred bytes for each ten seconds.
         member: Where it lies in a shard (vidssl.data.shards); None for a file of its own. Then `path` is for people.
+        damage: What looks wrong with a file that can be read all the same, as far as it goes; else empty. The scan
+            sees what a look at the packets tells; `audit` decodes every picture and sees more.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class Entry:
     source: str = ""
     index: bytes = field(default=b"", repr=False)
     member: Member | None = field(default=None, repr=False)
+    damage: str = ""
 
     def open(self, *, backend: Backend = "pyav") -> Reader:
         """Open it; see `open_video`.
@@ -128,6 +132,7 @@ class Corpus:
         cache: Path | None = None,
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
+        allow_outside: bool = False,
         progress: bool = True,
         allow_urls: bool | None = None,
     ) -> Corpus:
@@ -157,6 +162,8 @@ class Corpus:
             cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
             num_workers: Files looked at a time; by default the number of processors, at most 16.
             timeout_seconds: Longest time for one file; a file that takes longer is bad.
+            allow_outside: Whether a list may name files that do not lie below its folder. Lists of strangers could
+                else have any file of this machine read.
             progress: Show a progress bar.
             allow_urls: Whether `source` may be a URL (of shards; any store that fsspec knows). None asks the
                 environment: they are allowed if VIDSSL_ALLOW_URLS is 1.
@@ -181,7 +188,7 @@ class Corpus:
                 progress=progress,
                 allow_urls=allow_urls,
             )
-        found = find(Path(source), labels=labels, media=media)
+        found = find(Path(source), labels=labels, media=media, allow_outside=allow_outside)
         store = _Cache.of(found.root, cache or default_cache())
         stamps = [stamp_of(path) for path in found.paths]
         stamped = list(zip(found.paths, stamps, strict=True))
@@ -211,6 +218,17 @@ class Corpus:
             _log.warning(
                 "%d of %d files of %s cannot be read, see Corpus.bad", len(bad), len(found.paths), found.root
             )
+        damaged = [entry for entry in entries if entry.damage]
+        if damaged:
+            _log.warning(
+                "%d of %d files of %s are damaged or cut off and are read as far as they go (%s: %s); "
+                "`vidssl data check` says more",
+                len(damaged),
+                len(found.paths),
+                found.root,
+                printable(damaged[0].path),
+                damaged[0].damage,
+            )
         return cls(
             root=found.root,
             entries=tuple(entries),
@@ -235,6 +253,10 @@ class Corpus:
             lines.append(f"classes: {len(self.class_names)}")
         if self.num_other:
             lines.append(f"passed over: {self.num_other} files that are neither video nor image")
+        damaged = [entry for entry in self.entries if entry.damage]
+        if damaged:
+            lines.append(f"damaged or cut off: {len(damaged)}")
+            lines += [f"  {printable(entry.path)}: {entry.damage}" for entry in damaged]
         if self.bad:
             lines.append(f"cannot be read: {len(self.bad)}")
             lines += [f"  {printable(path)}: {reason}" for path, reason in self.bad]
@@ -249,10 +271,10 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
     from .video import open_video
 
     try:
-        with open_video(path) as reader:
+        with complaints() as said, open_video(path) as reader:
             info = reader.info
             has_audio = info.audio_sample_rate_hz is not None
-            return {
+            found = {
                 "duration_seconds": info.duration_seconds,
                 "fps": info.fps,
                 "num_frames": info.num_frames,
@@ -262,8 +284,15 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
                 "audio_silent": _is_silent(path) if has_audio else None,
                 "index": base64.b64encode(reader.packed_index()).decode(),
             }
+            findings = (
+                packet_findings(reader.packet_index, num_promised=reader.num_promised)
+                if isinstance(reader, PyAVReader)
+                else []
+            )
     except MediaError as error:
         return {"reason": error.reason}
+    errors = [str(one) for one in findings if one.severity == "error"]
+    return found | {"damage": "; ".join(errors or said[:1])}
 
 
 def _is_silent(path: str | os.PathLike[str]) -> bool | None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from ._container import printable
 from ._images import IMAGE_SUFFIXES, natural_key
-from ._sources import _AUDIO_SUFFIXES, VIDEO_SUFFIXES, _kind
+from ._sources import _AUDIO_SUFFIXES, VIDEO_SUFFIXES, _kind, refuse_outside
 
 Media = Literal["video", "image", "audio"]
 Layout = Literal["auto", "ucf101", "hmdb51", "kinetics", "something", "imagenet", "esc50", "folders", "list"]
@@ -390,6 +390,7 @@ def _list(path: Path, columns: Columns) -> Iterator[_Row]:
         start, end = (_seconds(texts.get(name, ""), where) for name in ("start", "end"))
         if (start or 0) >= (math.inf if end is None else end):
             raise ValueError(f"{where}: the part ends at {end} s, not after its start at {start} s")
+        refuse_outside(path.parent, texts["path"], where=where)
         file = path.parent / texts["path"]
         yield _Row(
             file if file.exists() else None,

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ._bad_samples import BadSamples
 from ._pool import Facts, Pool, Slots, num_slots, read_here
 from .datasets import ArrayDataset, VideoDataset, sample_seed
 from .order import Permutation, WindowedOrder
@@ -92,6 +94,8 @@ class Loader:
         rank: Of this process.
         world_size: Number of processes.
         bad_file_budget: Share of the dataset that may turn out unreadable (one file always may).
+        bad_samples: File to which `batches` writes what it replaced, see `BadSamples`; ranks after the first write
+            to one of their own beside it.
         pin_memory: Read batches into page-locked memory, from which `on_device` copies them asynchronously.
         shard_window: Shuffle within windows of so many shards (see `WindowedOrder`), for stores that read far apart
             slowly; None shuffles everything.
@@ -109,6 +113,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         bad_file_budget: float = 0.01,
+        bad_samples: Path | None = None,
         pin_memory: bool = False,
         shard_window: int | None = None,
     ) -> None:
@@ -123,6 +128,9 @@ class Loader:
         self.rank = rank
         self.world_size = world_size
         self.num_bad_allowed = max(1, math.floor(bad_file_budget * len(dataset)))
+        if bad_samples is not None and rank > 0:
+            bad_samples = bad_samples.with_stem(f"{bad_samples.stem}_rank{rank}")
+        self.bad_samples = bad_samples
         self.pin_memory = pin_memory
         self.shard_window = shard_window
         self.bad: dict[str, str] = {}
@@ -167,7 +175,11 @@ class Loader:
         Raises:
             ValueError: More files are unreadable than the budget allows; the message lists them.
         """
-        for batch, bad in self._read(_Keys(self, first_step, last_step)):
+        record = BadSamples(self.bad_samples, first_step=first_step) if self.bad_samples else None
+        self.bad.update(record.reasons if record else {})
+        for step, (batch, bad) in enumerate(self._read(_Keys(self, first_step, last_step)), first_step):
+            if record and bad:
+                record.add(step, bad)
             self._count(bad)
             yield batch
 
