@@ -183,7 +183,8 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
 def complaints() -> Iterator[list[str]]:
     """Collect what FFmpeg's demuxers and decoders report as errors inside a `with` block; known after its end.
 
-    Much of what is wrong with a file they say, and then go on as if nothing were.
+    Much of what is wrong with a file they say, and then go on as if nothing were. For child processes with a time
+    limit alone: a log level can deadlock PyAV where decoders have threads.
     """
     import av.logging
 
