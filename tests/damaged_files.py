@@ -174,7 +174,7 @@ def examine_all(
     write_sources(folder)
     keys = [(source, kind, number) for source in SOURCES for kind in KINDS for number in range(files_per_kind)]
     items = [json.dumps([str(folder), *key, backend]) for key in keys]
-    answers = call_each("damaged_files:examine", items, num_workers=num_workers, timeout_seconds=30)
+    answers = call_each("damaged_files:examine", items, num_workers=num_workers, timeout_seconds=120)
     return [(keys[place][0], answer) for place, answer in sorted(answers, key=lambda answer: answer[0])]
 
 
