@@ -52,6 +52,7 @@ SAMPLES_AHEAD, BATCHES_AHEAD = 4, 4
 MAX_RESTARTS = 3
 
 _PARENT_CHECK_SECONDS = 5.0
+_THREAD_END_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -149,12 +150,25 @@ class Slots:
         Who keeps many batches gets copies, so that there is always a slot to read into.
         """
         num_held = len(self.memory) - len(self.free) - num_waiting  # this one among them
+        num_audio = 4 * num_samples * math.prod(self.layout.audio or (0,))
+        view = self._array[slot, : num_samples * self.layout.num_bytes]
+        # Storages of their own: torch saves no two tensors of different types in one.
+        parts = [view[num_audio:], view[:num_audio]]
         if num_held == len(self.memory):
+            parts = [part.copy() for part in parts]
             self.free.append(slot)
-            return self.layout.split(self.memory[slot].clone(), num_samples)
-        view = self._array[slot]  # an object of its own, which the tensors keep alive
-        weakref.finalize(view, self.free.append, slot).atexit = False
-        return self.layout.split(torch.from_numpy(view), num_samples)
+        else:
+            held = [slot] * len(parts)
+
+            def let_go() -> None:
+                held.pop()
+                if not held:
+                    self.free.append(slot)
+
+            for part in parts:  # objects that the tensors keep alive
+                weakref.finalize(part, let_go).atexit = False
+        pixels, sound = map(torch.from_numpy, parts)
+        return self.layout.shaped(pixels, sound, num_samples)
 
 
 def num_slots(batch_bytes: int, *, batch_size: int, num_workers: int, num_batches: int) -> int:
@@ -358,7 +372,11 @@ class Pool:
             if isinstance(worker.runner, BaseProcess):
                 worker.runner.kill()
                 worker.runner.join()
-            worker.connection.close()  # a thread ends when it has read what it is at
+            worker.connection.close()
+        for worker in self.workers:
+            if isinstance(worker.runner, threading.Thread):
+                # It ends when it has read what it is at; one that hangs is left behind.
+                worker.runner.join(_THREAD_END_SECONDS)
 
 
 def _send(worker: _Worker, message: tuple[Any, ...]) -> None:

@@ -109,10 +109,13 @@ class Layout:
     def split(self, memory: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
         """Views of the first bytes of `memory`, uint8 (N,), as video (B, K, T, C, H, W) and audio (B, K, S)."""
         num_audio = 4 * num_samples * math.prod(self.audio or (0,))
-        pixels = memory[num_audio : num_samples * self.num_bytes]
+        return self.shaped(memory[num_audio : num_samples * self.num_bytes], memory[:num_audio], num_samples)
+
+    def shaped(self, pixels: Tensor, sound: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
+        """The bytes of pictures and of sound as video and audio."""
         audio = None
         if self.audio is not None:
-            audio = memory[:num_audio].view(torch.float32).view(num_samples, *self.audio)
+            audio = sound.view(torch.float32).view(num_samples, *self.audio)
         if not self.pixels_last:
             return pixels.view(num_samples, *self.video), audio
         clips, frames, channels, height, width = self.video
