@@ -52,6 +52,10 @@ def test_the_seeds_stay_on_the_cpu_as_well():
     assert moved.seed.device.type == "meta" and torch.equal(moved.host_seed, seeds)
     assert torch.equal(moved.to("meta").host_seed, seeds)
     assert torch.equal(batch(seed=seeds).host_seed, seeds)
+    part = moved.split(2)[1]
+    assert part.seed.device.type == "meta" and part.host_seed.tolist() == [9]
+    clips = torch.zeros(2, 1, 1, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 1, 1, dtype=torch.float64)
+    assert torch.equal(moved.with_clips(*clips).host_seed, seeds)
     # Of other samples the seeds are others.
     kept = dataclasses.replace(batch(seed=seeds).to("cpu"), seed=seeds.flip(0))
     assert torch.equal(kept.host_seed, seeds.flip(0))

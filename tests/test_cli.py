@@ -210,6 +210,7 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
         "lr": 1e-3,
         "seed": 3,
         "precision": "float32",
+        "accumulate": 1,
         "shard_window": None,
     }
     assert record["overrides"] == {"root": str(small_corpus)}

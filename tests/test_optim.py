@@ -68,7 +68,6 @@ def test_default_groups_spare_vectors_from_decay_and_hold_each_parameter_once():
 OPTIMIZERS = [
     partial(torch.optim.AdamW, lr=0.1, weight_decay=0.05),
     partial(torch.optim.Adam, lr=0.1),
-    partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
 ]
 
 
@@ -99,6 +98,22 @@ def test_a_fused_optimizer_takes_the_same_steps_and_can_be_continued(build):
     for one, other, again in zip(plain, fused, continued, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
         assert torch.equal(other, again)
+
+
+@pytest.mark.parametrize("build", [*OPTIMIZERS, partial(torch.optim.SGD, lr=0.1, momentum=0.9)])
+def test_parameters_drawn_anew_start_without_moments(build):
+    """As DeepCluster's head does after every clustering (Epoch.forget)."""
+    kept, drawn, fresh = (nn.Parameter(torch.linspace(-1, 1, 6)) for _ in range(3))
+    both, alone = optim.fuse(build([kept, drawn])), optim.fuse(build([fresh]))
+    steps(both, [kept, drawn], 0, 2)
+    with torch.no_grad():
+        drawn.copy_(fresh)
+    both.state.pop(drawn)
+    for parameter in (kept, drawn, fresh):
+        parameter.grad = torch.ones(6)
+    both.step()
+    alone.step()
+    torch.testing.assert_close(drawn, fresh, rtol=0, atol=0)
 
 
 def test_what_a_recipe_says_of_the_optimizer_stays():

@@ -85,30 +85,33 @@ class Batch:
         assert self.seed is not None
         return self.seed.cpu() if self._seed_before_copy is None else self._seed_before_copy
 
+    def with_clips(self, video: Tensor, time: Tensor) -> "Batch":
+        """Give the same samples with other clips: uint8 (B, K, T, C, H, W), float64 (B, K, T)."""
+        return dataclasses.replace(self, video=video, time=time)._with_host_seed(
+            self.host_seed if self.seed is not None else None
+        )
+
     def to(self, device: torch.device | str) -> "Batch":
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
         copy = self._map(lambda tensor: tensor.to(device, non_blocking=True))
-        if self.seed is not None:
-            object.__setattr__(copy, "_seed_before_copy", self.host_seed)
-        return copy
+        return copy._with_host_seed(self.host_seed if self.seed is not None else None)
 
     def split(self, num_parts: int) -> list["Batch"]:
         """Cut the samples into at most `num_parts` batches of equal size, but for the last."""
         size = -(-len(self) // num_parts)
-        parts = []
-        for start in range(0, len(self), size):
-            cut = slice(start, start + size)
-            part = self._map(lambda tensor: tensor[cut])  # noqa: B023
-            if self.seed is not None:
-                object.__setattr__(part, "_seed_before_copy", self.host_seed[cut])
-            parts.append(part)
-        return parts
+        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
+        parts = [self._map(lambda tensor: tensor[cut]) for cut in cuts]  # noqa: B023
+        seeds = [self.host_seed[cut] if self.seed is not None else None for cut in cuts]
+        return [part._with_host_seed(seed) for part, seed in zip(parts, seeds, strict=True)]
+
+    def _with_host_seed(self, seed: Tensor | None) -> "Batch":
+        object.__setattr__(self, "_seed_before_copy", seed)
+        return self
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of every tensor, which another stream filled, until `stream` is done with it."""
-        for field in dataclasses.fields(self):
-            if (tensor := getattr(self, field.name)) is not None:
-                tensor.record_stream(stream)
+        for tensor in self.tensors().values():
+            tensor.record_stream(stream)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         return dataclasses.replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})

@@ -45,12 +45,12 @@ def warmup(schedule: Schedule, *, share: float) -> Schedule:
 
 
 def fuse(optimizer: Optimizer) -> Optimizer:
-    """Let Adam, AdamW and SGD take a step in one kernel, unless the recipe said otherwise; returns the optimizer.
+    """Let Adam and AdamW take a step in one kernel, unless the recipe said otherwise; returns the optimizer.
 
     One pass over weights, gradient and moments instead of a dozen. The state is the same, so a run may be continued
-    with or without.
+    with or without. SGD's kernel fails where some parameters have a momentum and others, drawn anew, have none.
     """
-    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
         for group in optimizer.param_groups:
             devices = {parameter.device.type for parameter in group["params"]}
             unsaid = group["fused"] is None and group["foreach"] is None and not group["differentiable"]

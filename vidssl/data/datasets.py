@@ -176,7 +176,8 @@ class VideoDataset(Dataset[Sample]):
             return self._sorted_out_by_kind(entries)
         reasons = [self._why_not(entry) for entry in entries]
         left_out = [(entry, why) for entry, why in zip(entries, reasons, strict=True) if why]
-        return left_out, Entries([entry for entry, why in zip(entries, reasons, strict=True) if not why])
+        fit = [entry for entry, why in zip(entries, reasons, strict=True) if not why]
+        return left_out, fit if any(entry.member for entry in fit) else Entries(fit)
 
     def _sorted_out_by_kind(self, entries: ShardEntries) -> tuple[list[tuple[Entry, str]], Sequence[Entry]]:
         """The same for a corpus that is too large to look at each entry: one of each kind decides."""

@@ -69,7 +69,7 @@ class Sum(Method):
         assert batch.video is not None and batch.time is not None
         sizes = [clips * frames for clips, frames in self.shapes]
         return [
-            dataclasses.replace(batch, video=video.unflatten(1, shape), time=time.unflatten(1, shape))
+            batch.with_clips(video.unflatten(1, shape), time.unflatten(1, shape))
             for video, time, shape in zip(
                 batch.video[:, 0].split(sizes, dim=1),
                 batch.time[:, 0].split(sizes, dim=1),
