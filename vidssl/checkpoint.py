@@ -77,9 +77,7 @@ def save(
         if shards is not None:
             shards.replace(temporary / SHARDS)
             flush(temporary / SHARDS)
-            files |= {
-                f"{SHARDS}/{part.name}": _measure(part) for part in sorted((temporary / SHARDS).iterdir())
-            }
+            files |= {f"{SHARDS}/{part.name}": _measure(part) for part in sorted((temporary / SHARDS).iterdir())}
         manifest = {
             "format_version": 2 if shards is None else 3,
             "step": step,

@@ -10,7 +10,6 @@ only tensors, and opens only files of the folder.
 
 import pickle
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,11 @@ _CLASSES = {
     ("torch", "Size"),
     ("pathlib", "PosixPath"),
 }
+# What pickle raises for bytes that make no sense, by where they stand.
+_PICKLE_ERRORS = (
+    *(pickle.UnpicklingError, EOFError, AttributeError, ImportError),
+    *(IndexError, KeyError, TypeError, ValueError),
+)
 
 
 def take_parts(state: Any, name: str = "") -> tuple[Any, dict[str, Tensor]]:
@@ -60,7 +64,8 @@ def take_parts(state: Any, name: str = "") -> tuple[Any, dict[str, Tensor]]:
         return None, {name: state}
     if not isinstance(state, dict):
         return state, {}
-    rest, parts = {}, {}
+    rest: dict[Any, Any] = {}
+    parts: dict[str, Tensor] = {}
     for key, value in state.items():
         rest[key], found = take_parts(value, f"{name}/{key}")
         parts |= found
@@ -68,7 +73,7 @@ def take_parts(state: Any, name: str = "") -> tuple[Any, dict[str, Tensor]]:
 
 
 def write(folder: Path, parts: dict[str, Tensor]) -> None:
-    """Write the parts that this process has, to the disk's platters; every process must call it.
+    """Write the parts that this process has, flushed to disk; every process must call it.
 
     Args:
         folder: New, of all processes in common.
@@ -171,31 +176,30 @@ class _Reader(dcp.FileSystemReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        refuse: Callable[[str], ValueError] = lambda why: ValueError(f"{folder} is refused: {why}")  # noqa: E731
         try:
             with (folder / METADATA).open("rb") as file:
-                metadata = _Unpickler(file).load()
-        except pickle.UnpicklingError as error:
-            raise refuse(f"its {METADATA} is no description of tensors ({error})") from error
-        except (EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise refuse(f"its {METADATA} cannot be read ({error})") from error
-        if not isinstance(metadata, Metadata):
-            raise refuse(f"its {METADATA} is no description of tensors")
-        others = [
-            name
-            for name, told in metadata.state_dict_metadata.items()
-            if not isinstance(told, TensorStorageMetadata)
-        ]
-        if others:  # torch would unpickle them
-            raise refuse(f"it holds Python objects beside tensors ({', '.join(others[:8])})")
-        for info in metadata.storage_data.values():
-            if Path(info.relative_path).name != info.relative_path:
-                raise refuse(f"its {METADATA} names a file elsewhere, {info.relative_path}")
-        self.metadata = metadata
+                self.metadata = _checked(_Unpickler(file).load())
+        except _PICKLE_ERRORS as error:
+            raise ValueError(f"{folder} is refused: its {METADATA} is not as torch writes it ({error})") from error
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return what was read, and checked, at the start."""
         return self.metadata
+
+
+def _checked(metadata: Any) -> Metadata:
+    """Raise ValueError unless this describes tensors, in files of one folder."""
+    if not isinstance(metadata, Metadata):
+        raise ValueError(f"it is of {type(metadata).__name__}")
+    for name, told in metadata.state_dict_metadata.items():
+        if not isinstance(told, TensorStorageMetadata):  # torch would unpickle it
+            raise ValueError(f"{name} is no tensor")
+        if not isinstance(told.properties.dtype, torch.dtype) or not isinstance(told.size, torch.Size):
+            raise ValueError(f"{name} has no type or size")
+    for info in metadata.storage_data.values():
+        if Path(info.relative_path).name != info.relative_path:
+            raise ValueError(f"{info.relative_path} is no file of the folder")
+    return metadata
 
 
 class _Unpickler(pickle.Unpickler):

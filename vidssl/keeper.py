@@ -101,11 +101,11 @@ class Keeper:
                 f"{path} was written by a run with other options or another config than {self.out / 'run.json'} and "
                 "config.py tell; choose another --out, or begin anew by --restart"
             )
-        try:
-            if state["shards"] is not None or is_cut(self.method):
-                from . import distcp  # half a second of imports that few runs need
+        if state["shards"] is not None or is_cut(self.method):
+            from . import distcp  # half a second of imports that few runs need
 
-                state = distcp.joined(state, self.method, self.optimizer)
+            state = distcp.joined(state, self.method, self.optimizer)
+        try:
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:

@@ -73,8 +73,8 @@ class FitOptions:
     checkpoint_activations: bool = False
     """Compute transformer blocks again in the backward pass instead of keeping them: less memory, more time."""
     sharded: bool = False
-    """Cut weights, gradients and optimizer state over the processes of torchrun (FSDP2), instead of keeping all in each:
-    less memory. Checkpoints go on with or without it, with any number of processes."""
+    """Cut weights, gradients and optimizer state over the processes of torchrun (FSDP2), instead of keeping all in
+    each: less memory, more talk. Checkpoints go on with or without it."""
     compile: bool = False
     """Compile the forward pass: minutes at the start, faster steps."""
     reproducible: bool = False

@@ -226,5 +226,5 @@ def checkpoint_blocks(network: nn.Module) -> int:
             "--checkpoint-activations, and use --accumulate for less memory"
         )
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return len(blocks)
