@@ -352,7 +352,7 @@ def test_a_damaged_part_is_noticed_and_the_one_before_is_used(root, tmp_path, na
     else:
         file.write_bytes(content if damage == "changed" else content[: len(content) // 2])
     with pytest.raises(checkpoint.Damaged, match=f"step_{STEPS:08d} is damaged"):
-        checkpoint.load(file.parents[1])
+        checkpoint.check(file.parents[1])
     assert checkpoint.recover(tmp_path / "checkpoints").name == f"step_{HALF:08d}"
 
 
@@ -370,7 +370,7 @@ def replaced(source: Path, out: Path, metadata) -> Path:
     (path / "shards" / ".metadata").write_bytes(pickle.dumps(metadata))
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["sha256"]
-    manifest["files"]["shards/.metadata"] = checkpoint._measure(path / "shards" / ".metadata")
+    manifest["files"]["shards/.metadata"] = checkpoint.measure(path / "shards" / ".metadata")
     (path / "manifest.json").write_bytes(checkpoint._manifest_bytes(manifest))
     return out
 

@@ -49,6 +49,7 @@ def save(
     num_kept: int = 2,
     recipe_sha256: str | None = None,
     shards: Path | None = None,
+    shard_files: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write `state` (tensors and plain values) as the checkpoint of `step`, then remove all but the newest few.
 
@@ -59,6 +60,7 @@ def save(
         num_kept: Checkpoints that stay, this one among them.
         recipe_sha256: Hash of what the run was asked to do, for the manifest.
         shards: Folder of files, on disk already, that becomes a part of the checkpoint.
+        shard_files: Name -> `measure` of each of them, by those who wrote them.
 
     Returns:
         The folder of the checkpoint.
@@ -77,7 +79,7 @@ def save(
         if shards is not None:
             shards.replace(temporary / SHARDS)
             flush(temporary / SHARDS)
-            files |= {f"{SHARDS}/{part.name}": _measure(part) for part in sorted((temporary / SHARDS).iterdir())}
+            files |= {f"{SHARDS}/{name}": told for name, told in (shard_files or {}).items()}
         manifest = {
             "format_version": 2 if shards is None else 3,
             "step": step,
@@ -88,7 +90,7 @@ def save(
         (temporary / MANIFEST).write_bytes(_manifest_bytes(manifest))
         for written in (temporary / STATE, temporary / MANIFEST, temporary):
             flush(written)
-        _check_manifest(temporary, step=step)
+        _check_manifest(temporary, step=step, with_shards=False)  # those were read to be measured
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
@@ -150,7 +152,7 @@ def check(path: Path) -> dict[str, Any]:
         ValueError: It is of a newer format.
     """
     if path.is_dir():
-        return _check_manifest(path, step=_step(path))
+        return _check_manifest(path, step=_step(path), with_shards=True)
     try:
         # Format 1 has no manifest, but the zip archive that torch writes has a checksum of every tensor.
         with zipfile.ZipFile(path) as archive:
@@ -167,13 +169,16 @@ def check(path: Path) -> dict[str, Any]:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint, of any format so far, to CPU memory.
 
+    Shards are neither read nor compared with the manifest, as `check` and `recover` do: every process of a training
+    calls this.
+
     Returns:
         What `save` was given but its shards, "step", "recipe_sha256" and "shards", the folder of these or None.
 
     Raises:
         ValueError: It is damaged, of a newer format, or holds more than tensors and plain values.
     """
-    manifest = check(path)
+    manifest = _check_manifest(path, step=_step(path), with_shards=False) if path.is_dir() else check(path)
     is_first_format = manifest["format_version"] == 1
     file = path if is_first_format else path / STATE
     try:
@@ -193,7 +198,7 @@ def load(path: Path) -> dict[str, Any]:
     return {**state, "recipe_sha256": manifest["recipe_sha256"], "shards": shards}
 
 
-def _check_manifest(path: Path, *, step: int) -> dict[str, Any]:
+def _check_manifest(path: Path, *, step: int, with_shards: bool) -> dict[str, Any]:
     try:
         data = (path / MANIFEST).read_bytes()
         manifest = json.loads(data)
@@ -213,8 +218,10 @@ def _check_manifest(path: Path, *, step: int) -> dict[str, Any]:
     if manifest["step"] != step:
         raise Damaged(f"{path} is damaged: it is the checkpoint of step {manifest['step']}")
     for name, told in manifest["files"].items():
+        if name.startswith(f"{SHARDS}/") and not with_shards:
+            continue
         try:
-            found = _measure(path / name)
+            found = measure(path / name)
         except FileNotFoundError as error:
             raise Damaged(f"{path} is damaged: {name} is missing") from error
         except OSError as error:
@@ -236,8 +243,8 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _measure(path: Path) -> dict[str, Any]:
-    """Size and hash of a file."""
+def measure(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file, for a manifest."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -92,6 +92,11 @@ def write(folder: Path, parts: dict[str, Tensor]) -> None:
             raise OSError(number, f"process {rank} could not write its part ({failure})", str(folder)) from error
 
 
+def files_of(folder: Path, rank: int) -> list[Path]:
+    """Files that a process has written: its parts, and .metadata if it is the first one."""
+    return [*sorted(folder.glob(f"__{rank}_*")), *([folder / METADATA] if rank == 0 else [])]
+
+
 def read(folder: Path, mesh: DeviceMesh | None = None) -> dict[str, Tensor]:
     """Read what `write` wrote, with any number of processes.
 

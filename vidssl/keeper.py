@@ -151,12 +151,18 @@ class Keeper:
             state["evaluation_pending"] = True
         shards = processes.of_first(temporary_beside(self._folder / "shards"), self.world_size) if cut else None
         try:
+            files: dict[str, dict[str, Any]] = {}
             if shards is not None:
-                state = self._write_shards(state, shards)
+                state, files = self._write_shards(state, shards)
             with whole_parameters(self.method):
                 if self.rank == 0:
                     checkpoint.save(
-                        self._folder, state, step=step, recipe_sha256=self.recipe_sha256, shards=shards
+                        self._folder,
+                        state,
+                        step=step,
+                        recipe_sha256=self.recipe_sha256,
+                        shards=shards,
+                        shard_files=files,
                     )
                     export_encoders(self.method, self.out)
         except (OSError, checkpoint.Damaged) as error:
@@ -179,23 +185,41 @@ class Keeper:
             if self.rank == 0 and shards is not None:
                 shutil.rmtree(shards, ignore_errors=True)
 
-    def _write_shards(self, state: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Let every process write what it has of a state; return the rest. Raises OSError in all of them or in none."""
+    def _write_shards(
+        self, state: dict[str, Any], folder: Path
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Let every process write what it has of a state.
+
+        Returns:
+            The rest of the state; name -> size and hash of every file, measured by the process that wrote it.
+
+        Raises:
+            OSError: One process could not; raised in all of them.
+        """
         from . import distcp
 
         rest, parts = distcp.take_parts(state)
-        failure = None
+        answer: OSError | dict[str, dict[str, Any]] | None = None
         if self.rank == 0:
             try:
                 folder.mkdir(parents=True)
                 checkpoint.check_room(folder, sum(part.nbytes for part in parts.values()))
             except OSError as error:
-                failure = error
-        failure = processes.of_first(failure, self.world_size)
-        if failure is not None:
-            raise failure
+                answer = error
+        answer = processes.of_first(answer, self.world_size)
+        if isinstance(answer, OSError):
+            raise answer
         distcp.write(folder, parts)
-        return rest
+        try:
+            answer = {path.name: checkpoint.measure(path) for path in distcp.files_of(folder, self.rank)}
+        except OSError as error:
+            answer = error
+        files: dict[str, dict[str, Any]] = {}
+        for each in processes.gathered(answer, self.world_size):
+            if isinstance(each, OSError):
+                raise each
+            files |= each or {}
+        return rest, files
 
     def export(self) -> None:
         """Write the encoders as they are. Every process must call it."""
