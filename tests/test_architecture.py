@@ -27,9 +27,10 @@ ALLOWED = {
     "optim": set(),
     "processes": set(),
     "checkpoint": {"files"},
+    "distcp": set(),
     "logbook": {"files"},
     "guard": {*BASE, "ops", "method"},
-    "keeper": {"files", "models", "method", "processes", "checkpoint"},
+    "keeper": {"files", "ops", "models", "method", "processes", "checkpoint", "distcp"},
     "epochs": {*BASE, "data", "ops", "method", "processes"},
     "train": {
         *BASE,

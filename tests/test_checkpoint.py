@@ -293,8 +293,8 @@ def test_a_format_of_the_future_is_no_damage(tmp_path):
     path = tmp_path / "step_00000004" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["sha256"]
-    path.write_bytes(checkpoint._manifest_bytes({**manifest, "format_version": 3}))
-    with pytest.raises(ValueError, match=r"has checkpoint format 3, this version of vidssl reads up to 2"):
+    path.write_bytes(checkpoint._manifest_bytes({**manifest, "format_version": 4}))
+    with pytest.raises(ValueError, match=r"has checkpoint format 4, this version of vidssl reads up to 3"):
         checkpoint.recover(tmp_path)
     assert names(tmp_path) == ["step_00000002", "step_00000004"]  # not set aside
 

@@ -259,6 +259,7 @@ def test_a_run_without_a_checkpoint_is_begun_anew(capsys, config, small_corpus):
 SAFE = {
     "halve_on_oom": True,
     "checkpoint_activations": True,
+    "sharded": True,
     "compile": True,
     "reproducible": True,
     "device": "cuda",

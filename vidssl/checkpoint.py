@@ -1,11 +1,12 @@
 """State of a training run on disk: written whole or not at all, known to be whole, loaded without running its code.
 
     FOLDER/step_00001234/state.pt        tensors and plain values
+    FOLDER/step_00001234/shards/         parts of a state that is cut over processes (vidssl.distcp); else absent
     FOLDER/step_00001234/manifest.json   size and sha256 of every file, of itself too; step, format, versions, recipe
 
 A checkpoint is written under a temporary name in the same folder, flushed, read again and compared, and renamed; only
-then are older ones removed. One whose bytes are not those of its manifest is damaged, whatever its name. Format 1, a
-single file step_00001234.pt without a manifest, is read as well.
+then are older ones removed. One whose bytes are not those of its manifest is damaged, whatever its name. Format 3 has
+shards, format 2 has none. Format 1, a single file step_00001234.pt without a manifest, is read as well.
 """
 
 import errno
@@ -25,8 +26,8 @@ import torch
 from . import __version__
 from .files import flush, remove_leftovers, temporary_beside
 
-FORMAT_VERSION = 2
-STATE, MANIFEST = "state.pt", "manifest.json"
+FORMAT_VERSION = 3
+STATE, SHARDS, MANIFEST = "state.pt", "shards", "manifest.json"
 # What zipfile raises for bytes that make no sense, by where they stand.
 _ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 # What a file may take beyond the tensors it holds: names, shapes and alignment of each.
@@ -41,7 +42,14 @@ class Damaged(ValueError):
 
 
 def save(
-    folder: Path, state: dict[str, Any], *, step: int, num_kept: int = 2, recipe_sha256: str | None = None
+    folder: Path,
+    state: dict[str, Any],
+    *,
+    step: int,
+    num_kept: int = 2,
+    recipe_sha256: str | None = None,
+    shards: Path | None = None,
+    shard_files: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write `state` (tensors and plain values) as the checkpoint of `step`, then remove all but the newest few.
 
@@ -51,6 +59,8 @@ def save(
         step: Of the training.
         num_kept: Checkpoints that stay, this one among them.
         recipe_sha256: Hash of what the run was asked to do, for the manifest.
+        shards: Folder of files, on disk already, that becomes a part of the checkpoint.
+        shard_files: Name -> `measure` of each of them, by those who wrote them.
 
     Returns:
         The folder of the checkpoint.
@@ -64,18 +74,23 @@ def save(
     temporary = temporary_beside(path)
     try:
         temporary.mkdir(parents=True)
-        _check_room(folder, num_bytes)
+        check_room(folder, num_bytes)
+        files = {STATE: _write_state(temporary / STATE, {"step": step, **state})}
+        if shards is not None:
+            shards.replace(temporary / SHARDS)
+            flush(temporary / SHARDS)
+            files |= {f"{SHARDS}/{name}": told for name, told in (shard_files or {}).items()}
         manifest = {
-            "format_version": FORMAT_VERSION,
+            "format_version": 2 if shards is None else 3,
             "step": step,
             "recipe_sha256": recipe_sha256,
             "versions": {"vidssl": __version__, "torch": torch.__version__},
-            "files": {STATE: _write_state(temporary / STATE, {"step": step, **state})},
+            "files": files,
         }
         (temporary / MANIFEST).write_bytes(_manifest_bytes(manifest))
         for written in (temporary / STATE, temporary / MANIFEST, temporary):
             flush(written)
-        _check_manifest(temporary, step=step)
+        _check_manifest(temporary, step=step, with_shards=False)  # those were read to be measured
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
@@ -137,7 +152,7 @@ def check(path: Path) -> dict[str, Any]:
         ValueError: It is of a newer format.
     """
     if path.is_dir():
-        return _check_manifest(path, step=_step(path))
+        return _check_manifest(path, step=_step(path), with_shards=True)
     try:
         # Format 1 has no manifest, but the zip archive that torch writes has a checksum of every tensor.
         with zipfile.ZipFile(path) as archive:
@@ -154,13 +169,16 @@ def check(path: Path) -> dict[str, Any]:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint, of any format so far, to CPU memory.
 
+    Shards are neither read nor compared with the manifest, as `check` and `recover` do: every process of a training
+    calls this.
+
     Returns:
-        What `save` was given, "step" and "recipe_sha256".
+        What `save` was given but its shards, "step", "recipe_sha256" and "shards", the folder of these or None.
 
     Raises:
         ValueError: It is damaged, of a newer format, or holds more than tensors and plain values.
     """
-    manifest = check(path)
+    manifest = _check_manifest(path, step=_step(path), with_shards=False) if path.is_dir() else check(path)
     is_first_format = manifest["format_version"] == 1
     file = path if is_first_format else path / STATE
     try:
@@ -176,10 +194,11 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no checkpoint of vidssl")
     if state["step"] != manifest["step"]:
         raise Damaged(f"{path} is damaged: it holds the state of step {state['step']}")
-    return {**state, "recipe_sha256": manifest["recipe_sha256"]}
+    shards = path / SHARDS if manifest["format_version"] == 3 else None
+    return {**state, "recipe_sha256": manifest["recipe_sha256"], "shards": shards}
 
 
-def _check_manifest(path: Path, *, step: int) -> dict[str, Any]:
+def _check_manifest(path: Path, *, step: int, with_shards: bool) -> dict[str, Any]:
     try:
         data = (path / MANIFEST).read_bytes()
         manifest = json.loads(data)
@@ -191,7 +210,7 @@ def _check_manifest(path: Path, *, step: int) -> dict[str, Any]:
         raise Damaged(f"{path} is damaged: its {MANIFEST} cannot be read ({error})") from error
     if not is_whole:
         raise Damaged(f"{path} is damaged: its {MANIFEST} was changed")
-    if manifest["format_version"] != FORMAT_VERSION:
+    if manifest["format_version"] not in (2, 3):
         raise ValueError(
             f"{path} has checkpoint format {manifest['format_version']}, this version of vidssl reads up to "
             f"{FORMAT_VERSION}; go on with the version that wrote it, {manifest['versions']['vidssl']}, or a newer one"
@@ -199,8 +218,10 @@ def _check_manifest(path: Path, *, step: int) -> dict[str, Any]:
     if manifest["step"] != step:
         raise Damaged(f"{path} is damaged: it is the checkpoint of step {manifest['step']}")
     for name, told in manifest["files"].items():
+        if name.startswith(f"{SHARDS}/") and not with_shards:
+            continue
         try:
-            found = _measure(path / name)
+            found = measure(path / name)
         except FileNotFoundError as error:
             raise Damaged(f"{path} is damaged: {name} is missing") from error
         except OSError as error:
@@ -222,8 +243,8 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _measure(path: Path) -> dict[str, Any]:
-    """Size and hash of a file."""
+def measure(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file, for a manifest."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -267,7 +288,8 @@ def _write_state(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": hashing.num_bytes, "sha256": hashing.digest.hexdigest()}
 
 
-def _check_room(folder: Path, num_bytes: int) -> None:
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Raise OSError if the disk of a folder has less than so many bytes left."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OSError(errno.ENOSPC, f"no room: {free:,} bytes are free")

@@ -13,15 +13,18 @@ from .batch import Batch
 from .data.datasets import sample_seed
 from .data.loader import Loader
 from .method import Epoch, Method
-from .ops.gather import gather_rows
+from .ops.gather import gather_rows, is_cut, whole_parameters
 from .stop import StopFlag
 
 
 def look(method: Method, function: Callable[[], Any]) -> Any:
-    """Call a function in evaluation mode, without gradient; random state and method stay as they are."""
+    """Call a function in evaluation mode, without gradient; random state and method stay as they are.
+
+    Parameters that are cut over the processes are whole meanwhile: every process must call this.
+    """
     method.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), whole_parameters(method):
             return function()
     finally:
         method.train()
@@ -76,6 +79,11 @@ def before_epoch(
 
     def forget(parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:
+            if is_cut(method):
+                raise ValueError(
+                    f"{type(method).__name__} draws weights anew between two passes over the data, which --sharded "
+                    "cannot do: each process holds a part of them; train without it"
+                )
             optimizer.state.pop(parameter, None)
 
     # One seed for all ranks: a head drawn anew or a clustering must come out equal, or replicas diverge.

@@ -30,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .batch import Batch
 from .files import replacing
 from .method import Method
-from .ops.gather import rank, world_size
+from .ops.gather import rank, whole, whole_parameters, world_size
 from .ops.monitors import is_collapsed
 
 # A single bad batch must not end a month of training; a diverged run must not burn the rest of it.
@@ -79,7 +79,7 @@ def backward(
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
     """Scale gradients down to a norm, and return the norm that they had; an infinite bound costs no pass over them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = whole(nn.utils.get_total_norm(gradients))
     if math.isfinite(max_norm):
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
@@ -208,11 +208,13 @@ class Guard:
         """
         self.restore()
         self.num_skipped += 1
+        with whole_parameters(self.method):
+            recorded = self._record(step, batch, progress, losses)
         logger.warning(
             "step %d is skipped: its loss or gradient is not finite (here the loss is %g); %s",
             step,
             losses["loss"].item(),
-            self._record(step, batch, progress, losses),
+            recorded,
         )
         if self.num_skipped > MAX_SKIPPED_STEPS:
             raise FloatingPointError(

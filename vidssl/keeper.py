@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import checkpoint, processes
-from .files import locked, remove_leftovers
+from .files import locked, remove_leftovers, temporary_beside
 from .method import Method
 from .models import export_encoders
+from .ops.gather import is_cut, whole_parameters
 
 # A disk that is full for a while must not end a month of training; one that stays full must not go unnoticed.
 MAX_FAILED_SAVES = 3
@@ -26,7 +28,8 @@ class Keeper:
 
     The state is all that decides the following steps: parameters and buffers, the optimizer, the step, and of every
     process the random generators and the statistics of batch norm. The data needs none: its order and draws are
-    functions of (seed, step).
+    functions of (seed, step). What is cut over the processes (processes.sharded) each of them writes and reads for
+    itself; a state that was cut goes on where nothing is, or with another number of processes, and the other way round.
 
     Args:
         method: What is trained.
@@ -52,6 +55,7 @@ class Keeper:
         self.method = method
         self.optimizer = optimizer
         self.out = out
+        self._folder = out / "checkpoints"
         self.device = device
         self.rank = rank
         self.world_size = world_size
@@ -84,7 +88,7 @@ class Keeper:
                 self._lock.enter_context(locked(self.out))
             remove_leftovers(self.out)
         # The first process chooses for all: two that judged by themselves might go on from different steps.
-        found = checkpoint.recover(self.out / "checkpoints") if self.rank == 0 else None
+        found = checkpoint.recover(self._folder) if self.rank == 0 else None
         path = processes.of_first(found, self.world_size)
         if path is None:
             return 0
@@ -97,6 +101,10 @@ class Keeper:
                 f"{path} was written by a run with other options or another config than {self.out / 'run.json'} and "
                 "config.py tell; choose another --out, or begin anew by --restart"
             )
+        if state["shards"] is not None or is_cut(self.method):
+            from . import distcp  # half a second of imports that few runs need
+
+            state = distcp.joined(state, self.method, self.optimizer)
         try:
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -130,7 +138,8 @@ class Keeper:
         states = processes.gathered(random or processes.random_state(self.device), self.world_size)
         statistics = processes.gathered(_batch_norm(self.method), self.world_size) if self.world_size > 1 else []
         self.saved_step = step
-        if self.rank != 0:
+        cut = is_cut(self.method)
+        if self.rank != 0 and not cut:
             return
         state: dict[str, Any] = {
             "method": self.method.state_dict(),
@@ -140,10 +149,25 @@ class Keeper:
         }
         if self.evaluation_pending:
             state["evaluation_pending"] = True
+        shards = processes.of_first(temporary_beside(self._folder / "shards"), self.world_size) if cut else None
         try:
-            checkpoint.save(self.out / "checkpoints", state, step=step, recipe_sha256=self.recipe_sha256)
-            self.export()
+            files: dict[str, dict[str, Any]] = {}
+            if shards is not None:
+                state, files = self._write_shards(state, shards)
+            with whole_parameters(self.method):
+                if self.rank == 0:
+                    checkpoint.save(
+                        self._folder,
+                        state,
+                        step=step,
+                        recipe_sha256=self.recipe_sha256,
+                        shards=shards,
+                        shard_files=files,
+                    )
+                    export_encoders(self.method, self.out)
         except (OSError, checkpoint.Damaged) as error:
+            if self.rank != 0:
+                return  # the first process tells, and decides
             self.num_failed += 1
             if is_last or self.num_failed == MAX_FAILED_SAVES:
                 raise
@@ -157,11 +181,51 @@ class Keeper:
             )
         else:
             self.num_failed = 0
+        finally:
+            if self.rank == 0 and shards is not None:
+                shutil.rmtree(shards, ignore_errors=True)
+
+    def _write_shards(
+        self, state: dict[str, Any], folder: Path
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Let every process write what it has of a state.
+
+        Returns:
+            The rest of the state; name -> size and hash of every file, measured by the process that wrote it.
+
+        Raises:
+            OSError: One process could not; raised in all of them.
+        """
+        from . import distcp
+
+        rest, parts = distcp.take_parts(state)
+        answer: OSError | dict[str, dict[str, Any]] | None = None
+        if self.rank == 0:
+            try:
+                folder.mkdir(parents=True)
+                checkpoint.check_room(folder, sum(part.nbytes for part in parts.values()))
+            except OSError as error:
+                answer = error
+        answer = processes.of_first(answer, self.world_size)
+        if isinstance(answer, OSError):
+            raise answer
+        distcp.write(folder, parts)
+        try:
+            answer = {path.name: checkpoint.measure(path) for path in distcp.files_of(folder, self.rank)}
+        except OSError as error:
+            answer = error
+        files: dict[str, dict[str, Any]] = {}
+        for each in processes.gathered(answer, self.world_size):
+            if isinstance(each, OSError):
+                raise each
+            files |= each or {}
+        return rest, files
 
     def export(self) -> None:
-        """Write the encoders as they are."""
-        if self.rank == 0:
-            export_encoders(self.method, self.out)
+        """Write the encoders as they are. Every process must call it."""
+        with whole_parameters(self.method):
+            if self.rank == 0:
+                export_encoders(self.method, self.out)
 
 
 def _batch_norm(method: Method) -> dict[str, Tensor]:

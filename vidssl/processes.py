@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -95,6 +95,36 @@ def watched() -> Iterator[None]:
             f"answer for {TIMEOUT}. Its own output says why. The same command again continues from the newest "
             f"checkpoint ({str(error).splitlines()[0]})"
         ) from error
+
+
+def sharded(method: nn.Module, blocks: Iterable[nn.Module], device: torch.device, world_size: int) -> None:
+    """Cut the parameters of a method over all processes, and with them gradients and optimizer state (FSDP2).
+
+    In place, before the optimizer is built. Each process keeps a part of every parameter along its first dimension.
+    The forward and the backward pass gather a block at a time, and all that is in no block for the length of both.
+    Buffers are not cut. One process keeps all.
+
+    Args:
+        method: Of which every process has the same; the parameters of the first process count, as they do in
+            `replicated`.
+        blocks: Modules of the method that are gathered one by one.
+        device: Where the method is.
+        world_size: Number of processes.
+    """
+    if world_size == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    for parameter in method.parameters():
+        parameter.data = (
+            parameter.data.contiguous()
+        )  # FSDP2 cuts no weights that lie in another order (channels last)
+        dist.broadcast(parameter.data, 0)
+    mesh = init_device_mesh(device.type, (world_size,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(method, mesh=mesh)
 
 
 def replicated(method: nn.Module, world_size: int, *, accumulate: int = 1) -> nn.Module:

@@ -20,7 +20,7 @@ from .keeper import Keeper
 from .logbook import Logbook
 from .method import Method
 from .models import Encoder
-from .models.layers import checkpoint_blocks
+from .models.layers import checkpoint_blocks, transformer_blocks
 from .optim import Schedule, fuse
 from .stop import StopFlag, Stopped
 
@@ -58,6 +58,7 @@ def fit(
     accumulate: int = 1,
     halve_on_oom: bool = False,
     checkpoint_activations: bool = False,
+    sharded: bool = False,
     compile: bool = False,
     reproducible: bool = False,
     num_workers: int = 0,
@@ -89,6 +90,8 @@ def fit(
         halve_on_oom: When the device runs out of memory, go on in twice as many parts; for a single process.
         checkpoint_activations: Compute transformer blocks again in the backward pass instead of keeping what is
             inside them: less memory, a third more time, equal bits.
+        sharded: Cut parameters, gradients and optimizer state over the processes (FSDP2), instead of keeping all
+            of them in each: less memory, more talk. Transformer blocks are gathered one at a time.
         compile: Compile the method's forward pass (torch.nn.Module.compile).
         reproducible: Allow only kernels that give the same bits twice (they do on a CPU in any case).
         num_workers: Decoding processes.
@@ -103,7 +106,7 @@ def fit(
         lock: Take the lock of `out` (vidssl.files.locked); False where the caller has it.
 
     Returns:
-        The trained method.
+        The trained method; with `sharded` each process has its part of it.
 
     Raises:
         Stopped: A signal ended the training (a SystemExit with code 128 + signal); its state is saved.
@@ -116,6 +119,8 @@ def fit(
     device = torch.device(device)
     rank, world_size = processes.join()
     method = run.method.to(device).train()
+    if sharded:
+        processes.sharded(method, transformer_blocks(method), device, world_size)
     optimizer = fuse(run.optimizer(method.param_groups()))
     loader = Loader(
         run.dataset,
@@ -144,7 +149,7 @@ def fit(
         checkpoint_blocks(method)
     if compile:
         method.compile()
-    network = processes.replicated(method, world_size, accumulate=accumulate)
+    network = method if sharded else processes.replicated(method, world_size, accumulate=accumulate)
     guard = Guard(
         method,
         out=out,
@@ -159,10 +164,11 @@ def fit(
         keeper.save(step, random=random, is_last=step == run.steps)
 
     def measure() -> None:
-        if evaluate is not None and rank == 0:
+        if evaluate is not None:
             keeper.evaluation_pending = True
             with contextlib.suppress(Stopped):  # what a signal ends is done again when the run goes on
-                log.evaluation(step, *look(method, lambda: evaluate(method.encoder)))
+                found = look(method, lambda: evaluate(method.encoder) if rank == 0 else ({}, {}))
+                log.evaluation(step, *found)
                 keeper.evaluation_pending = False
 
     batches = on_device(loader.batches(step, run.steps), device)
@@ -211,8 +217,8 @@ def fit(
                 scalars = {**losses, **look(method, lambda: method.monitors(batch))}  # noqa: B023
                 guard.watch(step, scalars)
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
-            if rank == 0 and (step % picture_every == 0 or step == run.steps):
-                log.pictures(step, look(method, lambda: method.pictures(batch)))  # noqa: B023
+            if step % picture_every == 0 or step == run.steps:
+                log.pictures(step, look(method, lambda: method.pictures(batch) if rank == 0 else {}))  # noqa: B023
             if step % evaluate_every == 0 or step == run.steps:
                 measure()
             stop.received = processes.agree(stop.received, device, world_size)

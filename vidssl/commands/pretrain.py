@@ -73,6 +73,9 @@ class FitOptions:
     """When the device runs out of memory, go on in twice as many parts; for a single process."""
     checkpoint_activations: bool = False
     """Compute transformer blocks again in the backward pass instead of keeping them: less memory, more time."""
+    sharded: bool = False
+    """Cut weights, gradients and optimizer state over the processes of torchrun (FSDP2), instead of keeping all in
+    each: less memory, more talk. Checkpoints go on with or without it."""
     compile: bool = False
     """Compile the forward pass: minutes at the start, faster steps."""
     reproducible: bool = False
@@ -189,6 +192,7 @@ def train(
             accumulate=options.accumulate,
             halve_on_oom=options.halve_on_oom,
             checkpoint_activations=options.checkpoint_activations,
+            sharded=options.sharded,
             compile=options.compile,
             reproducible=options.reproducible,
             num_workers=options.num_workers,

@@ -196,6 +196,14 @@ class _LayerCall(nn.Module):
         return self.encoder.layers(clip, [self.name])[self.name]
 
 
+def transformer_blocks(network: nn.Module) -> list[nn.Module]:
+    """Blocks of timm's transformers (`ViT`, `VideoViT` and its decoders) in a network, at any depth."""
+    from timm.models.eva import EvaBlock
+    from timm.models.vision_transformer import Block
+
+    return [module for module in network.modules() if isinstance(module, Block | EvaBlock)]
+
+
 def checkpoint_blocks(network: nn.Module) -> int:
     """Let every transformer block keep only its input, and be computed again in the backward pass (Chen et al. 2016).
 
@@ -211,15 +219,12 @@ def checkpoint_blocks(network: nn.Module) -> int:
     Raises:
         ValueError: There is no such block.
     """
-    from timm.models.eva import EvaBlock
-    from timm.models.vision_transformer import Block
-
-    blocks = [module for module in network.modules() if isinstance(module, Block | EvaBlock)]
+    blocks = transformer_blocks(network)
     if not blocks:
         raise ValueError(
             f"{type(network).__name__} has no transformer block whose activations could be computed again; drop "
             "--checkpoint-activations, and use --accumulate for less memory"
         )
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return len(blocks)

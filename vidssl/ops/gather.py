@@ -1,10 +1,13 @@
 """Collective operations that do nothing when there is one process, so that methods hold no `if distributed`."""
 
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world_size() -> int:
@@ -57,6 +60,62 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+def whole(value: Tensor) -> Tensor:
+    """Gather a tensor that is cut over the processes; any other is returned as it is. Every process must call it."""
+    if world_size() == 1:
+        return value
+    from torch.distributed.tensor import DTensor
+
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def is_cut(network: nn.Module) -> bool:
+    """Tell whether the parameters of a network are cut over the processes (vidssl.processes.sharded)."""
+    if world_size() == 1:
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(network, FSDPModule)
+
+
+@contextmanager
+def whole_parameters(network: nn.Module) -> Iterator[None]:
+    """Let a network have all of each parameter that is cut over the processes, while the `with` block runs.
+
+    Its modules are then like those of a network that was never cut: one process may compute with them alone, which
+    the hooks of `fully_shard` do not allow, and what it does to its parameters is lost. A network whose parameters
+    are not cut stays as it is. Every process must enter.
+    """
+    if not is_cut(network):
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+    kept = [(module, dict(module._parameters)) for module in network.modules()]
+    hooked = [module for module in network.modules() if isinstance(module, FSDPModule)]
+    hooks = [(module._forward_pre_hooks, module._forward_hooks) for module in hooked]
+    gathered: dict[nn.Parameter, nn.Parameter] = {}  # a parameter that two modules share is gathered once
+    try:
+        for module, parameters in kept:
+            for name, parameter in parameters.items():
+                if not isinstance(parameter, DTensor):
+                    continue
+                if parameter not in gathered:
+                    gathered[parameter] = nn.Parameter(
+                        parameter.detach().full_tensor(), requires_grad=parameter.requires_grad
+                    )
+                module._parameters[name] = gathered[parameter]
+        for module in hooked:
+            module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for module, parameters in kept:
+            module._parameters.update(parameters)
+        for module, (before, after) in zip(hooked, hooks, strict=True):
+            module._forward_pre_hooks, module._forward_hooks = before, after
 
 
 def rank() -> int:
