@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ._container import describe
+from ._container import describe, printable
 from ._member import Member
 from ._reader import Reader
 
@@ -53,7 +53,7 @@ class OtherReader(Reader):
             self._leave_to_pyav(why_not)
 
     def _leave_to_pyav(self, why: str) -> None:
-        _log.info("%s is read with pyav, not %s: %s", self.info.path, self.backend, why)
+        _log.info("%s is read with pyav, not %s: %s", printable(self.info.path), self.backend, why)
         self.backend = self._reader.backend
 
     def _pictures(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._audio import AudioReader, audio_stream
-from ._container import MAX_PIXELS, MediaError, check_pixels, check_seconds, describe, open_container
+from ._container import MAX_PIXELS, MediaError, check_pixels, check_seconds, describe, open_container, printable
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -199,7 +199,7 @@ class PyAVReader(Reader):
                     yield number, self._to_rgb(frame, height=height, width=width)
                     missing.discard(number)
             except (_Astray, av.FFmpegError) as error:
-                _log.info("%s: decoding from the start, because %s", self._path, describe(error))
+                _log.info("%s: decoding from the start, because %s", printable(self._path), describe(error))
         if missing:
             for number, frame in self._by_decoding(missing):
                 yield number, self._to_rgb(frame, height=height, width=width)
