@@ -266,8 +266,8 @@ def plot(records: Mapping[str, dict[str, Any]]) -> str:
 
     columns = 3
     rows = math.ceil(len(records) / columns)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    with mpl.rc_context({**STYLE, "text.parse_math": True}):  # powers of ten on the axes
+        figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
         for place, (name, record) in enumerate(records.items(), start=1):
             axes = figure.add_subplot(rows, columns, place)
             axes.set(xscale="log", yscale="log", title=name, xlabel=record["along"], ylabel="CPU seconds")
