@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import torch
 
 from . import __version__
-from .files import flush, remove_leftovers, temporary_beside
+from .files import file_sha256, flush, remove_leftovers, temporary_beside
 
 FORMAT_VERSION = 3
 STATE, SHARDS, MANIFEST = "state.pt", "shards", "manifest.json"
@@ -245,11 +245,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 def measure(path: Path) -> dict[str, Any]:
     """Size and sha256 of a file, for a manifest."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 class _Hashing:

@@ -45,8 +45,14 @@ _CLASSES = {
 }
 # What pickle raises for bytes that make no sense, by where they stand.
 _PICKLE_ERRORS = (
-    *(pickle.UnpicklingError, EOFError, AttributeError, ImportError),
-    *(IndexError, KeyError, TypeError, ValueError),
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
 )
 
 

@@ -117,9 +117,8 @@ def sharded(method: nn.Module, blocks: Iterable[nn.Module], device: torch.device
     from torch.distributed.fsdp import fully_shard
 
     for parameter in method.parameters():
-        parameter.data = (
-            parameter.data.contiguous()
-        )  # FSDP2 cuts no weights that lie in another order (channels last)
+        # FSDP2 cuts no weights that lie in another order (channels last).
+        parameter.data = parameter.data.contiguous()
         dist.broadcast(parameter.data, 0)
     mesh = init_device_mesh(device.type, (world_size,))
     for block in blocks:

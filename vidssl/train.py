@@ -188,6 +188,8 @@ def fit(
             measure()
             stop.received = processes.agree(stop.received, device, world_size)
             stop.check()
+        if step == run.steps:
+            keeper.export()  # of a run that was complete already; every other one exports with its last checkpoint
         while step < run.steps:
             if step % loader.steps_per_epoch == 0:
                 number = step // loader.steps_per_epoch
@@ -225,7 +227,6 @@ def fit(
             if step % save_every == 0 or step == run.steps or stop.received is not None:
                 save()
             stop.check()
-        keeper.export()  # also of a run that was complete already
     del network  # a group cannot be destroyed under a living DistributedDataParallel
     processes.leave()
     return method
