@@ -1,5 +1,6 @@
 """Two processes of one training: one is stopped, killed, or computes what is no number, and the other follows."""
 
+import json
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ def train(rank: int, port: int, root: Path, out: Path, orders: dict[int, signal.
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     logging.basicConfig(filename=out / f"rank{rank}.log")
     run = colorization(root, steps=NUM_STEPS)
-    forward, seen = run.method.forward, {}
+    forward, seen, losses_seen = run.method.forward, {}, []
 
     def followed(batch, progress):
         step = round(progress * NUM_STEPS)
@@ -36,14 +37,17 @@ def train(rank: int, port: int, root: Path, out: Path, orders: dict[int, signal.
         if step in orders:
             os.kill(os.getpid(), orders[step])
         losses = forward(batch, progress)
-        return {**losses, "loss": losses["loss"] + math.nan} if (step, rank) == (BAD_STEP, 1) else losses
+        if (step, rank) == (BAD_STEP, 1):
+            losses = {**losses, "loss": losses["loss"] + math.nan}
+        losses_seen.append({name: value.detach() for name, value in losses.items()})
+        return losses
 
     run.method.forward = followed
     with (out / f"rank{rank}.out").open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         fit(run, out=out, seed=5, log_every=1, save_every=1, picture_every=100)
-    torch.save({"seen": seen, "end": run.method.state_dict()}, out / f"rank{rank}.pt")
+    torch.save({"seen": seen, "losses": losses_seen, "end": run.method.state_dict()}, out / f"rank{rank}.pt")
 
 
 def together(
@@ -102,6 +106,18 @@ def test_a_loss_that_is_no_number_on_one_changes_nothing_on_both(undisturbed):
     assert_equal(weights(first["end"]), weights(second["end"]))
     records = (undisturbed / "nonfinite" / f"step_{BAD_STEP:08d}").iterdir()
     assert sorted(path.name for path in records) == ["method.pt", "rank0.pt", "rank1.pt"]
+
+
+def test_what_is_logged_is_the_mean_over_both(undisturbed):
+    first, second = (result["losses"] for result in ranks(undisturbed))
+    records = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == len(first) == len(second) == NUM_STEPS
+    for step, record in enumerate(records):
+        assert math.isnan(record["loss"]) == (step == BAD_STEP)
+        for name in first[step]:
+            mine, other = float(first[step][name]), float(second[step][name])
+            assert record[name] == pytest.approx((mine + other) / 2, rel=1e-6, nan_ok=True)
+            assert step == BAD_STEP or mine != other
 
 
 def test_a_signal_or_a_death_of_one_ends_both_and_the_run_goes_on_bit_for_bit(undisturbed, small_corpus, tmp_path):

@@ -21,6 +21,7 @@ from .logbook import Logbook
 from .method import Method
 from .models import Encoder
 from .models.layers import checkpoint_blocks, transformer_blocks
+from .ops.gather import mean_over_ranks
 from .optim import Schedule, fuse
 from .stop import StopFlag, Stopped
 
@@ -75,7 +76,8 @@ def fit(
     """Train, or continue the training that `out` holds, exactly where its newest checkpoint stands.
 
     Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json, and
-    audio_encoder.* where the method listens. Under torchrun every process takes its part of each batch. SIGINT,
+    audio_encoder.* where the method listens. Under torchrun every process takes its part of each batch, and what is
+    logged is the mean over the processes. SIGINT,
     SIGTERM and SIGUSR1 end it after the step, with a checkpoint, also within an evaluation or a clustering. One
     process at a time may train into `out`.
 
@@ -216,7 +218,7 @@ def fit(
 
             log.count(num_samples=len(batch) * world_size, waited_seconds=waited_seconds)
             if step % log_every == 0 or step == run.steps:
-                scalars = {**losses, **look(method, lambda: method.monitors(batch))}  # noqa: B023
+                scalars = mean_over_ranks({**losses, **look(method, lambda: method.monitors(batch))})  # noqa: B023
                 guard.watch(step, scalars)
                 log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
             if step % picture_every == 0 or step == run.steps:

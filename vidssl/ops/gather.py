@@ -1,7 +1,7 @@
 """Collective operations that do nothing when there is one process, so that methods hold no `if distributed`."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,14 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Average scalars over all ranks, the same result on each, which must give the same names. No gradient."""
+    if world_size() == 1 or not values:
+        return dict(values)
+    total = sum_over_ranks(torch.stack([value.detach().float() for value in values.values()]))
+    return dict(zip(values, total / world_size(), strict=True))
 
 
 def whole(value: Tensor) -> Tensor:

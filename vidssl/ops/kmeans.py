@@ -13,15 +13,28 @@ Collective = Callable[[Tensor], Tensor]
 # Distances held at once: 8 MB of float32 stay in the processor's caches, a GPU has enough to do.
 _BLOCK_DISTANCES = {"cpu": 2**21, "cuda": 2**26}
 
+_RUN = 64  # distances; the fastest on a CPU of 16 to 512
+
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Index of the nearest centre (Euclidean): (N, D), (K, D) -> int64 (N,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all centres.
-    norms = centers.square().sum(1)
+    missing = -len(centers) % _RUN
+    norms = F.pad(centers.square().sum(1), (0, missing), value=torch.inf)
+    centers = F.pad(centers, (0, 0, 0, missing))
     rows = max(1, _BLOCK_DISTANCES.get(points.device.type, 2**21) // len(centers))
-    # min is twice as fast as argmin on a CPU.
     blocks = (torch.addmm(norms, block, centers.T, alpha=-2) for block in points.split(rows))
-    return torch.cat([block.min(dim=1).indices for block in blocks])
+    return torch.cat([_place_of_least(block) for block in blocks])
+
+
+def _place_of_least(values: Tensor) -> Tensor:
+    """First place of the least value of each row: (N, K), K a multiple of _RUN -> int64 (N,)."""
+    # The least value alone is found ten times faster on a CPU than together with its place: places are looked for
+    # among the least values of runs, then in one run.
+    runs = values.unflatten(1, (-1, _RUN))
+    run = runs.amin(2).min(1).indices
+    inside = runs[torch.arange(len(runs), device=values.device), run].min(1).indices
+    return run * _RUN + inside
 
 
 def kmeans(
@@ -86,8 +99,10 @@ def _alone(value: Tensor) -> Tensor:
 
 def _cluster_sums(points: Tensor, assignment: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
     """Sum (K, D) and number (K,) of the points of each cluster, in the order of the points on every device."""
-    # On a GPU index_add would add in any order.
     counts = torch.bincount(assignment, minlength=num_clusters)
+    if points.device.type == "cpu":
+        return points.new_zeros(num_clusters, points.shape[1]).index_add(0, assignment, points), counts
+    # On a GPU index_add would add in any order.
     order = assignment.argsort(stable=True)
     return torch.segment_reduce(points[order], "sum", lengths=counts), counts
 
