@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def test_pictures_of_later_steps_go(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 def test_lines_wait_for_a_disk_that_is_full(tmp_path, caplog):
+    others = set(threading.enumerate())
     with Logbook(tmp_path, first_step=0, num_steps=9) as log:
         log.scalars(1, {"loss": 1.0})
         size = (tmp_path / "metrics.jsonl").stat().st_size
@@ -66,6 +68,8 @@ def test_lines_wait_for_a_disk_that_is_full(tmp_path, caplog):
                 log.scalars(step, {"loss": float(step)})
         log.scalars(4, {"loss": 4.0})
         assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    for thread in set(threading.enumerate()) - others:
+        thread.join(60)  # TensorBoard's dies of the same disk, and is not to do so in the next test
     told = [record for record in caplog.records if record.msg.startswith("%s cannot be written")]
     assert [record.args[0] for record in told if record.args[0] == "metrics.jsonl"] == ["metrics.jsonl"]
     assert "metrics.jsonl could not be written 2 times" in caplog.text

@@ -234,8 +234,9 @@ def assert_close(first: Path, second: Path) -> None:
     for one, other in (tensors, moments):
         assert one.keys() == other.keys()
         for name, value in one.items():
+            # A step moves a weight by up to 1e-2; where gradients are small, Adam makes 1e-5 of another order of sums.
             torch.testing.assert_close(
-                value, other[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+                value, other[name], rtol=1e-5, atol=5e-5, msg=lambda text, name=name: f"{name}: {text}"
             )
 
 
