@@ -107,6 +107,21 @@ def test_a_batch_cut_in_two_gives_the_same_bits(name):
     assert torch.equal(together, apart)
 
 
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_batch_done_in_parts_gives_the_same_bits(name, monkeypatch):
+    clips, seed = video(7, 2), draws.mix(torch.arange(7), 3)
+    whole = VIEWS[name](clips, seed)
+    sizes = []
+    monkeypatch.setattr(
+        planning, "run", lambda part, *rest, run=planning.run: (sizes.append(len(part)), run(part, *rest))[1]
+    )
+    monkeypatch.setattr(planning, "PIXEL_BYTES_AT_ONCE", 3 * 4 * clips[0].numel() + 1)
+    assert torch.equal(VIEWS[name](clips, seed), whole) and sizes == [3, 3, 1]
+    # A GPU does all at once: fewer launches.
+    VIEWS[name](clips.to("meta"), seed)
+    assert sizes == [3, 3, 1, 7]
+
+
 def test_a_view_keeps_32_bits_under_autocast():
     clips, seed = video(5, 2), torch.arange(5)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -6,6 +6,7 @@ in one copy; and nothing that follows waits for the device. The number of passes
 nor on that of frames.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +23,9 @@ Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Call: TypeAlias = tuple[Callable[..., Tensor], tuple[Tensor, ...]]
 
+# Pixels that are worked on at once on a CPU, 4 bytes each: what its caches hold. Of many more the temporary tensors are
+# so large that glibc's allocator maps fresh pages for each (from 32 MiB on), which costs as much as the work.
+PIXEL_BYTES_AT_ONCE = 2**24
 # Wider than what any pixel is: limits of a value of which nothing is known.
 UNKNOWN = 1e30
 
@@ -112,8 +116,17 @@ class Sometimes(Operator):
 
 
 def perform(video: Tensor, operators: Sequence[tuple[Operator, Tensor]]) -> Tensor:
-    """Apply operators in turn, each with its seeds on the CPU; see `Operator.forward`."""
+    """Apply operators in turn, each with its seeds on the CPU; see `Operator.forward`.
+
+    On a CPU large batches are done in parts, which changes no bit.
+    """
     num_frames, _, height, width = video.shape[1:]
+    clips_at_once = max(1, PIXEL_BYTES_AT_ONCE // (4 * math.prod(video.shape[1:])))
+    if video.device.type == "cpu" and len(video) > clips_at_once:
+        parts = [slice(start, start + clips_at_once) for start in range(0, len(video), clips_at_once)]
+        return torch.cat(
+            [perform(video[part], [(operator, seed[part]) for operator, seed in operators]) for part in parts]
+        )
     shape, steps = (num_frames, height, width), []
     for operator, seed in operators:
         steps += operator.steps(seed, shape)

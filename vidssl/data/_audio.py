@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, open_container
+from ._container import (
+    MAX_SAMPLE_RATE_HZ,
+    MediaError,
+    check_seconds,
+    describe,
+    frames_of,
+    open_container,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,7 +174,7 @@ class AudioReader:
         time_base = self._stream.time_base
         if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
             self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
-            frames = self._container.decode(self._stream)
+            frames = frames_of(self._container, self._stream)
             first = next(frames, None)
             if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
@@ -175,7 +182,7 @@ class AudioReader:
                 return
         self._container.close()
         self._open()
-        yield from self._container.decode(self._stream)
+        yield from frames_of(self._container, self._stream)
 
     def close(self) -> None:
         """Close the file; may be called again."""

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._audio import AudioReader, audio_stream
-from ._container import MAX_PIXELS, MediaError, check_pixels, check_seconds, describe, open_container, printable
+from ._container import (
+    MAX_PIXELS,
+    MediaError,
+    check_pixels,
+    check_seconds,
+    describe,
+    frames_of,
+    open_container,
+    packets_of,
+    printable,
+)
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -295,7 +305,7 @@ class PyAVReader(Reader):
         pts = self._index.pts
         for target in np.flatnonzero(self._index.is_entry[: entry + 1])[::-1]:
             self._container.seek(int(pts[target]), stream=self._stream)
-            packets = self._container.demux(self._stream)
+            packets = packets_of(self._container, self._stream)
             first = next(packets)
             places = np.flatnonzero(pts == first.pts)
             if first.size == 0 or len(places) != 1:
@@ -311,7 +321,7 @@ class PyAVReader(Reader):
         self._container.close()
         self._container = open_container(self._path)
         self._stream = video_stream(self._container, self._path)
-        yield from self._container.decode(self._stream)
+        yield from frames_of(self._container, self._stream)
 
     def _by_decoding(self, numbers: set[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (number, frame) of `numbers`, decoding everything before them.
