@@ -42,6 +42,7 @@ from vidssl.benchmark.measuring import alternate, peak_bytes, spread
 from vidssl.benchmark.record import PICTURE, holds, machine
 from vidssl.data.corpus import Corpus
 from vidssl.evaluate.propagate import CRW, propagate
+from vidssl.methods import SimCLR
 from vidssl.models import ResNet
 
 
@@ -380,6 +381,33 @@ def test_fit_and_the_bare_loop_end_with_the_same_weights(monkeypatch):
     figures = case.compare(case.ours(), case.peer())
     assert figures["unequal_weights"] == 0
     assert figures["checkpoint_and_export_ms_per_step"] > 0
+
+
+def test_steps_of_fit_and_of_the_bare_loop_take_turns(monkeypatch):
+    """Each side is charged with its own steps alone: here a step of fit costs 10 s, one of the bare loop 1 s."""
+    monkeypatch.setattr(training, "STEPS", 3)
+    monkeypatch.setattr(training, "BATCH_SIZE", 4)
+    clock, order = Clock(), []
+    monkeypatch.setattr(training.time, "process_time", clock)
+    forward = SimCLR.forward
+
+    def step(method, batch, progress):
+        is_of_fit = "after_step" in vars(method)
+        order.append((is_of_fit, progress))
+        clock.seconds += 10 if is_of_fit else 1
+        return forward(method, batch, progress)
+
+    monkeypatch.setattr(SimCLR, "forward", step)
+    assert training._fit(Peers()).in_turns() == {"ours": 30, "peer": 3}
+    assert order == [(is_of_fit, step / 3) for step in range(3) for is_of_fit in (True, False)]
+
+
+def test_rounds_in_turns_are_those_of_the_case():
+    rounds = iter([{"ours": 2.0, "peer": 1.0}, {"ours": 4.0, "peer": 4.0}, {"ours": 1.0, "peer": 3.0}])
+    case = Case(lambda: 1, lambda: 1, in_turns=lambda: next(rounds))
+    record = measure(row(case, rounds=3), Peers())
+    assert record["figures"]["speedup"] == {"median": 1.0, "low": 0.5, "high": 3.0}
+    assert record["seconds"]["ours"] == {"median": 2.0, "low": 1.0, "high": 4.0}
 
 
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")

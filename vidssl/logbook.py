@@ -73,6 +73,7 @@ class Logbook:
             TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            refresh_per_second=2,  # drawing it takes about a millisecond; 10 times a second by default
         )
         self.bar = self.progress.add_task("pretrain", total=num_steps, completed=first_step, text="")
         self._try("the progress bar", self.progress.start)

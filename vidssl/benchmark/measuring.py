@@ -1,5 +1,6 @@
 """Two pieces of code compared: process CPU time in random order, peak memory, and whether they agree."""
 
+import ctypes
 import gc
 import hashlib
 import importlib.metadata
@@ -146,12 +147,15 @@ class Case:
         peer: Does the same work in the peer's way.
         compare: (result of ours, result of the peer) -> further figures, such as the largest difference.
         versions: Of peers that are files, such as {"eval_video_segmentation.py": SHA-256}.
+        in_turns: Does the work of both once, a step of one after a step of the other, and returns the CPU seconds
+            of each: for what is compared more finely than a machine keeps its speed for seconds. Rounds are of it.
     """
 
     ours: Callable[[], Any]
     peer: Callable[[], Any]
     compare: Callable[[Any, Any], Mapping[str, float]] = lambda ours, peer: {}
     versions: Mapping[str, str] = field(default_factory=dict)
+    in_turns: Callable[[], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,11 @@ def measure(
         for name in sides:
             keep(name)
         compare()
-        seconds = alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
+        seconds = (
+            alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
+            if case.in_turns is None
+            else _gather([case.in_turns() for _ in range(rounds or row.rounds)])
+        )
     else:
         timed = {name: partial(keep, name) for name in sides}
         seconds = alternate(timed, rounds=rounds or row.rounds, seed=seed, clock=clock)
@@ -295,6 +303,10 @@ def alternate(
     return seconds
 
 
+def _gather(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {name: [seconds[name] for seconds in rounds] for name in ("ours", "peer")}
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles; the ends of the range for fewer than four values."""
     low, high = min(values), max(values)
@@ -304,12 +316,24 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """Most memory that a call holds beyond what the process held before it, in a forked copy of the process."""
+    """Most memory that a call holds beyond what the process held before it, in a forked copy of the process.
+
+    On Linux, of the second call: the first one maps code anew, which a forked process shares but has to ask for again
+    (tens of MB for PyTorch, whatever the call holds). What is freed is given back at once, or it would hide what is
+    held, or count as held: with the gaps that glibc leaves a call may take several times what it holds.
+    """
     gc.collect()  # garbage that is thrown away while the call runs would hide as much of what the call holds
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
     def run() -> None:
+        if sys.platform == "linux":
+            glibc = ctypes.CDLL(None)
+            glibc.mallopt(_M_MMAP_THRESHOLD, 2**20)
+            call()
+            gc.collect()
+            glibc.malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten: man 5 proc
         before = _peak_so_far()  # of a forked process: what it started with
         call()
         sender.send(_peak_so_far() - before)
@@ -323,6 +347,9 @@ def peak_bytes(call: Callable[[], Any]) -> int:
         raise RuntimeError("the process whose memory was measured died; is there enough memory?") from None
     finally:
         child.join()
+
+
+_M_MMAP_THRESHOLD = -3  # malloc.h: blocks from this size on are apart from the heap
 
 
 def _peak_so_far() -> int:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,11 +136,11 @@ def _recipe() -> Run:
 
 
 def _fit(peers: Peers) -> Case:
-    def ours() -> Method:
+    def ours(run: Run | None = None) -> Method:
         with TemporaryDirectory() as out:
-            return fit(_recipe(), out=Path(out), log_every=STEPS, save_every=STEPS, picture_every=STEPS)
+            return fit(run or _recipe(), out=Path(out), log_every=STEPS, save_every=STEPS, picture_every=STEPS)
 
-    def bare() -> Method:
+    def bare_steps() -> Iterator[Method]:
         run = _recipe()
         torch.manual_seed(sample_seed(0, 0))  # as fit does
         method, optimizer = run.method.train(), run.optimizer(run.method.param_groups())
@@ -148,7 +148,27 @@ def _fit(peers: Peers) -> Case:
             method(batch, step / STEPS)["loss"].backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return method
+            yield method
+
+    def bare() -> Method:
+        return list(bare_steps())[-1]
+
+    def in_turns() -> Mapping[str, float]:
+        """A step of the bare loop within each step of fit, after the optimizer's; its seconds are not fit's."""
+        started, bare_seconds = time.process_time(), 0.0
+        run, steps = _recipe(), bare_steps()
+        after_step = run.method.after_step
+
+        def turn(progress: float) -> None:
+            nonlocal bare_seconds
+            after_step(progress)
+            began = time.process_time()
+            next(steps)
+            bare_seconds += time.process_time() - began
+
+        run.method.after_step = turn  # type: ignore[method-assign]
+        ours(run)
+        return {"ours": time.process_time() - started - bare_seconds, "peer": bare_seconds}
 
     def compare(mine: Method, theirs: Method) -> Mapping[str, float]:
         weights = zip(mine.parameters(), theirs.parameters(), strict=True)
@@ -156,7 +176,7 @@ def _fit(peers: Peers) -> Case:
         parts = {f"{part}_ms_per_step": 1000 * seconds for part, seconds in _parts(theirs).items()}
         return {"unequal_weights": unequal, **parts}
 
-    return Case(ours, bare, compare)
+    return Case(ours, bare, compare, in_turns=in_turns)
 
 
 def _parts(method: Method) -> dict[str, float]:
@@ -231,7 +251,7 @@ ROWS = (
         name="fit",
         what=f"{STEPS} steps of SimCLR, ResNet-18 of width 16, {BATCH_SIZE} pictures of 64 x 64 pixels in memory: "
         "`fit` with logging, monitors, pictures and checkpoint every 100 steps, against forward, backward and "
-        "optimizer step in a loop over the same loader.",
+        "optimizer step in a loop over the same loader, a step of one after a step of the other.",
         ours="train.fit",
         peer="a bare loop",
         needs=(),
