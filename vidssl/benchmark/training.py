@@ -226,7 +226,8 @@ ROWS = (
         name="kmeans",
         what=f"k-means of {NUM_POINTS} points of {POINT_DIM} dimensions, {NUM_CLUSTERS} clusters, {NUM_ITERATIONS} "
         "iterations from the same start. The points are normal: no cluster runs empty, which the two repair in ways "
-        "of their own.",
+        "of their own. The OpenBLAS of faiss-cpu's wheel is of 2021 and takes newer processors for ancient ones, which "
+        "makes it slow: OPENBLAS_CORETYPE (SkylakeX, Haswell or Zen) is to name its kernels there.",
         ours="ops.kmeans",
         peer="faiss-cpu",
         needs=("faiss",),
