@@ -148,7 +148,8 @@ class Case:
         compare: (result of ours, result of the peer) -> further figures, such as the largest difference.
         versions: Of peers that are files, such as {"eval_video_segmentation.py": SHA-256}.
         in_turns: Does the work of both once, a step of one after a step of the other, and returns the CPU seconds
-            of each: for what is compared more finely than a machine keeps its speed for seconds. Rounds are of it.
+            of each: for what is compared more finely than a machine keeps its speed for seconds. Rounds are of it, in
+            a row that warms up.
     """
 
     ours: Callable[[], Any]
@@ -261,18 +262,19 @@ def measure(
         figures.update({name: float(value) for name, value in values.items()})
         results.clear()
 
+    num_rounds = rounds or row.rounds
     if row.warm_up:
         for name in sides:
             keep(name)
         compare()
-        seconds = (
-            alternate(sides, rounds=rounds or row.rounds, seed=seed, clock=clock)
-            if case.in_turns is None
-            else _gather([case.in_turns() for _ in range(rounds or row.rounds)])
-        )
+        if case.in_turns is None:
+            seconds = alternate(sides, rounds=num_rounds, seed=seed, clock=clock)
+        else:
+            both = [case.in_turns() for _ in range(num_rounds)]
+            seconds = {name: [each[name] for each in both] for name in sides}
     else:
         timed = {name: partial(keep, name) for name in sides}
-        seconds = alternate(timed, rounds=rounds or row.rounds, seed=seed, clock=clock)
+        seconds = alternate(timed, rounds=num_rounds, seed=seed, clock=clock)
         compare()
     pairs = list(zip(seconds["ours"], seconds["peer"], strict=True))
     figures["ratio"] = spread([ours / peer for ours, peer in pairs])
@@ -301,10 +303,6 @@ def alternate(
             sides[name]()
             seconds[name].append(clock() - started)
     return seconds
-
-
-def _gather(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    return {name: [seconds[name] for seconds in rounds] for name in ("ours", "peer")}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Rows of training: k-means, the moving average of a teacher, the loop."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -63,7 +64,8 @@ def _kmeans(peers: Peers) -> Case:
             "unequal_when_repeated": float((ours() != mine).sum()),
         }
 
-    return Case(ours, peer, compare)
+    kernels = os.environ.get("OPENBLAS_CORETYPE", "automatic")
+    return Case(ours, peer, compare, versions={"OPENBLAS_CORETYPE": kernels})
 
 
 class _Dispatches(TorchDispatchMode):

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._container import (
-    MAX_SAMPLE_RATE_HZ,
-    MediaError,
-    check_seconds,
-    describe,
-    frames_of,
-    open_container,
-)
+from ._container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, frames_of, open_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
