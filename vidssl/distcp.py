@@ -10,7 +10,7 @@ only tensors, and opens only files of the folder.
 
 import pickle
 import warnings
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ _CLASSES = {
     ("torch.serialization", "_get_layout"),  # name -> torch.layout
     ("torch", "Size"),
     ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),  # its name in Python 3.13
 }
 # What pickle raises for bytes that make no sense, by where they stand.
 _PICKLE_ERRORS = (
@@ -225,5 +226,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in _CLASSES or (
             module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         ):
-            return super().find_class(module, name)
+            # A part written by Python 3.13 is read by the others, which have no pathlib._local.
+            return PosixPath if name == "PosixPath" else super().find_class(module, name)
         raise pickle.UnpicklingError(f"it names {module}.{name}")

@@ -22,7 +22,7 @@ from typing import Any
 # Packages a row may need, by the name they are imported under: what to install.
 PACKAGES = {
     "cv2": "opencv-python-headless",
-    "decord": "decord",
+    "decord": "decord2",
     "faiss": "faiss-cpu",
     "imageio": "imageio",
     "kornia": "kornia",

@@ -100,7 +100,7 @@ def _decord(
     try:
         import decord
     except ImportError as error:
-        raise ImportError("backend='decord' needs decord: pip install vidssl[decord] (Linux x86-64)") from error
+        raise ImportError("backend='decord' needs decord: pip install 'vidssl[decord]'") from error
     height, width = size or (-1, -1)
     decoder = decord.VideoReader(str(path), num_threads=1, width=width, height=height)
     seconds = decoder.get_frame_timestamp([0, *numbers])[:, 0].astype(np.float64)

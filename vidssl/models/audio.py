@@ -4,6 +4,7 @@ The encoder of sound is the listening half of audio-visual methods. It is no `En
 loaded beside the encoder of pictures (`vidssl.models.load_audio_encoder`).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -31,6 +32,57 @@ def waveform_of(batch: Batch) -> Tensor:
     return rearrange(batch.audio, "b 1 s -> b s")
 
 
+class Spectrogram(nn.Module):
+    """Power of short-time Fourier transforms: (..., S) -> (..., n_fft // 2 + 1, S // hop + 1).
+
+    Args:
+        n_fft: Samples of a window (Hann).
+        hop_samples: Samples from one window to the next.
+    """
+
+    window: Tensor
+
+    def __init__(self, *, n_fft: int, hop_samples: int) -> None:
+        super().__init__()
+        self.hop_samples = hop_samples
+        self.register_buffer("window", torch.hann_window(n_fft))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform windows centred on multiples of the hop, the ends mirrored."""
+        n_fft = len(self.window)
+        spectrum = torch.stft(
+            waveform, n_fft, self.hop_samples, window=self.window, pad_mode="reflect", return_complex=True
+        )
+        return spectrum.abs().pow(2)
+
+
+class MelScale(nn.Module):
+    """Sums over overlapping triangles that are evenly spaced in mels, 2595 log10(1 + hz / 700) (O'Shaughnessy 1987).
+
+    Args:
+        sample_rate_hz: Of the waveform; the triangles go from 0 to half of it.
+        n_fft: Samples of a window.
+        num_mels: Triangles.
+    """
+
+    fb: Tensor
+
+    def __init__(self, *, sample_rate_hz: int, n_fft: int, num_mels: int) -> None:
+        super().__init__()
+        highest_hz = sample_rate_hz // 2
+        hz = torch.linspace(0, highest_hz, n_fft // 2 + 1)
+        mels = torch.linspace(0, 2595 * math.log10(1 + highest_hz / 700), num_mels + 2)
+        edges_hz = 700 * (10 ** (mels / 2595) - 1)
+        widths_hz = edges_hz.diff()
+        slopes = edges_hz[None] - hz[:, None]  # (frequencies, edges)
+        falling, rising = -slopes[:, :-2] / widths_hz[:-1], slopes[:, 2:] / widths_hz[1:]
+        self.register_buffer("fb", torch.minimum(falling, rising).clamp(min=0))  # (frequencies, mels)
+
+    def forward(self, power: Tensor) -> Tensor:
+        """Sum (..., frequencies, frames) -> (..., mels, frames)."""
+        return (power.mT @ self.fb).mT
+
+
 class LogMel(nn.Module):
     """Log-mel spectrogram: the logarithm of the energy in bands that are evenly spaced on the mel scale.
 
@@ -54,8 +106,6 @@ class LogMel(nn.Module):
         floor: float = 1e-6,
     ) -> None:
         super().__init__()
-        from torchaudio.transforms import MelSpectrogram
-
         self.settings = {
             "sample_rate_hz": sample_rate_hz,
             "n_fft": n_fft,
@@ -64,7 +114,10 @@ class LogMel(nn.Module):
             "floor": floor,
         }
         """Arguments that make it again."""
-        self.mel = MelSpectrogram(sample_rate=sample_rate_hz, n_fft=n_fft, hop_length=hop_samples, n_mels=num_mels)
+        # The names are those of torchaudio's MelSpectrogram, which older exports were made with.
+        self.mel = nn.Sequential()
+        self.mel.add_module("spectrogram", Spectrogram(n_fft=n_fft, hop_samples=hop_samples))
+        self.mel.add_module("mel_scale", MelScale(sample_rate_hz=sample_rate_hz, n_fft=n_fft, num_mels=num_mels))
         self.n_fft = n_fft
         self.floor = floor
 

@@ -15,6 +15,7 @@ from ...batch import Batch
 from ...data.clips import ClipSampler, random_clips
 from ...method import Epoch, Method
 from ...models import Encoder
+from ...models.initial import truncated_normal_
 from ...ops import draws
 from ...ops.contrast import cosine_logits, usage_entropy
 from ...ops.ema import cosine_momentum, move_teacher, teacher_of
@@ -55,7 +56,7 @@ class DINOHead(nn.Module):
         self.mlp = nn.Sequential(*layers, nn.Linear(hidden_dim, bottleneck_dim))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                truncated_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
         self.prototypes = nn.Parameter(torch.randn(num_prototypes, bottleneck_dim) * bottleneck_dim**-0.5)
         self.register_buffer("frozen", torch.tensor(False))
