@@ -52,7 +52,7 @@ setup(
         "scipy>=1.13",
         "tensorboard>=2.21",
         "timm>=1.0.31",  # earlier ones leave a position table of 7 x 28 as it is for a grid of 14 x 14
-        "tyro>=1.0",
+        "tyro>=1.0.16",
     ],
     extras_require={
         "decord": [DECORD],

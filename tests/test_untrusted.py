@@ -374,13 +374,13 @@ def zip_of_our_own(path: Path, bomb: Bomb) -> None:
 
 
 def script_archive(path: Path, bomb: Bomb) -> None:
-    """A TorchScript module whose constants are a pickle."""
-    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
+    """Laid out as TorchScript modules are, whose constants are a pickle (torch.jit itself is on its way out)."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, pickle.dumps(bomb, protocol=2) if name.endswith(".pkl") else data)
+        for name in ("data", "constants"):
+            archive.writestr(f"archive/{name}.pkl", pickle.dumps(bomb, protocol=2))
+        archive.writestr("archive/code/__torch__/Linear.py", "")
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
 
 
 def object_array(path: Path, bomb: Bomb) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -134,10 +135,13 @@ def replicated(method: nn.Module, world_size: int, *, accumulate: int = 1) -> nn
     """
     if world_size == 1:
         return method
-    return nn.parallel.DistributedDataParallel(
-        method,
-        # Queues, assignments and centres are buffers: re-sending them every step would be slow and wrong.
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-        static_graph=accumulate == 1,
-    )
+    with warnings.catch_warnings():
+        # torch 2.15 advises to keep it where buffers are not to be sent at the start either.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return nn.parallel.DistributedDataParallel(
+            method,
+            # Queues, assignments and centres are buffers: re-sending them every step would be slow and wrong.
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            static_graph=accumulate == 1,
+        )

@@ -142,6 +142,11 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def linear(counter: FlopCounterMode) -> int:
+    """Operations of linear layers alone; from torch 2.15 on those of attention on a CPU are counted, too."""
+    return sum(count for kernel, count in counter.get_flop_counts()["Global"].items() if "mm" in str(kernel))
+
+
 @torch.no_grad()
 def test_hidden_tokens_cost_nothing_and_attention_is_fused():
     net = VideoViT(dim=24, depth=2, num_heads=2, patch_px=8).eval()
@@ -150,6 +155,6 @@ def test_hidden_tokens_cost_nothing_and_attention_is_fused():
         net.tokens(clip)
     with FlopCounterMode(display=False) as some, Operators() as operators:
         net.tokens(clip, keep)
-    assert every.get_total_flops() == 4 * some.get_total_flops() > 0  # of linear layers
+    assert linear(every) == 4 * linear(some) > 0
     attention = [shape for name, shape in operators.seen if "scaled_dot_product" in name]
     assert attention == [(1, 2, 8, 12)] * 2

@@ -76,7 +76,7 @@ class ConvNet(Encoder):
             ]
             channels = width
         # Channels last: 1.5 times as fast on a CPU core, forwards and backwards.
-        self.net = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""

@@ -116,7 +116,7 @@ class ResNet(Encoder):
         # of a 1 x 1 convolution of stride 2 writes beyond its memory in that layout where it has fewer channels than
         # a vector register has numbers: 8 with AVX2, 16 with AVX-512 (oneDNN issue 6035).
         if width >= 16:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w), h = ceil(H / stride)."""
