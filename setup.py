@@ -40,7 +40,7 @@ setup(
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",
-        "av>=17,<19",  # frames, stamps and matrices were compared with FFmpeg's program for these two
+        "av>=17.1,<19",  # frames, stamps and matrices were compared with FFmpeg's program for these two
         "einops>=0.8",
         "jinja2>=3.1",
         "kornia>=0.8.2",
