@@ -23,14 +23,16 @@ from media import (
     change,
     copy,
     encode,
+    join,
     numbered,
+    png,
     shift,
     silence,
     wav,
 )
 
 LONG_FRAMES = 480
-ALL_INTRA_HEADERS = {"sc_threshold": "0", "g": "9999", "keyint_min": "9999"}
+ONE_KEY_FRAME = {"sc_threshold": "0", "g": "9999", "keyint_min": "9999"}
 
 
 def write_broken(folder: Path) -> None:
@@ -52,10 +54,8 @@ def write_broken(folder: Path) -> None:
 def _write_whole(folder: Path, frames: np.ndarray, sound: np.ndarray) -> None:
     """Ordinary files of many codecs and containers."""
     encode(folder / "ok_faststart.mp4", frames, sound=sound, file_options={"movflags": "+faststart"})
-    encode(folder / "ok_long_gop.mp4", frames, options=ALL_INTRA_HEADERS)
-    encode(
-        folder / f"long_gop_{LONG_FRAMES}.mp4", numbered(LONG_FRAMES), options={**ALL_INTRA_HEADERS, "crf": "30"}
-    )
+    encode(folder / "ok_long_gop.mp4", frames, options=ONE_KEY_FRAME)
+    encode(folder / f"long_gop_{LONG_FRAMES}.mp4", numbered(LONG_FRAMES), options={**ONE_KEY_FRAME, "crf": "30"})
     encode(
         folder / "open_gop_h264.mp4",
         frames,
@@ -89,7 +89,7 @@ def _write_whole(folder: Path, frames: np.ndarray, sound: np.ndarray) -> None:
     )
     encode(folder / "ok_mpeg1.mpg", frames, codec="mpeg1video")
     encode(folder / "ok_mpegts.ts", frames, sound=sound)
-    encode(folder / "ok_mjpeg.avi", frames, codec="mjpeg", pix_fmt="yuvj420p", options={"qmin": "2", "qmax": "6"})
+    encode(folder / "ok_mjpeg.avi", frames, codec="mjpeg", pix_fmt="yuvj420p")
     encode(folder / "ok_gif.gif", frames[:20], codec="gif", pix_fmt="rgb8", fps=10)
     encode(folder / "odd_111x63_yuv444.mp4", frames[:20, :63, :111], pix_fmt="yuv444p")
     encode(folder / "rgb24_lossless.mp4", frames[:20], codec="libx264rgb", pix_fmt="rgb24", options={"crf": "10"})
@@ -156,7 +156,7 @@ def _write_no_media(folder: Path, base: Path, frames: np.ndarray) -> None:
     (folder / "text.mp4").write_text("no video at all\n" * 100)
     (folder / "html_404.mp4").write_text("<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>")
     (folder / "random_bytes.mp4").write_bytes(np.random.default_rng(0).bytes(100_000))
-    _png(folder / "png_renamed.mp4", frames[0])
+    png(folder / "png_renamed.mp4", frames[0])
     wav(folder / "wav_renamed.mp4", silence(0.5))
     (folder / "directory.mp4").mkdir()
     (folder / "broken_symlink.mp4").symlink_to("/nonexistent.mp4")
@@ -301,9 +301,9 @@ def _write_structure(folder: Path, base: Path, video: Path) -> None:
     small = encode(folder / "_small.ts", numbered(20, height=32, width=56))
     (folder / "resolution_change.ts").write_bytes(large.read_bytes() + small.read_bytes())
     (folder / "two_mp4_concatenated.mp4").write_bytes(2 * video.read_bytes())
-    _join(folder / "two_video_streams.mp4", [small, base])
-    cover = _png(folder / "_cover.png", numbered(8)[7])
-    _join(folder / "cover_art_first_stream.mp4", [cover, base])
+    join(folder / "two_video_streams.mp4", [small, base], to_play=[base])
+    cover = png(folder / "_cover.png", numbered(8)[7])
+    join(folder / "cover_art_first_stream.mp4", [cover, base], to_play=[base])
     copy(base, folder / "fragmented.mp4", file_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"})
     encode(
         folder / "pcm_mono.mov", numbered(), sound=silence(2, rate_hz=8000), sound_codec="pcm_s16le", rate_hz=8000
@@ -325,36 +325,6 @@ def _write_structure(folder: Path, base: Path, video: Path) -> None:
     change(base, folder / "rotate90.mp4", quarter_turn)
     for path in (large, small, cover):
         path.unlink()
-
-
-def _join(path: Path, sources: list[Path]) -> None:
-    """Put the tracks of several files into one; the last file's are those to play, those before are extras."""
-    with av.open(str(path), "w") as written:
-        opened = [av.open(str(source)) for source in sources]
-        targets = []
-        for read in opened:
-            for stream in read.streams:
-                target = written.add_stream_from_template(stream)
-                kinds = av.stream.Disposition
-                target.disposition = kinds.default if read is opened[-1] else kinds(0)
-                if stream.codec_context.name == "png":
-                    target.disposition = kinds.attached_pic
-                targets.append(target)
-        place = 0
-        for read in opened:
-            for packet in read.demux():
-                if packet.dts is not None:
-                    packet.stream = targets[place + packet.stream.index]
-                    written.mux(packet)
-            place += len(read.streams)
-            read.close()
-
-
-def _png(path: Path, picture: np.ndarray) -> Path:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path, format="png")
-    return path
 
 
 def _write_names(folder: Path, video: Path) -> None:

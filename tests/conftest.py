@@ -2,12 +2,15 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from media import made_once
+from odd_media import write_odd
 
 # Test processes share the cores out: more threads than cores wait for each other most of the time.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -16,6 +19,20 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(num_threads)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+# Odd media of both origins: made by the suite, and real files. Where these are absent, one test is skipped for all.
+REAL = pytest.param(
+    "real", marks=pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent: it holds the real media")
+)
+ORIGINS = ["made", REAL]
+
+
+def files_of_both(made: Iterable[str], real: Iterable[str]) -> list[Any]:
+    """Parameters (origin, name): each made file, and each real one where they are."""
+    params = [pytest.param("made", name, id=f"made-{name}") for name in sorted(made)]
+    if not SHARED.is_dir():
+        return [*params, pytest.param("real", "", marks=REAL.marks, id="real")]
+    return params + [pytest.param("real", name, id=f"real-{name}") for name in sorted(real)]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +54,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: it holds the real media and reference runs this test reads")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of odd media by origin."""
+    return {"made": made_once(tmp_path_factory, "odd", write_odd), "real": SHARED / "data/media/odd"}
 
 
 def write_video(

@@ -17,6 +17,7 @@ import av
 import filelock
 import numpy as np
 import pytest
+from PIL import Image
 
 NUM_FRAMES, FPS, HEIGHT, WIDTH = 60, 30, 64, 112
 GROUP = 15  # frames from one key frame to the next
@@ -49,6 +50,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 def numbered(num_frames: int = NUM_FRAMES, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """Moving texture under a strip that holds the number of the frame: uint8 (T, H, W, 3)."""
     texture = np.random.default_rng(0).integers(40, 216, (16, 64, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    texture = np.tile(texture, (2, 1, 1))
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     cell = width / NUM_CELLS
     for number, frame in enumerate(frames):
@@ -106,6 +108,8 @@ def encode(
         options = {"crf": "18", "g": str(GROUP), "bf": str(b_frames), "preset": "veryfast", **(options or {})}
         if codec == "libx264":
             options = {"sc_threshold": "0", "refs": "2", **options}
+    elif not codec.startswith("lib"):
+        options = {"qmin": "2", "qmax": "6", **(options or {})}
     with av.open(str(path), "w", format=format_name, options=file_options or {}) as container:
         tracks = []
         if frames is not None:
@@ -116,7 +120,6 @@ def encode(
                 stream.codec_context.gop_size = GROUP
                 if codec in ("mpeg4", "mpeg1video"):
                     stream.codec_context.max_b_frames = b_frames
-                stream.codec_context.bit_rate = 600_000
             if pixel_aspect is not None:
                 stream.sample_aspect_ratio = pixel_aspect
             if ticks is not None:
@@ -124,7 +127,9 @@ def encode(
             tracks.append((stream, _pictures(frames, ticks, stream, fps)))
         if sound is not None:
             layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
-            stream = container.add_stream(sound_codec, rate=rate_hz, layout=layout)
+            stream = container.add_stream(
+                sound_codec, rate=rate_hz, layout=layout, options={"strict": "experimental"}
+            )
             tracks.append((stream, _sounds(sound, rate_hz, stream, layout)))
         for stream, made in tracks:
             for frame in made:
@@ -174,6 +179,30 @@ def copy(
                 continue
             packet.stream = targets[packet.stream.index]
             written.mux(packet)
+    return path
+
+
+def join(path: Path, sources: list[Path], *, to_play: list[Path]) -> Path:
+    """Put the tracks of several files into one; those of `to_play` are marked as the ones to play, PNG as a cover."""
+    with av.open(str(path), "w") as written:
+        opened, targets = [av.open(str(source)) for source in sources], []
+        for read, source in zip(opened, sources, strict=True):
+            targets.append([written.add_stream_from_template(stream) for stream in read.streams])
+            kinds = av.stream.Disposition
+            kind = kinds.attached_pic if source.suffix == ".png" else kinds.default
+            for target in targets[-1]:
+                target.disposition = kind if source in to_play or source.suffix == ".png" else kinds(0)
+        for read, to in zip(opened, targets, strict=True):
+            for packet in read.demux():
+                if packet.dts is not None:
+                    packet.stream = to[packet.stream.index]
+                    written.mux(packet)
+            read.close()
+    return path
+
+
+def png(path: Path, picture: np.ndarray) -> Path:
+    Image.fromarray(picture).save(path, format="png")
     return path
 
 
