@@ -4,7 +4,6 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,19 +19,15 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
-# Odd media of both origins: made by the suite, and real files. Where these are absent, one test is skipped for all.
-REAL = pytest.param(
-    "real", marks=pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent: it holds the real media")
-)
-ORIGINS = ["made", REAL]
+# Odd media: made by the suite, and real files where they are. One test alone is skipped where they are absent, and
+# says so (tests/data/test_odd_files.py).
+ORIGINS = ["made", "real"] if SHARED.is_dir() else ["made"]
 
 
-def files_of_both(made: Iterable[str], real: Iterable[str]) -> list[Any]:
+def files_of_both(made: Iterable[str], real: Iterable[str]) -> list[tuple[str, str]]:
     """Parameters (origin, name): each made file, and each real one where they are."""
-    params = [pytest.param("made", name, id=f"made-{name}") for name in sorted(made)]
-    if not SHARED.is_dir():
-        return [*params, pytest.param("real", "", marks=REAL.marks, id="real")]
-    return params + [pytest.param("real", name, id=f"real-{name}") for name in sorted(real)]
+    names = {"made": made, "real": real}
+    return [(origin, name) for origin in ORIGINS for name in sorted(names[origin])]
 
 
 @pytest.fixture(autouse=True)
