@@ -2,12 +2,14 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from media import made_once
+from odd_media import write_odd
 
 # Test processes share the cores out: more threads than cores wait for each other most of the time.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -16,6 +18,16 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(num_threads)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+# Odd media: made by the suite, and real files where they are. One test alone is skipped where they are absent, and
+# says so (tests/data/test_odd_files.py).
+ORIGINS = ["made", "real"] if SHARED.is_dir() else ["made"]
+
+
+def files_of_both(made: Iterable[str], real: Iterable[str]) -> list[tuple[str, str]]:
+    """Parameters (origin, name): each made file, and each real one where they are."""
+    names = {"made": made, "real": real}
+    return [(origin, name) for origin in ORIGINS for name in sorted(names[origin])]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +49,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: it holds the real media and reference runs this test reads")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of odd media by origin."""
+    return {"made": made_once(tmp_path_factory, "odd", write_odd), "real": SHARED / "data/media/odd"}
 
 
 def write_video(

@@ -9,11 +9,13 @@ import io
 import json
 import os
 import pickle
+import re
 import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ import torch
 from conftest import moving_square, write_video
 
 from vidssl import checkpoint
+from vidssl.data import _container, video
+from vidssl.data._container import complaints
+from vidssl.data._member import Member
 from vidssl.data.corpus import Corpus, audit, probe
 from vidssl.data.labelled import labelled_set
 from vidssl.data.video import MediaError, open_audio, open_video
@@ -267,6 +272,74 @@ def test_the_traps_are_real_ones(place: Place, monkeypatch: pytest.MonkeyPatch) 
     assert touched_by(str(lay(place, "HLS named m3u8 to http")), **free)[0] == 1
     monkeypatch.setattr(place.server, "hits", ["/seen"])
     assert place.touched() == (1, 0)
+
+
+# What FFmpeg says of a protocol that it may not open; without it the trap went as far as the network or the disk.
+REFUSED = re.compile(r"Protocol '(\w+)' not on whitelist '(\w*)'")
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the first lock of our door: lists are not told by their first bytes."""
+    monkeypatch.setattr(_container, "_PLAYLISTS", {})
+
+
+def in_a_shard(path: Path) -> Member:
+    """The same bytes as a member of an archive."""
+    size = path.stat().st_size
+    return Member(shard=str(path), shard_bytes=size, name=path.name, offset=0, num_bytes=size)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("where", ["file", "shard"])
+def test_no_demuxer_of_lists_is_let_in(place: Place, blind: None, backend: str, where: str) -> None:
+    """The second lock alone: each list is well-formed, and FFmpeg would take it for what it is."""
+    usable(backend)
+    for name in FILES:
+        path = lay(place, name)
+        taken = in_a_shard(path) if where == "shard" else path
+        place.touched()
+        for read in (partial(open_video, backend=backend), open_audio):
+            with pytest.raises(MediaError, match="is no readable media file") as refused:
+                read(taken)
+            assert str(path) in str(refused.value)
+        # A member is read from its archive, which is the trap itself; it leads to nothing else.
+        assert place.touched() == (0, 0), name
+        path.unlink()
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"file"}))
+def test_no_protocol_but_that_of_files_is_let_in(
+    place: Place, blind: None, monkeypatch: pytest.MonkeyPatch, name: str, backend: str
+) -> None:
+    """The last lock alone: a name that is a protocol, as one in a file could be, reaches FFmpeg, which refuses it."""
+    usable(backend)
+    monkeypatch.chdir(place.folder)
+    (place.folder / "list.txt").write_text(f"file:{place.secret}\n")
+    for module in (_container, video):
+        monkeypatch.setattr(module, "regular_file", lambda path: path)
+        monkeypatch.setattr(module, "sniff", lambda path: "media")
+    text = filled(NAMES[name], place)
+    protocol = re.match(r"\w+", text).group()
+    with complaints() as said, pytest.raises(MediaError, match="is no readable media file"):
+        open_video(text, backend=backend).frames([0.0])
+    assert REFUSED.findall(" ".join(said)) == [(protocol, "file")]
+    assert place.touched() == (0, 0)
+
+
+def test_a_member_of_an_archive_is_let_in_without_any_protocol(
+    place: Place, blind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are handed over; not even a file of this disk could be opened by name."""
+    monkeypatch.setattr(_container, "FORMATS", f"{_container.FORMATS},concat")
+    path = lay(place, "ffconcat of a sibling")
+    with complaints() as said, pytest.raises(MediaError):
+        open_video(in_a_shard(path)).frames([0.0])
+    assert REFUSED.findall(" ".join(said)) == [("file", "")]
+    assert place.touched() == (0, 0)
+    open_video(path).frames([0.0])  # from the disk the same list leads to the file
+    assert place.touched()[1] > 0
 
 
 def test_names_with_a_colon_are_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

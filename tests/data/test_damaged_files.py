@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from damaged_files import (
-    FILES_PER_KIND,
     FPS,
     NUM_FRAMES,
     SOURCES,
@@ -48,7 +47,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("backend", "files_per_kind"),
     [
-        ("pyav", FILES_PER_KIND),
+        ("pyav", 16),  # the table of docs/reliability.md counts 50
         pytest.param(
             "decord",
             4,

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import moving_square, write_video
+from conftest import ORIGINS, moving_square, write_video
 
 from vidssl.data import Corpus, VideoDataset
 from vidssl.data.clips import random_clips
@@ -25,9 +25,10 @@ def same(first, second) -> None:
         np.testing.assert_array_equal(getattr(first.info, field.name), getattr(second.info, field.name))
 
 
-def test_frames_of_every_odd_file_are_the_same(shared):
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_frames_of_every_odd_file_are_the_same(odd, origin):
     num_files = num_bytes = 0
-    for path in sorted((shared / "data/media/odd").iterdir()):
+    for path in sorted(odd[origin].iterdir()):
         if path.suffix not in SUFFIXES or path.name == UNSTEADY or path.stat().st_size > 300_000:
             continue
         try:

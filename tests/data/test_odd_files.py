@@ -1,17 +1,23 @@
-"""Every file of ../shared/data/media/odd: bit for bit the frames of a slow sequential decode, or a clear error."""
+"""Every odd file, made (`odd_media.py`) or real: bit for bit the frames of a slow sequential decode, or a clear error.
+
+The pictures of made files are held to the numbers in them, too.
+"""
 
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import files_of_both
+from media import number_of
+from odd_media import HIDDEN, ODD, WITHOUT_PICTURES, Odd
 
 from vidssl.data._container import open_container
 from vidssl.data._index import read_index
 from vidssl.data.video import MediaError, Reader, open_audio, open_video
 
-# File: (frames, upright width, upright height, mean frame rate, audio sample rate and channels).
-FRAMES: dict[str, tuple[int, int, int, float, tuple[int, int] | None]] = {
+# Real file: (frames, upright width, upright height, mean frame rate, audio sample rate and channels).
+REAL_FRAMES: dict[str, tuple[int, int, int, float, tuple[int, int] | None]] = {
     "-video-with-dash-.mp4": (5, 1, 1, 1, None),
     "1fps_mpeg4.avi": (61, 106, 60, 1, None),
     "1x1_pixel_1fps.mp4": (5, 1, 1, 1, None),
@@ -54,12 +60,15 @@ FRAMES: dict[str, tuple[int, int, int, float, tuple[int, int] | None]] = {
     "wrong_keyframe_flags.mp4": (120, 320, 180, 24, (48000, 6)),
 }
 
+# Of made and real files alike.
+TURNED = {"rotated_90.mov": 270, "rotated_180.mov": 180, "rotated_270.mov": 90, "vfr_rot180.mp4": 180}
+
 # FFmpeg decodes a few pixels of this VP8 file differently from one sequential decode to the next, in one process
 # (seen in 3 of 6 processes); another frame would differ by more than 1 on average.
 UNSTEADY = {"audio_track_silent.webm"}
 
-# Files without a picture, and why.
-ERRORS = {
+# Real files without a picture, and why.
+REAL_ERRORS = {
     "audio_only_count.mp4": "no video stream: it holds sound alone",
     "dash_init_only.mp4": "holds no picture",
     "empty.wav": "no video stream: it holds sound alone",
@@ -70,12 +79,11 @@ ERRORS = {
 }
 
 
-@pytest.fixture(scope="session")
-def odd(shared: Path) -> Path:
-    folder = shared / "data/media/odd"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    return folder
+REAL = {
+    name: Odd(tuple(range(num_frames)), width, height, fps, sound)
+    for name, (num_frames, width, height, fps, sound) in REAL_FRAMES.items()
+}
+FRAMES, ERRORS = {"made": ODD, "real": REAL}, {"made": WITHOUT_PICTURES, "real": REAL_ERRORS}
 
 
 def sequential(path: Path, numbers: set[int]) -> tuple[list[float], dict[int, np.ndarray]]:
@@ -101,21 +109,35 @@ def pictures_of(reader: Reader, numbers: list[int]) -> np.ndarray:
     return reader.frames(times).video.permute(0, 2, 3, 1).numpy()
 
 
-def test_every_file_has_an_expected_outcome(odd: Path) -> None:
-    assert {path.name for path in odd.iterdir()} == set(FRAMES) | set(ERRORS)
+def test_every_made_file_has_an_expected_outcome(odd: dict[str, Path]) -> None:
+    assert {path.name for path in odd["made"].iterdir()} == set(ODD) | set(WITHOUT_PICTURES)
 
 
-@pytest.mark.parametrize("name", sorted(FRAMES))
-def test_frames_equal_sequential_decoding(odd: Path, name: str) -> None:
-    num_frames, width, height, fps, sound = FRAMES[name]
+def test_every_real_file_has_an_expected_outcome(shared: Path) -> None:
+    """Where this is skipped, no test of this suite reads a real file."""
+    names = {path.name for path in (shared / "data/media/odd").iterdir()}
+    assert names == set(REAL) | set(REAL_ERRORS)
+
+
+@pytest.mark.parametrize(("origin", "name"), files_of_both(ODD, REAL))
+def test_frames_equal_sequential_decoding(odd: dict[str, Path], origin: str, name: str) -> None:
+    expects, path = FRAMES[origin][name], odd[origin] / name
+    num_frames = len(expects.numbers)
     wanted = [*random.choices(range(num_frames), k=6), num_frames - 1, 0]
-    seconds, expected = sequential(odd / name, set(wanted))
+    seconds, expected = sequential(path, set(wanted))
     assert len(seconds) == num_frames
-    with open_video(odd / name) as reader:
+    if origin == "made" and expects.width > 1:
+        assert {number: number_of(picture) for number, picture in expected.items()} == {
+            number: expects.numbers[number] for number in expected
+        }
+    with open_video(path) as reader:
         info = reader.info
-        assert (info.num_frames, info.width, info.height) == (num_frames, width, height)
-        assert info.fps == pytest.approx(fps, abs=0.01)
-        assert (info.audio_sample_rate_hz, info.audio_channels) == (sound or (None, None))
+        assert (info.num_frames, info.width, info.height) == (num_frames, expects.width, expects.height)
+        # Where times are milliseconds, those of half a second give the rate to 0.1 %.
+        assert info.fps == pytest.approx(expects.fps, abs=0.03 if origin == "made" else 0.01)
+        assert (info.audio_sample_rate_hz, info.audio_channels) == (expects.sound or (None, None))
+        # The stored pictures lie on a side whichever way the camera was held.
+        assert info.rotation_degrees == TURNED.get(name, 0)
         for group in (wanted, wanted[:1], wanted[1:2]):  # several at once, and alone: both backward and forward
             for number, picture in zip(group, pictures_of(reader, group), strict=True):
                 if name in UNSTEADY:
@@ -126,48 +148,46 @@ def test_frames_equal_sequential_decoding(odd: Path, name: str) -> None:
             np.testing.assert_allclose(info.pts_seconds, np.array(seconds) - seconds[0], atol=1e-9)
 
 
-def test_hidden_pictures_of_vp8_are_no_frames(odd: Path) -> None:
-    with open_container(odd / "audio_track_silent.webm") as container:
+def test_hidden_pictures_of_vp8_are_no_frames(odd: dict[str, Path]) -> None:
+    with open_container(odd["made"] / "audio_track_silent.webm") as container:
         index = read_index(container, container.streams.video[0])
-    assert (index.num_packets, len(index.frame_packet)) == (123, 118)
+    assert (index.num_packets, len(index.frame_packet)) == (60, 60 - len(HIDDEN))
 
 
-@pytest.mark.parametrize("name", sorted(ERRORS))
-def test_files_without_pictures_say_so(odd: Path, name: str) -> None:
-    with pytest.raises(MediaError, match=ERRORS[name]) as caught:
-        open_video(odd / name)
+@pytest.mark.parametrize(("origin", "name"), files_of_both(WITHOUT_PICTURES, REAL_ERRORS))
+def test_files_without_pictures_say_so(odd: dict[str, Path], origin: str, name: str) -> None:
+    with pytest.raises(MediaError, match=ERRORS[origin][name]) as caught:
+        open_video(odd[origin] / name)
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["rotated_90.mov", "rotated_180.mov", "rotated_270.mov"])
-def test_rotated_recordings_show_the_same_scene_upright(odd: Path, name: str) -> None:
-    """The stored pictures of these files are 568 x 320 whichever way the phone was held."""
-    degrees = {"rotated_90.mov": 270, "rotated_180.mov": 180, "rotated_270.mov": 90}[name]
-    with open_video(odd / name) as reader:
-        assert reader.info.rotation_degrees == degrees
+# File: (sample rate, seconds in the made file, seconds in the real one).
+SOUND_ALONE = {
+    "audio_only_count.mp4": (22_050, 3.0, 22.2),
+    "mp3_with_cover.mp3": (44_100, 1.0, 1.0),
+    "silence.wav": (48_000, 2.0, 2.0),
+    "short_48_samples.wav": (48_000, 0.001, 0.001),
+    "empty.wav": (48_000, 0.0, 0.0),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "sample_rate_hz", "seconds"),
-    [
-        ("audio_only_count.mp4", 22_050, 22.2),
-        ("mp3_with_cover.mp3", 44_100, 1.0),
-        ("silence.wav", 48_000, 2.0),
-        ("short_48_samples.wav", 48_000, 0.001),
-        ("empty.wav", 48_000, 0.0),
-    ],
-)
-def test_sound_alone_is_read_as_sound(odd: Path, name: str, sample_rate_hz: int, seconds: float) -> None:
-    with open_audio(odd / name) as sound:
+@pytest.mark.parametrize(("origin", "name"), files_of_both(SOUND_ALONE, SOUND_ALONE))
+def test_sound_alone_is_read_as_sound(odd: dict[str, Path], origin: str, name: str) -> None:
+    sample_rate_hz, *seconds = SOUND_ALONE[name]
+    with open_audio(odd[origin] / name) as sound:
         assert sound.sample_rate_hz == sample_rate_hz
-        assert sound.measure_seconds() == pytest.approx(seconds, abs=0.06)
+        assert sound.measure_seconds() == pytest.approx(seconds[origin == "real"], abs=0.06)
         assert sound.is_silent() == (name in {"silence.wav", "empty.wav"})
 
 
 @pytest.mark.parametrize(
-    "name", ["bbb_51_audio.mp4", "phone_h263_amr.3gp", "vp9_opus.webm", "nasa_multistream.mp4", "bbb_1s_vp8.webm"]
+    ("origin", "name"),
+    files_of_both(
+        ["surround.mp4", "phone_h263_amr.3gp", "vp9_opus.webm", "two_pairs_of_tracks.mp4", "vp8.webm"],
+        ["bbb_51_audio.mp4", "phone_h263_amr.3gp", "vp9_opus.webm", "nasa_multistream.mp4", "bbb_1s_vp8.webm"],
+    ),
 )
-def test_sound_in_the_middle_equals_sequential_decoding(odd: Path, name: str) -> None:
+def test_sound_in_the_middle_equals_sequential_decoding(odd: dict[str, Path], origin: str, name: str) -> None:
     """Mean of the channels, placed by the time of each decoded frame, counted from the first picture.
 
     WebM rounds times to milliseconds, so that decoding from the middle may be placed up to one earlier or later.
@@ -175,9 +195,9 @@ def test_sound_in_the_middle_equals_sequential_decoding(odd: Path, name: str) ->
     """
     import av
 
-    with av.open(str(odd / name)) as container:
+    with av.open(str(odd[origin] / name)) as container:
         first_picture = next(container.decode(container.streams.best("video"))).time
-    with av.open(str(odd / name)) as container:
+    with av.open(str(odd[origin] / name)) as container:
         stream = container.streams.best("audio")
         rate = stream.sample_rate
         expected = np.zeros(20 * rate, dtype=np.float32)
@@ -189,7 +209,7 @@ def test_sound_in_the_middle_equals_sequential_decoding(odd: Path, name: str) ->
             start = end if end is not None and abs(start - end) < 0.03 * rate else start
             end = start + samples.shape[1]
             expected[max(start, 0) : end] = samples.mean(axis=0)[max(-start, 0) :]
-    with open_video(odd / name) as reader:
+    with open_video(odd[origin] / name) as reader:
         for begin in (0.4, 0.0, 0.7):
             sound = reader.audio(begin, 0.25, sample_rate_hz=rate).numpy()
             first = round(begin * rate)

@@ -81,13 +81,6 @@ def test_otb_errors_name_the_file(tmp_path):
         otb_sequences(tmp_path / "Toy")
 
 
-def test_crossing_is_read_with_its_tabs(shared):
-    (sequence,) = otb_sequences(shared / "data/boxes")
-    assert (sequence.name, len(sequence), sequence.boxes.shape) == ("Crossing", 120, (120, 4))
-    np.testing.assert_array_equal(sequence.boxes[:2], [[204, 150, 17, 50], [201, 149, 19, 50 - 1]])
-    assert next(sequence.frames()).shape == (3, 240, 360)
-
-
 def write_got10k(root, *, boxes, cover, split="val", name="GOT-10k_Val_000001", num_frames=4):
     folder = root / split / name
     write_frames(folder, range(1, num_frames + 1), digits=8)

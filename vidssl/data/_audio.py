@@ -29,6 +29,13 @@ _PREROLL_SECONDS = 0.5
 # Stamps of consecutive packets are rounded to the time base; only a step larger than this is a real gap.
 _GAP_SECONDS = 0.03
 
+# Decoders of FFmpeg that go on after a seek from what they decoded last, wherever that was: those of speech, which
+# guess from the samples before. A fresh one is made for each read.
+_REMEMBERING = {
+    "amrnb", "amrwb", "evrc", "g723_1", "g729", "gsm", "gsm_ms", "ilbc", "qcelp", "real_144", "real_288", "sipr",
+    "truespeech", "wmavoice",
+}  # fmt: skip
+
 # Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
 _CONTEXT_SAMPLES = 256
 
@@ -164,6 +171,9 @@ class AudioReader:
             raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
 
     def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
+        if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
+            self._container.close()
+            self._open()
         time_base = self._stream.time_base
         if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
             self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)

@@ -205,13 +205,16 @@ def complaints() -> Iterator[list[str]]:
     import av.logging
 
     said: list[str] = []
-    level = av.logging.get_level()
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    # What was said last of the file before would be kept back here, and told of the file after.
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as records:
             yield said
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
         # IMGUTILS only repeats sizes that a header claims; the decoder goes by what the stream itself says.
         said += [f"{name}: {text.strip()}".split("\n")[0] for _, name, text in records if name != "IMGUTILS"]
 
