@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ..files import file_sha256
-from ._audio import AudioReader, audio_stream
+from ._audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
 from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
 from ._images import ImagesReader, image_paths
 from ._index import PacketIndex, read_index
@@ -269,14 +269,20 @@ def _audit_sound(path: Path) -> Iterator[Finding]:
             return
     try:
         with contextlib.closing(AudioReader(path)) as sound:
-            peak = 0.0
-            for seconds, samples in sound.pieces():
+            peak, cancelled_seconds = 0.0, 0.0
+            num_samples = round(BLOCK_SECONDS * sound.sample_rate_hz)
+            for seconds, samples in in_blocks(sound.pieces(), num_samples=num_samples):
                 if not np.isfinite(samples).all():
                     yield Finding("error", "sound is not a number", f"near {seconds:.2f} s")
                     return
                 peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+                if cancels(samples.mean(axis=0), samples):
+                    cancelled_seconds += samples.shape[1] / sound.sample_rate_hz
     except MediaError as error:
         yield Finding("error", "sound cannot be decoded", error.reason)
         return
     if peak <= AudioReader.SILENCE:
         yield Finding("note", "silent sound track")
+    if cancelled_seconds:
+        detail = f"the mean of them is all but silent for {cancelled_seconds:.2f} s; the loudest is read there"
+        yield Finding("note", "channels of the sound cancel", detail)
