@@ -16,7 +16,7 @@ from ._container import MediaError, complaints, describe, open_container, regula
 from ._images import ImagesReader, image_paths
 from ._index import PacketIndex, read_index
 from ._member import Member
-from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
+from ._pyav import DEFAULT_FPS, longest_increasing, refused_depth, video_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,9 +104,12 @@ class _Decoded:
     num_failed: int = 0
     first_failure: str = ""
     end_seconds: float = 0.0
+    refused: str | None = None
 
     def add(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
+            if not self.pts:
+                self.refused = refused_depth(frame)
             self.sizes.setdefault((frame.width, frame.height), len(self.pts))
             self.pts.append(frame.pts)
             self.num_damaged += frame.is_corrupt
@@ -130,6 +133,8 @@ def _audit_video(path: Path) -> Iterator[Finding]:
         why = decoded.first_failure or ("no key frame" if index.num_packets else "no packets")
         yield Finding("error", "no picture can be decoded", why)
         return
+    if decoded.refused:
+        yield Finding("error", "cannot be read", decoded.refused)
     yield from _picture_findings(decoded, index)
     if said:
         yield Finding("error", "damaged data", f"{len(said)} complaints of FFmpeg, first {said[0]}")
