@@ -13,10 +13,11 @@ import numpy as np
 from ..files import file_sha256
 from ._audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
 from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
-from ._images import ImagesReader, image_paths
+from ._images import ImagesReader
 from ._index import PacketIndex, read_index
 from ._member import Member
 from ._pyav import DEFAULT_FPS, longest_increasing, refused_depth, video_stream
+from ._series import frame_paths, series_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +63,12 @@ def audit_file(path: str | Path | Member) -> list[Finding]:
         folder = Path(path)
         path = folder if folder.is_dir() else regular_file(path)
         if path is folder or sniff(path) == "image":
-            images = image_paths(folder) if path is folder else [path]
+            images = frame_paths(folder) if path is folder else [path]
             reader = ImagesReader(path.absolute(), images, fps=DEFAULT_FPS)
             for number in range(len(images)):
                 reader.frames([number / DEFAULT_FPS])
-            return []
+            notes = series_notes(folder) if path is folder else []
+            return [Finding("note", kind, detail) for kind, detail in notes]
         return [*_audit_video(path), *_audit_sound(path)]
     except MediaError as error:
         return [Finding("error", "cannot be read", error.reason)]
