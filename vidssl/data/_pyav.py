@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,8 +79,8 @@ def refused_depth(frame: VideoFrame) -> str | None:
     shown = [part for part in frame.format.components if not part.is_alpha]
     if len(shown) > 1 or not shown[0].is_luma or shown[0].bits <= 8:
         return None
-    values = frame.to_ndarray(format="gray16le") >> max(0, 16 - shown[0].bits)
-    return too_deep(frame.format.name, values)
+    scaled: NDArray[Any] = frame.to_ndarray(format="gray16le")  # to all 16 bits
+    return too_deep(frame.format.name, scaled >> max(0, 16 - shown[0].bits))
 
 
 class PyAVReader(Reader):
