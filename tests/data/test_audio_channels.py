@@ -195,7 +195,9 @@ def test_case_8_a_packet_of_no_bytes_holds_no_sound_and_ends_nothing(ogg, page):
 
 
 def test_case_8_decoders_that_hold_the_end_back_give_it(tmp_path):
-    path = encode(tmp_path / "a.wma", "wmav2", *np.random.default_rng(0).normal(size=(2, 32_000)) / 10, rate=44_100)
+    path = encode(
+        tmp_path / "a.wma", "wmav2", *np.random.default_rng(0).normal(size=(2, 32_000)) / 10, rate=44_100
+    )
     with open_audio(path) as sound:
         assert sum(one.shape[1] for _, one in sound.pieces()) == 30_720  # 28,672 without the last
 

@@ -78,7 +78,9 @@ def test_case_12_flow_of_one_direction_alone_is_a_video(tmp_path):
     [
         [f"{n}.jpg" for n in range(1, 9)],
         [f"{n}{suffix}" for n, suffix in enumerate([".jpg", ".JPG", ".jpeg"] * 4)],
+        [f"{n}{ {3: '.JPG', 4: '.JPG', 6: '.jpeg'}.get(n, '.jpg') }" for n in range(12)],
         [f"a_{n:03d}.png" for n in range(10)] + [f"b_{n:03d}.png" for n in range(10, 20)],
+        [f"a_{n:03d}.png" for n in range(10)] + [f"b_{n:03d}.png" for n in range(8, 18)],
         [f"2026-01-31_12-{m:02d}-{s:02d}.png" for m in range(3) for s in range(0, 60, 20)],
         [f"2026-01-31T{h}-00-{s:02d}.png" for h in (10, 11) for s in range(0, 60, 20)],
         [f"12h{m:02d}m{s:02d}.png" for m in range(3) for s in range(0, 60, 20)],

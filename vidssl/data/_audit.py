@@ -13,10 +13,10 @@ import numpy as np
 from ..files import file_sha256
 from ._audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
 from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
-from ._images import ImagesReader
+from ._images import ImagesReader, refused_depth
 from ._index import PacketIndex, read_index
 from ._member import Member
-from ._pyav import DEFAULT_FPS, longest_increasing, refused_depth, video_stream
+from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
 from ._series import frame_paths, series_notes
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from ._reader import Reader, VideoInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from av.video.frame import VideoFrame
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -113,23 +114,11 @@ def read_image(path: str | Path) -> Image.Image:
     """
     image = read_stored(path)
     if image.mode in _DEEP_MODES:
-        raise MediaError(path, too_deep(image.mode, np.asarray(image)))
+        raise MediaError(path, _too_deep(image.mode, np.asarray(image)))
     try:
         return image.convert("RGB")
     except ValueError as error:  # colour spaces that Pillow cannot bring to RGB
         raise MediaError(path, f"has pixels that cannot be shown as RGB ({describe(error)})") from error
-
-
-def too_deep(kind: str, values: NDArray[Any]) -> str:
-    """Say why grey pictures and videos of more than 8 bits are refused.
-
-    A thermal camera stores 12 bits in 16 and uses a hundred values of them: the high byte is the same everywhere, and
-    which value is black, one frame, one file or one corpus can tell, with another answer each.
-    """
-    return (
-        f"has more than 8 bits per channel: grey values of {kind}, {values.min():g} to {values.max():g} in its first "
-        "picture, of which none is said to be black or white; scale what your data use to 8 bits, all files alike"
-    )
 
 
 def read_stored(path: str | Path) -> Image.Image:
@@ -203,3 +192,27 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         8: Transpose.ROTATE_90,
     }
     return turns.get(orientation) if isinstance(orientation, int) else None
+
+
+def refused_depth(frame: VideoFrame) -> str | None:
+    """Say why a frame cannot be brought to 8 bits without a guess; None if it can be.
+
+    Colour of any depth, and grey of 8 bits, says which values are black and white.
+    """
+    shown = [part for part in frame.format.components if not part.is_alpha]
+    if len(shown) > 1 or not shown[0].is_luma or shown[0].bits <= 8:
+        return None
+    scaled: NDArray[Any] = frame.to_ndarray(format="gray16le")  # to all 16 bits
+    return _too_deep(frame.format.name, scaled >> max(0, 16 - shown[0].bits))
+
+
+def _too_deep(kind: str, values: NDArray[Any]) -> str:
+    """Say why grey pictures and videos of more than 8 bits are refused.
+
+    A thermal camera stores 12 bits in 16 and uses a hundred values of them: the high byte is the same everywhere, and
+    which value is black, one frame, one file or one corpus can tell, with another answer each.
+    """
+    return (
+        f"has more than 8 bits per channel: grey values of {kind}, {values.min():g} to {values.max():g} in its first "
+        "picture, of which none is said to be black or white; scale what your data use to 8 bits, all files alike"
+    )
