@@ -23,6 +23,7 @@ from ._container import (
     packets_of,
     printable,
 )
+from ._images import refused_depth
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -121,6 +122,9 @@ class PyAVReader(Reader):
             pts = self._index.frame_pts
             times = (pts - pts[0]) * self._time_base
         self._zero_seconds = (first.pts or 0) * self._time_base
+        reason = refused_depth(first)
+        if reason:
+            raise MediaError(path, reason)
         turns = round(first.rotation / 90) % 4
         width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
         check_seconds(path, float(times[-1]))
