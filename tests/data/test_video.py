@@ -13,8 +13,9 @@ import torch
 
 from vidssl.data._index import read_index
 from vidssl.data._nal import Picture, num_gaps, picture_parser, states_reordering
-from vidssl.data._pyav import PyAVReader, longest_increasing, repaired_times, video_stream
+from vidssl.data._pyav import PyAVReader, video_stream
 from vidssl.data._reader import nearest
+from vidssl.data._times import longest_increasing, repaired_times
 from vidssl.data.video import MediaError, open_audio, open_video
 
 

@@ -16,7 +16,8 @@ from ._container import MediaError, complaints, describe, open_container, regula
 from ._images import ImagesReader, image_paths
 from ._index import PacketIndex, read_index
 from ._member import Member
-from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
+from ._pyav import DEFAULT_FPS, video_stream
+from ._times import longest_increasing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

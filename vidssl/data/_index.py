@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._nal import Picture, num_gaps, picture_parser, states_reordering
+from ._nal import Picture, cuts_left, num_gaps, picture_parser, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,7 @@ class PacketIndex:
         num_gaps: Places where reference pictures are missing (H.264 alone).
         states_reordering: Whether the stream says how many pictures it puts in another order (H.264 alone).
         distrust: Why frames cannot be reached by seeking, or None if they can.
+        last_ticks: How long the container shows the last frame, in the stream's time base; 0 where it does not say.
     """
 
     pts: NDArray[np.int64]
@@ -67,6 +68,7 @@ class PacketIndex:
     num_gaps: int
     states_reordering: bool
     distrust: str | None
+    last_ticks: int = 0
 
     @property
     def frame_pts(self) -> NDArray[np.int64]:
@@ -87,6 +89,7 @@ class _Packet(NamedTuple):
     is_shown: bool
     is_corrupt: bool
     picture: Picture
+    ticks: int
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
@@ -111,12 +114,14 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         ),
         frame_packet=frame_packet,
         trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries])
-        or _deep_colour(stream),
+        or _deep_colour(stream)
+        or _left_cut(stream),
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
+        last_ticks=packets[frame_packet[-1]].ticks if len(frame_packet) else 0,
     )
 
 
@@ -157,6 +162,7 @@ def stated_index(container: InputContainer, stream: VideoStream) -> PacketIndex 
         num_gaps=0,
         states_reordering=states_reordering("h264", context.extradata),
         distrust=None,
+        last_ticks=max(0, (stream.duration or 0) - int(pts[-1])),
     )
 
 
@@ -170,7 +176,8 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
             picture = look(memoryview(packet))
         except (IndexError, ValueError):
             picture, is_corrupt = Picture(is_entry=False), True
-    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture)
+    ticks = packet.duration or 0
+    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks)
 
 
 def _distrust(
@@ -229,3 +236,10 @@ def _deep_colour(stream: VideoStream) -> str | None:
     pixels = stream.codec_context.format
     is_deep = pixels is not None and any(component.bits > 8 for component in pixels.components)
     return "colour is deeper than 8 bits" if is_deep else None
+
+
+def _left_cut(stream: VideoStream) -> str | None:
+    """Other decoders show columns at the left that are to be cut off, or squeeze them into the picture."""
+    context = stream.codec_context
+    is_cut = cuts_left(context.codec.canonical_name, context.extradata)
+    return "columns are cut off at the left" if is_cut else None
