@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ._avi import num_empty_chunks
 from ._nal import Picture, cuts_left, num_gaps, picture_parser, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -123,6 +125,15 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
         last_ticks=packets[frame_packet[-1]].ticks if len(frame_packet) else 0,
     )
+
+
+def num_dropped(container: InputContainer, stream: VideoStream, path: Path, *, num_packets: int) -> int:
+    """Count the pictures of which a header states that a camera left them out, where fewer packets came than stated."""
+    if num_packets >= stream.frames:
+        return 0
+    if container.format.name == "avi":
+        return num_empty_chunks(path, stream=stream.index)
+    return sum(entry.size == 0 for entry in stream.index_entries)
 
 
 def statement(num_frames: int, *, gop_frames: int) -> str:

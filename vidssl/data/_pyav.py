@@ -22,7 +22,7 @@ from ._container import (
     packets_of,
     printable,
 )
-from ._index import PacketIndex, read_index, stated_index
+from ._index import PacketIndex, num_dropped, read_index, stated_index
 from ._known import pack, unpack
 from ._orientation import Orientation, display_orientation
 from ._reader import Reader, VideoInfo
@@ -178,8 +178,9 @@ class PyAVReader(Reader):
 
     @property
     def num_promised(self) -> int:
-        """Pictures that the header states, 0 where it states none."""
-        return self._stream.frames
+        """Pictures that the header states, 0 where it states none; those that it states to be left out are not."""
+        dropped = num_dropped(self._container, self._stream, self._path, num_packets=self._index.num_packets)
+        return self._stream.frames - dropped
 
     def _first_by_seek(self) -> VideoFrame | None:
         """Return frame 0, None if it is not to be had as the index says."""

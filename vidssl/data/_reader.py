@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._container import MediaError, check_clip
+from ._times import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +61,15 @@ class VideoInfo:
     def num_frames(self) -> int:
         """Frames that can be shown."""
         return len(self.pts_seconds)
+
+    def length(self, *, start_seconds: float = 0.0, end_seconds: float = math.inf) -> float:
+        """Seconds between two times, for samplers of clips: a `Length` if the video has gaps there."""
+        return length_of(
+            self.pts_seconds,
+            fps=self.fps,
+            start_seconds=start_seconds,
+            end_seconds=min(end_seconds, self.duration_seconds),
+        )
 
 
 @dataclass(frozen=True)

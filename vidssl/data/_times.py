@@ -7,7 +7,7 @@ other's stamps; damage leaves single stamps that fit nowhere; phones and cameras
 from __future__ import annotations
 
 import bisect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,33 @@ _GAP_SECONDS, _GAP_FACTOR = 1.0, 10
 
 # Steps on either side of one that say what is usual there: the frame rate may change for good.
 _NEIGHBOURS = 8
+
+
+class Part(NamedTuple):
+    """A part of a video without a gap: seconds of its first frame, frames, and frames per second."""
+
+    start_seconds: float
+    num_frames: int
+    fps: float
+
+
+class Length(float):
+    """Length of a video in seconds, a float to whoever does not ask for `parts`.
+
+    Args:
+        seconds: From the first frame to the end of the last.
+        parts: Between the gaps, in order.
+    """
+
+    parts: tuple[Part, ...]
+
+    def __new__(cls, seconds: float, parts: Sequence[tuple[float, int, float]]) -> "Length":
+        length = super().__new__(cls, seconds)
+        length.parts = tuple(Part(*part) for part in parts)
+        return length
+
+    def __reduce__(self) -> tuple[type["Length"], tuple[float, tuple[Part, ...]]]:
+        return Length, (float(self), self.parts)
 
 
 def in_order(items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -153,18 +180,30 @@ def rate_and_duration(
     return len(times_seconds) / recorded, last + end
 
 
-def stretches(times_seconds: NDArray[np.float64], *, fps: float) -> tuple[tuple[float, int, float], ...]:
-    """Return (seconds of its first frame, frames, frames per second) of each part between gaps; none without gaps.
+def length_of(
+    times_seconds: NDArray[np.float64], *, fps: float, start_seconds: float, end_seconds: float
+) -> float:
+    """Seconds from `start_seconds` to `end_seconds` of a video, for samplers of clips.
 
     Args:
-        times_seconds: Increasing (N,).
+        times_seconds: Of its frames, increasing (N,).
         fps: Frames per second of a part of one frame.
+        start_seconds: 0 for the first frame.
+        end_seconds: That of the last frame, or before it.
+
+    Returns:
+        A `Length` if the video has gaps.
     """
-    ends = gaps(times_seconds)
-    if len(ends) == 0:
-        return ()
-    parts = np.split(times_seconds, ends + 1)
-    return tuple(
-        (float(part[0]), len(part), (len(part) - 1) / float(part[-1] - part[0]) if len(part) > 1 else fps)
-        for part in parts
-    )
+    after = gaps(times_seconds)
+    if len(after) == 0:
+        return end_seconds - start_seconds
+    inside = [
+        part[(part >= start_seconds) & (part < end_seconds)] - start_seconds
+        for part in np.split(times_seconds, after + 1)
+    ]
+    parts = [
+        Part(float(part[0]), len(part), (len(part) - 1) / float(part[-1] - part[0]) if len(part) > 1 else fps)
+        for part in inside
+        if len(part)
+    ]
+    return Length(end_seconds - start_seconds, parts) if parts else end_seconds - start_seconds

@@ -28,6 +28,7 @@ from ._isolation import call_each
 from ._member import Member
 from ._pyav import PyAVReader
 from ._sources import Source, find
+from ._times import Length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Corpus", "Entry", "Finding", "audit"]
 
 # Part of every cache record; raise it when what `probe` returns or how files are read changes.
-_PROBE_VERSION = 4
+_PROBE_VERSION = 5
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Entry:
         member: Where it lies in a shard (vidssl.data.shards); None for a file of its own. Then `path` is for people.
         damage: What looks wrong with a file that can be read all the same, as far as it goes; else empty. The scan
             sees what a look at the packets tells; `audit` decodes every picture and sees more.
+        parts: (seconds of the first frame, frames, frames per second) of each part between gaps in which nothing was
+            recorded; empty without gaps.
     """
 
     path: Path
@@ -79,6 +82,12 @@ class Entry:
     index: bytes = field(default=b"", repr=False)
     member: Member | None = field(default=None, repr=False)
     damage: str = ""
+    parts: Sequence[tuple[float, int, float]] = ()
+
+    @property
+    def length(self) -> float:
+        """The duration for samplers of clips: a `Length` where there are gaps."""
+        return Length(self.duration_seconds, self.parts) if self.parts else self.duration_seconds
 
     def open(self, *, backend: Backend = "pyav") -> Reader:
         """Open it; see `open_video`.
@@ -283,6 +292,7 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
                 "has_audio": has_audio,
                 "audio_silent": _is_silent(path) if has_audio else None,
                 "index": base64.b64encode(reader.packed_index()).decode(),
+                "parts": getattr(info.length(), "parts", ()),
             }
             findings = (
                 packet_findings(reader.packet_index, num_promised=reader.num_promised)
