@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # there are; less than all is a note.
 WHOLE = 0.95
 
+# The kind of finding that is none any more when a file is written anew.
+SLOW = "slow: every read decodes from the start"
+
 # Decoders of the WebM project. They notice when a packet ends before its picture does, or the picture before it.
 _STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -129,7 +132,7 @@ def _audit_video(path: Path) -> Iterator[Finding]:
     yield from _time_findings(decoded, time_base, is_trusted=index.distrust is None)
     yield from decoded.notes
     if index.distrust is not None:
-        yield Finding("note", "slow: every read decodes from the start", index.distrust)
+        yield Finding("note", SLOW, index.distrust)
 
 
 def _decode(container: InputContainer, path: Path) -> _Decoded:
