@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..files import replacing
 from ._audit import Finding, packet_findings
 from ._container import MediaError, complaints, printable, regular_file
-from ._isolation import call_each
+from ._isolation import allowed_seconds, call_each
 from ._member import Member
 from ._pyav import PyAVReader
 from ._sources import Source, find
@@ -170,7 +170,8 @@ class Corpus:
                 recording of its own.
             cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
             num_workers: Files looked at a time; by default the number of processors, at most 16.
-            timeout_seconds: Longest time for one file; a file that takes longer is bad.
+            timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes
+                longer is bad.
             allow_outside: Whether a list may name files that do not lie below its folder. Lists of strangers could
                 else have any file of this machine read.
             progress: Show a progress bar.
@@ -207,7 +208,9 @@ class Corpus:
             "vidssl.data.corpus:probe",
             [os.fspath(path) for path in todo],
             num_workers=num_workers or default_workers(),
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=[
+                allowed_seconds(stamp_of(path)[0], timeout_seconds=timeout_seconds) for path in todo
+            ],
         )
         for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
             records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
@@ -451,7 +454,9 @@ def audit(
         "vidssl.data._audit:examine",
         [os.fspath(file) for file in found.paths],
         num_workers=num_workers or default_workers(),
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=[
+            allowed_seconds(stamp_of(file)[0], timeout_seconds=timeout_seconds) for file in found.paths
+        ],
     )
     findings: dict[int, tuple[Finding, ...]] = {}
     for number, answer in with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):
