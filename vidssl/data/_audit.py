@@ -234,7 +234,9 @@ def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding
         yield Finding("error", "missing pictures", f"{num_shown} packets give {num_frames} pictures")
     if decoded.num_interlaced:
         yield Finding(
-            "note", "interlaced", f"{decoded.num_interlaced} of {num_frames} pictures hold two fields, taken one after the other"
+            "note",
+            "interlaced",
+            f"{decoded.num_interlaced} of {num_frames} pictures hold two fields, taken one after the other",
         )
     if len(decoded.sizes) > 1:
         changes = ", ".join(
@@ -252,7 +254,9 @@ def _time_findings(decoded: _Decoded, time_base: float, *, is_trusted: bool) -> 
     in_turn = in_order(stamps)
     num_sorted = sum(before != after for before, after in zip(stamps, in_turn, strict=True))
     if num_sorted:
-        yield Finding("note", "times are put in order", f"{num_sorted} of {len(decoded.pts)} came in another order")
+        yield Finding(
+            "note", "times are put in order", f"{num_sorted} of {len(decoded.pts)} came in another order"
+        )
     num_odd = len(decoded.pts) - len(longest_increasing(in_turn))
     if num_odd:
         yield Finding(

@@ -129,6 +129,7 @@ def encode_file(
         MediaError: The source cannot be read, or was not encoded right.
     """
     import av
+    from av.codec.context import Flags
 
     with open_video(source) as reader:
         info = reader.info
@@ -149,6 +150,9 @@ def encode_file(
             }
             stream.codec_context.time_base = unit
             stream.codec_context.thread_count = 1
+            stream.codec_context.flags |= (
+                Flags.frame_duration
+            )  # else the last frame is shown for the mean interval
             container.metadata["comment"] = statement(info.num_frames, gop_frames=gop_frames)
             packets = sound.packets(container)
             following = next(packets, None)

@@ -57,7 +57,9 @@ def stream_notes(container: InputContainer, stream: VideoStream, first: VideoFra
             "note", "several video streams", f"number {videos.index(stream)} of {len(videos)} is read ({sizes})"
         )
     if display_orientation(first).is_mirrored:
-        yield Finding("note", "mirrored", "its display matrix mirrors the stored pictures; they are read as it says")
+        yield Finding(
+            "note", "mirrored", "its display matrix mirrors the stored pictures; they are read as it says"
+        )
     aspect = stream.sample_aspect_ratio
     if aspect and aspect != 1:
         yield Finding(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ._avi import num_empty_chunks
-from ._nal import Picture, cuts_left, num_gaps, picture_parser, states_reordering
+from ._nal import Picture, cuts_corner, num_gaps, picture_parser, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,14 +117,21 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         frame_packet=frame_packet,
         trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries])
         or _deep_colour(stream)
-        or _left_cut(stream),
+        or _corner_cut(stream),
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
-        last_ticks=packets[frame_packet[-1]].ticks if len(frame_packet) else 0,
+        last_ticks=_last_ticks(container.format.name, packets, frame_packet),
     )
+
+
+def _last_ticks(container_format: str, packets: list[_Packet], frame_packet: NDArray[np.int64]) -> int:
+    """How long the last frame is shown. mp4 keeps steps of decoding times: only its last packet has a length of its own."""
+    if len(frame_packet) == 0:
+        return 0
+    return packets[-1 if container_format.startswith("mov") else frame_packet[-1]].ticks
 
 
 def num_dropped(container: InputContainer, stream: VideoStream, path: Path, *, num_packets: int) -> int:
@@ -249,8 +256,8 @@ def _deep_colour(stream: VideoStream) -> str | None:
     return "colour is deeper than 8 bits" if is_deep else None
 
 
-def _left_cut(stream: VideoStream) -> str | None:
-    """Other decoders show columns at the left that are to be cut off, or squeeze them into the picture."""
+def _corner_cut(stream: VideoStream) -> str | None:
+    """Other decoders show what is to be cut off there, or squeeze it into the picture."""
     context = stream.codec_context
-    is_cut = cuts_left(context.codec.canonical_name, context.extradata)
-    return "columns are cut off at the left" if is_cut else None
+    is_cut = cuts_corner(context.codec.canonical_name, context.extradata)
+    return "pictures are cut at the left or the top" if is_cut else None

@@ -65,7 +65,9 @@ class _Child:
         if line.endswith(b"\n"):
             return json.loads(line)
         if late.is_set():
-            return {"died": f"no answer within {round(timeout_seconds, 2):g} s; allow more (timeout_seconds), or {REMUX}"}
+            return {
+                "died": f"no answer within {round(timeout_seconds, 2):g} s; allow more (timeout_seconds), or {REMUX}"
+            }
         return {"died": f"the decoder ended the process ({self._last_words()})"}
 
     def _last_words(self) -> str:

@@ -63,23 +63,23 @@ def states_reordering(codec: str, extradata: bytes | None) -> bool:
         return False
     try:
         bits = _parameter_set(extradata)
-        _h264_left_cut(bits)
+        _h264_corner(bits)
         return bool(bits.take(1)) and _restricts_bitstream(bits)
     except (IndexError, ValueError):
         return False
 
 
-def cuts_left(codec: str, extradata: bytes | None) -> bool:
-    """Tell whether columns at the left of H.264 or HEVC pictures are not to be shown; where it is not known, they are.
+def cuts_corner(codec: str, extradata: bytes | None) -> bool:
+    """Tell whether columns at the left or rows at the top of H.264 or HEVC pictures are cut off, or it is not known.
 
-    Decoders tend to ignore it: rows would begin where memory is not aligned.
+    Decoders tend to ignore it: what is left would begin where memory is not aligned.
     """
     if codec not in {"h264", "hevc"} or not extradata or extradata[0] != 1:
         return False
     try:
         if codec == "h264":
-            return _h264_left_cut(_parameter_set(extradata)) > 0
-        return _hevc_left_cut(_hevc_parameter_set(extradata)) > 0
+            return _h264_corner(_parameter_set(extradata)) != (0, 0)
+        return _hevc_corner(_hevc_parameter_set(extradata)) != (0, 0)
     except (IndexError, ValueError):
         return True
 
@@ -190,17 +190,17 @@ def _frame_num_rules(bits: _Bits) -> tuple[int, bool]:
     return frame_num_bits, bool(bits.take(1))
 
 
-def _h264_left_cut(bits: _Bits) -> int:
-    """Read an H.264 sequence parameter set to the end of its cropping; return frame_crop_left_offset."""
+def _h264_corner(bits: _Bits) -> tuple[int, int]:
+    """Read an H.264 sequence parameter set to the end of its cropping; return what it cuts off at the left and top."""
     _frame_num_rules(bits)
     bits.unsigned(), bits.unsigned()  # width and height
     if not bits.take(1):  # frame_mbs_only_flag
         bits.take(1)
     bits.take(1)  # direct_8x8_inference_flag
     if not bits.take(1):
-        return 0
-    left, *_ = (bits.unsigned() for _ in ("left", "right", "top", "bottom"))
-    return left
+        return 0, 0
+    left, _, top, _ = (bits.unsigned() for _ in range(4))
+    return left, top
 
 
 def _hevc_parameter_set(extradata: bytes) -> _Bits:
@@ -217,8 +217,8 @@ def _hevc_parameter_set(extradata: bytes) -> _Bits:
     raise ValueError("no sequence parameter set")
 
 
-def _hevc_left_cut(bits: _Bits) -> int:
-    """Read an HEVC sequence parameter set up to conf_win_left_offset; return that."""
+def _hevc_corner(bits: _Bits) -> tuple[int, int]:
+    """Read an HEVC sequence parameter set up to its conformance window; return what it cuts off at the left and top."""
     bits.take(4)  # sps_video_parameter_set_id
     num_lower_layers = bits.take(3)
     bits.take(1)
@@ -232,7 +232,10 @@ def _hevc_left_cut(bits: _Bits) -> int:
     if bits.unsigned() == 3:  # chroma_format_idc
         bits.take(1)
     bits.unsigned(), bits.unsigned()  # width and height
-    return bits.unsigned() if bits.take(1) else 0
+    if not bits.take(1):
+        return 0, 0
+    left, _, top = (bits.unsigned() for _ in range(3))
+    return left, top
 
 
 def _restricts_bitstream(bits: _Bits) -> bool:

@@ -47,12 +47,12 @@ class Length(float):
 
     parts: tuple[Part, ...]
 
-    def __new__(cls, seconds: float, parts: Sequence[tuple[float, int, float]]) -> "Length":
+    def __new__(cls, seconds: float, parts: Sequence[tuple[float, int, float]]) -> Length:
         length = super().__new__(cls, seconds)
         length.parts = tuple(Part(*part) for part in parts)
         return length
 
-    def __reduce__(self) -> tuple[type["Length"], tuple[float, tuple[Part, ...]]]:
+    def __reduce__(self) -> tuple[type[Length], tuple[float, tuple[Part, ...]]]:
         return Length, (float(self), self.parts)
 
 
@@ -98,7 +98,9 @@ def stamped_seconds(pts: Sequence[int | None], *, time_base: float, fps: float) 
     Returns:
         float64 (N,), strictly increasing.
     """
-    known = longest_increasing(in_order([(number, value) for number, value in enumerate(pts) if value is not None]))
+    known = longest_increasing(
+        in_order([(number, value) for number, value in enumerate(pts) if value is not None])
+    )
     numbers = np.array([number for number, _ in known], dtype=np.float64)
     seconds = np.array([value for _, value in known], dtype=np.float64) * time_base
     interval = (seconds[-1] - seconds[0]) / (numbers[-1] - numbers[0]) if len(known) > 1 else 1 / fps

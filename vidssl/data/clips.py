@@ -55,7 +55,7 @@ class _Starts:
         return sum(self.counts)
 
     def times(self, starts: Tensor, offsets_frames: Tensor) -> Tensor:
-        """Times, float64 (K, T), seconds, of clips that begin at `starts` (K,), with frames at `offsets_frames` (T,)."""
+        """Times, float64 (K, T), seconds, of clips that begin at `starts` (K,); frames lie at `offsets_frames` (T,)."""
         if len(self.parts) == 1:
             return (starts[:, None] + offsets_frames) / self.parts[0].fps + self.parts[0].start_seconds
         ends = torch.tensor(self.counts).cumsum(0)
@@ -265,12 +265,12 @@ def nearby_clips(
     ]
     places = [count - window + 1 if count else 0 for count, window in zip(starts.counts, windows, strict=True)]
     drawn = int(torch.randint(sum(places), (), generator=generator))
-    first = 0
-    for count, window, num_places in zip(starts.counts, windows, places, strict=True):
-        if drawn < num_places:
-            break
-        first, drawn = first + count, drawn - num_places
-    chosen = first + drawn + torch.randint(window, (num_clips,), generator=generator)
+    number = 0  # of the part in which the window lies
+    while drawn >= places[number]:
+        drawn, number = drawn - places[number], number + 1
+    chosen = (
+        sum(starts.counts[:number]) + drawn + torch.randint(windows[number], (num_clips,), generator=generator)
+    )
     return starts.times(chosen, _offsets(num_frames, stride_frames))
 
 

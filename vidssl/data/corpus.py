@@ -208,9 +208,7 @@ class Corpus:
             "vidssl.data.corpus:probe",
             [os.fspath(path) for path in todo],
             num_workers=num_workers or default_workers(),
-            timeout_seconds=[
-                allowed_seconds(stamp_of(path)[0], timeout_seconds=timeout_seconds) for path in todo
-            ],
+            timeout_seconds=[allowed_seconds(stamp_of(path)[0], timeout_seconds=timeout_seconds) for path in todo],
         )
         for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
             records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
