@@ -128,7 +128,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
 
 
 def _last_ticks(container_format: str, packets: list[_Packet], frame_packet: NDArray[np.int64]) -> int:
-    """How long the last frame is shown. mp4 keeps steps of decoding times: only its last packet has a length of its own."""
+    """How long the last frame is shown. mp4 keeps steps of decoding times: only its last packet has its own."""
     if len(frame_packet) == 0:
         return 0
     return packets[-1 if container_format.startswith("mov") else frame_packet[-1]].ticks

@@ -5,7 +5,7 @@ FFmpeg and its bindings tell an angle, which is the same for a mirrored picture 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Orientation(NamedTuple):
 
 def display_orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix that a decoded frame carries, from its container or from the stream itself."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
     # x' = a x + c y, y' = b x + d y, with y downwards (ISO/IEC 14496-12, 6.2.2).

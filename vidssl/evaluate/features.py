@@ -263,11 +263,11 @@ def clip_times(
     Returns:
         float64 (num_clips, num_frames), seconds; and whether the video is shorter than a clip.
     """
-    options = {"num_clips": num_clips, "num_frames": num_frames, "stride_frames": stride_frames}
-    span = (num_frames - 1) * stride_frames + 1
-    return padded(
-        functools.partial(uniform_clips, **options), duration_seconds, fps, torch.Generator(), span_frames=span
+    sampler = functools.partial(
+        uniform_clips, num_clips=num_clips, num_frames=num_frames, stride_frames=stride_frames
     )
+    span = (num_frames - 1) * stride_frames + 1
+    return padded(sampler, duration_seconds, fps, torch.Generator(), span_frames=span)
 
 
 class Thumbnails(Encoder):
