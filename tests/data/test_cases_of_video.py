@@ -244,7 +244,7 @@ def test_case_3_what_is_a_gap() -> None:
     assert after([0.04] * 9 + [0.9] + [0.04] * 9) == []  # not a second
     assert after([60.0] * 30) == after([0.1] * 10 + [2.0] * 9) == []  # a camera that is slow, or becomes it
     assert after([0.5] * 9 + [4.0] + [0.5] * 9) == []  # eight of its steps
-    assert after([]) == after([50.0]) == []
+    assert after([]) == after([50.0]) == after([0.02, 0.02, 0.96, 0.01, 1.99]) == []  # too few to tell
 
 
 def test_case_3_ordinary_draws_are_what_they_were() -> None:

@@ -28,6 +28,9 @@ _GAP_SECONDS, _GAP_FACTOR = 1.0, 10
 # Steps on either side of one that say what is usual there: the frame rate may change for good.
 _NEIGHBOURS = 8
 
+# Fewer steps than these say nothing of what is usual.
+_MIN_STEPS = 6
+
 
 class Part(NamedTuple):
     """A part of a video without a gap: seconds of its first frame, frames, and frames per second."""
@@ -146,7 +149,7 @@ def gaps(times_seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         times_seconds: Increasing (N,).
     """
     steps = np.diff(times_seconds)
-    if len(steps) < 2 or steps.max() <= _GAP_SECONDS:
+    if len(steps) < _MIN_STEPS or steps.max() <= _GAP_SECONDS:
         return np.empty(0, dtype=np.int64)
     long = np.flatnonzero(steps > _GAP_SECONDS)
     padded = np.pad(steps, _NEIGHBOURS, constant_values=np.nan)
