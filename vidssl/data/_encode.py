@@ -150,9 +150,8 @@ def encode_file(
             }
             stream.codec_context.time_base = unit
             stream.codec_context.thread_count = 1
-            stream.codec_context.flags |= (
-                Flags.frame_duration
-            )  # else the last frame is shown for the mean interval
+            # Else the last frame is shown for the mean interval.
+            stream.codec_context.flags |= Flags.frame_duration
             container.metadata["comment"] = statement(info.num_frames, gop_frames=gop_frames)
             packets = sound.packets(container)
             following = next(packets, None)
