@@ -304,7 +304,9 @@ def test_a_crash_or_a_hang_costs_one_file(children: str) -> None:
         {"length": 6},
     ]
     assert answers[1] == {"died": "the decoder ended the process (SIGABRT: printed by a library)"}
-    assert answers[3] == {"died": "no answer within 5 s"}
+    assert answers[3]["died"].startswith(
+        "no answer within 5 s; allow more (timeout_seconds), or put its streams into"
+    )
     assert "exit status 3" in answers[5]["died"]
 
 
@@ -333,9 +335,12 @@ def test_the_file_that_aborts_decord(children: str, shared: Path, tmp_path: Path
 def test_a_file_that_takes_too_long_is_bad(tmp_path: Path) -> None:
     write_clip(tmp_path / "clips" / "a.mp4")
     corpus = scan(tmp_path / "clips", timeout_seconds=0.01)
-    assert corpus.bad == ((tmp_path / "clips" / "a.mp4", "no answer within 0.01 s"),)
+    # A kilobyte or two take another 0.01 s.
+    assert [(path, reason[:17]) for path, reason in corpus.bad] == [
+        (tmp_path / "clips" / "a.mp4", "no answer within ")
+    ]
     report = audit(tmp_path / "clips", timeout_seconds=0.01, progress=False)
-    assert report.bad == [(tmp_path / "clips" / "a.mp4", "cannot be read: no answer within 0.01 s")]
+    assert report.bad[0][1].startswith("cannot be read: no answer within 0.0")
 
 
 def test_scanning_needs_no_torch(tmp_path: Path, children: str) -> None:

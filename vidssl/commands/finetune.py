@@ -258,13 +258,11 @@ def _drawn_clip(
     duration_seconds: float, fps: float, generator: "Generator", *, num_frames: int, stride_frames: int
 ) -> "Tensor":
     """One clip at a random place; a shorter video repeats its last frame. Times, float64 (1, T)."""
-    from ..data.clips import random_clips
+    from ..data.clips import padded, random_clips
 
-    num_there, span = max(1, round(duration_seconds * fps)), (num_frames - 1) * stride_frames + 1
-    times = random_clips(
-        max(num_there, span) / fps, fps, generator, num_frames=num_frames, stride_frames=stride_frames
-    )
-    return times.clamp(max=(num_there - 1) / fps)
+    sampler = functools.partial(random_clips, num_frames=num_frames, stride_frames=stride_frames)
+    span = (num_frames - 1) * stride_frames + 1
+    return padded(sampler, duration_seconds, fps, generator, span_frames=span)[0]
 
 
 def _even_clips(

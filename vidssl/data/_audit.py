@@ -6,18 +6,20 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..files import file_sha256
 from ._audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
 from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
+from ._findings import Finding, gap_notes, stream_notes
 from ._images import ImagesReader, refused_depth
-from ._index import PacketIndex, read_index
+from ._index import PacketIndex, num_dropped, read_index
 from ._member import Member
-from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
+from ._pyav import DEFAULT_FPS, video_stream
 from ._series import frame_paths, series_notes
+from ._times import in_order, longest_increasing, stamped_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,29 +34,11 @@ if TYPE_CHECKING:
 # there are; less than all is a note.
 WHOLE = 0.95
 
+# The kind of finding that is none any more when a file is written anew.
+SLOW = "slow: every read decodes from the start"
+
 # Decoders of the WebM project. They notice when a packet ends before its picture does, or the picture before it.
 _STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-# A pause between frames this many times longer than the usual one, and longer than a second, is worth a note.
-_GAP_FACTOR = 10
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found in a file.
-
-    Args:
-        severity: "error": pictures or sound are wrong or missing. "note": everything reads right, but mind this.
-        kind: A few words, the same for all files with the same trouble.
-        detail: How much and where.
-    """
-
-    severity: Literal["error", "note"]
-    kind: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 def audit_file(path: str | Path | Member) -> list[Finding]:
@@ -99,6 +83,7 @@ class _Decoded:
     """What came out of decoding all packets, going on after those that fail."""
 
     pts: list[int | None] = field(default_factory=list)
+    first: VideoFrame | None = None
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     num_damaged: int = 0
     num_interlaced: int = 0
@@ -107,11 +92,13 @@ class _Decoded:
     first_failure: str = ""
     end_seconds: float = 0.0
     refused: str | None = None
+    notes: list[Finding] = field(default_factory=list)
 
     def add(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
             if not self.pts:
                 self.refused = refused_depth(frame)
+            self.first = self.first or frame
             self.sizes.setdefault((frame.width, frame.height), len(self.pts))
             self.pts.append(frame.pts)
             self.num_damaged += frame.is_corrupt
@@ -127,7 +114,10 @@ def _audit_video(path: Path) -> Iterator[Finding]:
             yield Finding("error", "packets cannot be read", describe(error))
             return
         num_promised, time_base = stream.frames, float(stream.time_base or 0)
-    yield from packet_findings(index, num_promised=num_promised)
+        dropped = num_dropped(container, stream, path, num_packets=index.num_packets)
+    yield from packet_findings(index, num_promised=num_promised - dropped)
+    if dropped:
+        yield Finding("note", "pictures were dropped", f"{dropped} of {num_promised} chunks are empty")
     with complaints() as said, open_container(path) as container:
         promised_seconds = (container.duration or 0) / 1e6 if container.format.name == "matroska,webm" else 0.0
         decoded = _decode(container, path)
@@ -147,8 +137,9 @@ def _audit_video(path: Path) -> Iterator[Finding]:
             is_whole=decoded.end_seconds >= WHOLE * promised_seconds,
         )
     yield from _time_findings(decoded, time_base, is_trusted=index.distrust is None)
+    yield from decoded.notes
     if index.distrust is not None:
-        yield Finding("note", "slow: every read decodes from the start", index.distrust)
+        yield Finding("note", SLOW, index.distrust)
 
 
 def _decode(container: InputContainer, path: Path) -> _Decoded:
@@ -173,6 +164,8 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
             decoded.num_failed += 1
             decoded.first_failure = decoded.first_failure or f"after {len(decoded.pts)} frames: {describe(error)}"
         if packet is None:
+            if decoded.first is not None:
+                decoded.notes += stream_notes(container, stream, decoded.first)
             return decoded
 
 
@@ -246,6 +239,12 @@ def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding
     is_short = num_missing or num_frames < WHOLE * num_shown
     if is_short and not decoded.num_interlaced:  # two fields may make one frame
         yield Finding("error", "missing pictures", f"{num_shown} packets give {num_frames} pictures")
+    if decoded.num_interlaced:
+        yield Finding(
+            "note",
+            "interlaced",
+            f"{decoded.num_interlaced} of {num_frames} pictures hold two fields, taken one after the other",
+        )
     if len(decoded.sizes) > 1:
         changes = ", ".join(
             f"{width}x{height} from frame {first}" for (width, height), first in decoded.sizes.items()
@@ -254,20 +253,23 @@ def _picture_findings(decoded: _Decoded, index: PacketIndex) -> Iterator[Finding
 
 
 def _time_findings(decoded: _Decoded, time_base: float, *, is_trusted: bool) -> Iterator[Finding]:
-    known = longest_increasing([(number, pts) for number, pts in enumerate(decoded.pts) if pts is not None])
-    num_odd = len(decoded.pts) - len(known)
+    stamps = [(number, pts) for number, pts in enumerate(decoded.pts) if pts is not None]
+    num_odd = len(decoded.pts) - len(longest_increasing(stamps))
     if num_odd and is_trusted:
         yield Finding("error", "times contradict the order of the pictures", f"{num_odd} of {len(decoded.pts)}")
         return
+    in_turn = in_order(stamps)
+    num_sorted = sum(before != after for before, after in zip(stamps, in_turn, strict=True))
+    if num_sorted:
+        yield Finding(
+            "note", "times are put in order", f"{num_sorted} of {len(decoded.pts)} came in another order"
+        )
+    num_odd = len(decoded.pts) - len(longest_increasing(in_turn))
     if num_odd:
         yield Finding(
             "note", "times are interpolated", f"{num_odd} of {len(decoded.pts)} are missing or do not increase"
         )
-        return
-    steps = np.diff([pts for _, pts in known]) * time_base
-    if len(steps) and steps.max() > max(1.0, _GAP_FACTOR * float(np.median(steps))):
-        start = (known[int(steps.argmax())][1] - known[0][1]) * time_base
-        yield Finding("note", "gap between frames", f"{steps.max():.2f} s without a frame, from {start:.2f} s")
+    yield from gap_notes(stamped_seconds(decoded.pts, time_base=time_base, fps=DEFAULT_FPS))
 
 
 def _audit_sound(path: Path) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._audio import AudioReader, audio_stream, without_cancelling
-from ._audit import WHOLE
+from ._audit import SLOW, audit_file
 from ._container import MediaError, describe, open_container, printable, sniff
 from ._index import read_index, stated_index, statement
 from ._pyav import PyAVReader, video_stream
@@ -123,18 +123,19 @@ def encode_file(
     """Encode one video to mp4 and look at the result; see `prepare`.
 
     Returns:
-        {"num_frames": frames, "note": what is missing, empty if nothing}.
+        {"num_frames": frames, "note": what `audit_file` finds in the source and what is missing, empty if nothing}.
 
     Raises:
         MediaError: The source cannot be read, or was not encoded right.
     """
     import av
+    from av.codec.context import Flags
 
     with open_video(source) as reader:
         info = reader.info
         ticks, unit = exact_ticks(info.pts_seconds, _unit_of(source, fps=info.fps))
         height, width = even_size(info.height, info.width, short_side_px=short_side_px)
-        sound, missing = _sound_of(reader), _missing(reader)
+        sound = _sound_of(reader)
         with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(info.fps).limit_denominator(1_000_000))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -149,10 +150,13 @@ def encode_file(
             }
             stream.codec_context.time_base = unit
             stream.codec_context.thread_count = 1
+            # Else the last frame is shown for the mean interval.
+            stream.codec_context.flags |= Flags.frame_duration
             container.metadata["comment"] = statement(info.num_frames, gop_frames=gop_frames)
             packets = sound.packets(container)
             following = next(packets, None)
-            durations = np.append(np.diff(ticks), max(1, round(1 / info.fps / float(unit))))
+            last_seconds = info.duration_seconds - info.pts_seconds[-1]
+            durations = np.append(np.diff(ticks), max(1, round(last_seconds / float(unit))))
             pictures = reader._pictures(range(info.num_frames), height=height, width=width)
             for number, picture in _in_order(pictures):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
@@ -167,7 +171,8 @@ def encode_file(
                 container.mux(following[1])
                 following = next(packets, None)
         _look_again(source, target, info.pts_seconds, size=(height, width), has_sound=sound.is_there)
-    return {"num_frames": info.num_frames, "note": "; ".join(note for note in (missing, sound.note) if note)}
+    notes = (_noted(source), sound.note)
+    return {"num_frames": info.num_frames, "note": "; ".join(note for note in notes if note)}
 
 
 def even_size(height: int, width: int, *, short_side_px: int) -> tuple[int, int]:
@@ -196,16 +201,9 @@ def exact_ticks(times_seconds: NDArray[np.float64], unit: Fraction | None) -> tu
     return np.rint(times_seconds / float(_FINEST_UNIT)).astype(np.int64), _FINEST_UNIT
 
 
-def _missing(reader: Reader) -> str:
-    """What is known to be missing of the pictures, empty if nothing; `vidssl data check` looks further."""
-    if not isinstance(reader, PyAVReader):
-        return ""
-    index, num_promised = reader._index, reader._stream.frames
-    if index.num_packets < WHOLE * num_promised:
-        return f"it is cut off: it holds {index.num_packets} pictures, the header says {num_promised}"
-    if index.num_corrupt or index.num_gaps:
-        return f"{index.num_corrupt} packets are damaged, and some are missing in {index.num_gaps} places"
-    return ""
+def _noted(source: Path) -> str:
+    """What `vidssl data check` says of a source; not that it is slow to read, which what is written is not."""
+    return "; ".join(str(one) for one in audit_file(source) if one.kind != SLOW)
 
 
 def _unit_of(source: Path, *, fps: float) -> Fraction | None:

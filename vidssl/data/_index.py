@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._nal import Picture, num_gaps, picture_parser, states_reordering
+from ._avi import num_empty_chunks
+from ._nal import Picture, cuts_corner, num_gaps, picture_parser, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -55,6 +57,7 @@ class PacketIndex:
         num_gaps: Places where reference pictures are missing (H.264 alone).
         states_reordering: Whether the stream says how many pictures it puts in another order (H.264 alone).
         distrust: Why frames cannot be reached by seeking, or None if they can.
+        last_ticks: How long the container shows the last frame, in the stream's time base; 0 where it does not say.
     """
 
     pts: NDArray[np.int64]
@@ -67,6 +70,7 @@ class PacketIndex:
     num_gaps: int
     states_reordering: bool
     distrust: str | None
+    last_ticks: int = 0
 
     @property
     def frame_pts(self) -> NDArray[np.int64]:
@@ -87,6 +91,7 @@ class _Packet(NamedTuple):
     is_shown: bool
     is_corrupt: bool
     picture: Picture
+    ticks: int
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
@@ -111,13 +116,31 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         ),
         frame_packet=frame_packet,
         trap=_trap(packets, pts, is_entry, [entry.is_keyframe for entry in stream.index_entries])
-        or _deep_colour(stream),
+        or _deep_colour(stream)
+        or _corner_cut(stream),
         num_packets=len(packets),
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
+        last_ticks=_last_ticks(container.format.name, packets, frame_packet),
     )
+
+
+def _last_ticks(container_format: str, packets: list[_Packet], frame_packet: NDArray[np.int64]) -> int:
+    """How long the last frame is shown. mp4 keeps steps of decoding times: only its last packet has its own."""
+    if len(frame_packet) == 0:
+        return 0
+    return packets[-1 if container_format.startswith("mov") else frame_packet[-1]].ticks
+
+
+def num_dropped(container: InputContainer, stream: VideoStream, path: Path, *, num_packets: int) -> int:
+    """Count the pictures of which a header states that a camera left them out, where fewer packets came than stated."""
+    if num_packets >= stream.frames:
+        return 0
+    if container.format.name == "avi":
+        return num_empty_chunks(path, stream=stream.index)
+    return sum(entry.size == 0 for entry in stream.index_entries)
 
 
 def statement(num_frames: int, *, gop_frames: int) -> str:
@@ -157,6 +180,7 @@ def stated_index(container: InputContainer, stream: VideoStream) -> PacketIndex 
         num_gaps=0,
         states_reordering=states_reordering("h264", context.extradata),
         distrust=None,
+        last_ticks=max(0, (stream.duration or 0) - int(pts[-1])),
     )
 
 
@@ -170,7 +194,8 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
             picture = look(memoryview(packet))
         except (IndexError, ValueError):
             picture, is_corrupt = Picture(is_entry=False), True
-    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture)
+    ticks = packet.duration or 0
+    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks)
 
 
 def _distrust(
@@ -229,3 +254,10 @@ def _deep_colour(stream: VideoStream) -> str | None:
     pixels = stream.codec_context.format
     is_deep = pixels is not None and any(component.bits > 8 for component in pixels.components)
     return "colour is deeper than 8 bits" if is_deep else None
+
+
+def _corner_cut(stream: VideoStream) -> str | None:
+    """Other decoders show what is to be cut off there, or squeeze it into the picture."""
+    context = stream.codec_context
+    is_cut = cuts_corner(context.codec.canonical_name, context.extradata)
+    return "pictures are cut at the left or the top" if is_cut else None

@@ -21,6 +21,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+# Video of two megabits per second, decoded as fast as it is shown; a core that is not busy takes a tenth of that.
+_BYTES_PER_SECOND = 250_000
+
+# What to do about a file whose frames cannot be reached by seeking.
+REMUX = "put its streams into another container, where frames are reached by seeking: ffmpeg -i IN -c copy OUT.mp4"
+
 _CHILD = "import sys; sys.path[:] = {path!r}; from vidssl.data._isolation import serve; serve({target!r})"
 
 
@@ -59,7 +65,9 @@ class _Child:
         if line.endswith(b"\n"):
             return json.loads(line)
         if late.is_set():
-            return {"died": f"no answer within {timeout_seconds:g} s"}
+            return {
+                "died": f"no answer within {round(timeout_seconds, 2):g} s; allow more (timeout_seconds), or {REMUX}"
+            }
         return {"died": f"the decoder ended the process ({self._last_words()})"}
 
     def _last_words(self) -> str:
@@ -78,8 +86,13 @@ class _Child:
         self._errors.close()
 
 
+def allowed_seconds(num_bytes: int, *, timeout_seconds: float) -> float:
+    """Longest time for a file: `timeout_seconds` and what decoding all of it may take on a busy machine."""
+    return timeout_seconds + max(0, num_bytes) / _BYTES_PER_SECOND
+
+
 def call_each(
-    target: str, items: Sequence[str], *, num_workers: int, timeout_seconds: float
+    target: str, items: Sequence[str], *, num_workers: int, timeout_seconds: float | Sequence[float]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Call a function on each item in child processes and yield (number of the item, answer) as they come.
 
@@ -87,11 +100,12 @@ def call_each(
         target: "module:function"; the function takes a str and returns a dict that JSON can hold.
         items: What to call it with; may hold undecodable bytes of file names (surrogates).
         num_workers: Processes at a time.
-        timeout_seconds: Longest time for one item; then its process is ended.
+        timeout_seconds: Longest time for one item, or for each of them; then its process is ended.
 
     Yields:
         The dict returned; {"died": reason} where the process crashed or took too long.
     """
+    limits = [timeout_seconds] * len(items) if isinstance(timeout_seconds, (int, float)) else timeout_seconds
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(items)):
         todo.put(number)
@@ -112,7 +126,7 @@ def call_each(
                     children.add(child)
                     if stop.is_set():
                         return
-                answer = child.ask(items[number], timeout_seconds=timeout_seconds)
+                answer = child.ask(items[number], timeout_seconds=limits[number])
                 if "died" in answer:
                     children.discard(child)
                     child.close()

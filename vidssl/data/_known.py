@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_VERSION = 2  # raise it when the reader finds out other things
+_VERSION = 3  # raise it when the reader finds out other things
 _INFO = ("duration_seconds", "fps", "width", "height", "rotation_degrees", "codec", "audio_sample_rate_hz",
-         "audio_channels", "distrust")  # fmt: skip
-_INDEX = ("trap", "num_packets", "num_corrupt", "num_gaps", "states_reordering", "distrust")
+         "audio_channels", "distrust", "is_mirrored")  # fmt: skip
+_INDEX = ("trap", "num_packets", "num_corrupt", "num_gaps", "states_reordering", "distrust", "last_ticks")
 
 
 def pack(info: VideoInfo, index: PacketIndex, *, zero_seconds: float, unit_seconds: float) -> bytes:

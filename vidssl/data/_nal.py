@@ -63,17 +63,25 @@ def states_reordering(codec: str, extradata: bytes | None) -> bool:
         return False
     try:
         bits = _parameter_set(extradata)
-        _frame_num_rules(bits)
-        bits.unsigned(), bits.unsigned()  # width and height
-        if not bits.take(1):  # frame_mbs_only_flag
-            bits.take(1)
-        bits.take(1)  # direct_8x8_inference_flag
-        if bits.take(1):
-            for _ in ("left", "right", "top", "bottom"):
-                bits.unsigned()
+        _h264_corner(bits)
         return bool(bits.take(1)) and _restricts_bitstream(bits)
     except (IndexError, ValueError):
         return False
+
+
+def cuts_corner(codec: str, extradata: bytes | None) -> bool:
+    """Tell whether columns at the left or rows at the top of H.264 or HEVC pictures are cut off, or it is not known.
+
+    Decoders tend to ignore it: what is left would begin where memory is not aligned.
+    """
+    if codec not in {"h264", "hevc"} or not extradata or extradata[0] != 1:
+        return False
+    try:
+        if codec == "h264":
+            return _h264_corner(_parameter_set(extradata)) != (0, 0)
+        return _hevc_corner(_hevc_parameter_set(extradata)) != (0, 0)
+    except (IndexError, ValueError):
+        return True
 
 
 def nal_units(packet: memoryview, length_size: int) -> Iterator[memoryview]:
@@ -180,6 +188,54 @@ def _frame_num_rules(bits: _Bits) -> tuple[int, bool]:
             bits.signed()
     bits.unsigned()  # max_num_ref_frames
     return frame_num_bits, bool(bits.take(1))
+
+
+def _h264_corner(bits: _Bits) -> tuple[int, int]:
+    """Read an H.264 sequence parameter set to the end of its cropping; return what it cuts off at the left and top."""
+    _frame_num_rules(bits)
+    bits.unsigned(), bits.unsigned()  # width and height
+    if not bits.take(1):  # frame_mbs_only_flag
+        bits.take(1)
+    bits.take(1)  # direct_8x8_inference_flag
+    if not bits.take(1):
+        return 0, 0
+    left, _, top, _ = (bits.unsigned() for _ in range(4))
+    return left, top
+
+
+def _hevc_parameter_set(extradata: bytes) -> _Bits:
+    """Bits of the first sequence parameter set (type 33) of an hvcC record, after its header."""
+    place = 23
+    for _ in range(extradata[22]):
+        kind, num_units = extradata[place] & 63, int.from_bytes(extradata[place + 1 : place + 3], "big")
+        place += 3
+        for _ in range(num_units):
+            size = int.from_bytes(extradata[place : place + 2], "big")
+            if kind == 33:
+                return _Bits(_without_escapes(extradata[place + 2 : place + 2 + size])[2:])
+            place += 2 + size
+    raise ValueError("no sequence parameter set")
+
+
+def _hevc_corner(bits: _Bits) -> tuple[int, int]:
+    """Read an HEVC sequence parameter set up to its conformance window; return what it cuts off at the left and top."""
+    bits.take(4)  # sps_video_parameter_set_id
+    num_lower_layers = bits.take(3)
+    bits.take(1)
+    bits.take(96)  # general profile, tier and level (7.3.3)
+    present = [(bits.take(1), bits.take(1)) for _ in range(num_lower_layers)]
+    if num_lower_layers:
+        bits.take(2 * (8 - num_lower_layers))
+    for has_profile, has_level in present:
+        bits.take(88 * has_profile + 8 * has_level)
+    bits.unsigned()  # sps_seq_parameter_set_id
+    if bits.unsigned() == 3:  # chroma_format_idc
+        bits.take(1)
+    bits.unsigned(), bits.unsigned()  # width and height
+    if not bits.take(1):
+        return 0, 0
+    left, _, top = (bits.unsigned() for _ in range(3))
+    return left, top
 
 
 def _restricts_bitstream(bits: _Bits) -> bool:

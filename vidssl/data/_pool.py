@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from ..stop import leave_to_parent
+from ._isolation import REMUX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -335,7 +336,8 @@ class Pool:
         worker.connection.close()
         self.workers.remove(worker)
         how = _how(code) if not late else f"no frames within {self.timeout_seconds:g} s"
-        _log.warning("a decoding process was lost (%s) while it read %s", how, self._name(index))
+        cure = f"; if every read of it decodes from the start, {REMUX}" if late else ""
+        _log.warning("a decoding process was lost (%s) while it read %s%s", how, self._name(index), cure)
         # SIGTERM: somebody wants everything to end. A file that is blamed may still have been asked for.
         if code != -signal.SIGTERM and index not in self.blamed:
             self.deaths[index] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import itertools
 import logging
@@ -24,9 +23,11 @@ from ._container import (
     printable,
 )
 from ._images import refused_depth
-from ._index import PacketIndex, read_index, stated_index
+from ._index import PacketIndex, num_dropped, read_index, stated_index
 from ._known import pack, unpack
+from ._orientation import Orientation, display_orientation
 from ._reader import Reader, VideoInfo
+from ._times import rate_and_duration, stamped_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,6 +54,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         MediaError: There is none, or its pictures are too large.
     """
+    from av.codec.context import Flags
     from av.stream import Disposition
 
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -67,6 +69,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     check_pixels(path, width=context.width, height=context.height)
     # Frame threads cost more than they give in a pool of workers, and can deadlock with logging.
     context.thread_count, context.thread_type = 1, "NONE"
+    # Without it a left edge that is to be cut off stays where it would spoil the alignment of rows in memory.
+    context.flags |= Flags.unaligned
     context.options = {"max_pixels": str(MAX_PIXELS)}  # a picture may claim another size than its container
     return stream
 
@@ -117,26 +121,32 @@ class PyAVReader(Reader):
         first = self._first_by_seek() if distrust is None else None
         if first is None:
             distrust = distrust or "the first frame does not decode as the index says"
-            first, times = self._decode_all(float(rate) if rate else DEFAULT_FPS)
+            first, seconds = self._decode_all(float(rate) if rate else DEFAULT_FPS)
+            times, self._zero_seconds = seconds - seconds[0], float(seconds[0])
         else:
             pts = self._index.frame_pts
-            times = (pts - pts[0]) * self._time_base
-        self._zero_seconds = (first.pts or 0) * self._time_base
+            times, self._zero_seconds = (pts - pts[0]) * self._time_base, int(pts[0]) * self._time_base
         reason = refused_depth(first)
         if reason:
             raise MediaError(path, reason)
-        turns = round(first.rotation / 90) % 4
-        width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        self._orientation = display_orientation(first)
+        height, width = self._orientation.size(first.height, first.width)
         check_seconds(path, float(times[-1]))
-        fps = (len(times) - 1) / times[-1] if len(times) > 1 else float(rate) if rate else DEFAULT_FPS
+        fps, duration = rate_and_duration(
+            times,
+            unit_seconds=self._time_base,
+            last_seconds=self._index.last_ticks * self._time_base,
+            fps=float(rate) if rate else DEFAULT_FPS,
+        )
         return VideoInfo(
             path=path,
             pts_seconds=times,
-            duration_seconds=float(times[-1] + 1 / fps),
-            fps=float(fps),
+            duration_seconds=duration,
+            fps=fps,
             width=width,
             height=height,
-            rotation_degrees=90 * turns,
+            rotation_degrees=90 * self._orientation.turns,
+            is_mirrored=self._orientation.is_mirrored,
             codec=self._stream.codec_context.codec.canonical_name,
             audio_sample_rate_hz=sound.sample_rate if sound else None,
             audio_channels=sound.channels if sound else None,
@@ -153,6 +163,7 @@ class PyAVReader(Reader):
             return self._examine()
         self._time_base = float(self._stream.time_base or 0)
         self._index, self._zero_seconds = index, zero_seconds
+        self._orientation = Orientation(is_mirrored=info.is_mirrored, turns=info.rotation_degrees // 90)
         return info
 
     def packed_index(self) -> bytes:
@@ -161,7 +172,8 @@ class PyAVReader(Reader):
     @property
     def trap(self) -> str | None:
         """What is likely to make another decoder read other frames than these; None if nothing is known."""
-        return self.info.distrust or self._index.trap
+        mirror = "its display matrix mirrors" if self.info.is_mirrored else None
+        return self.info.distrust or self._index.trap or mirror
 
     @property
     def packet_index(self) -> PacketIndex:
@@ -170,8 +182,9 @@ class PyAVReader(Reader):
 
     @property
     def num_promised(self) -> int:
-        """Pictures that the header states, 0 where it states none."""
-        return self._stream.frames
+        """Pictures that the header states, 0 where it states none; those that it states to be left out are not."""
+        dropped = num_dropped(self._container, self._stream, self._path, num_packets=self._index.num_packets)
+        return self._stream.frames - dropped
 
     def _first_by_seek(self) -> VideoFrame | None:
         """Return frame 0, None if it is not to be had as the index says."""
@@ -183,7 +196,7 @@ class PyAVReader(Reader):
             return None
 
     def _decode_all(self, fps: float) -> tuple[VideoFrame, NDArray[np.float64]]:
-        """Decode the stream once; return its first frame and the time of each, seconds after the first."""
+        """Decode the stream once; return its first frame and the time of each, seconds in the file."""
         import av
 
         first, pts = None, []
@@ -199,7 +212,7 @@ class PyAVReader(Reader):
             )
         if first is None:
             raise MediaError(self._path, "no picture can be decoded: there is no key frame to begin with")
-        return first, repaired_times(pts, time_base=self._time_base, fps=fps)
+        return first, stamped_seconds(pts, time_base=self._time_base, fps=fps)
 
     def _pictures(
         self, numbers: Sequence[int], *, height: int, width: int
@@ -220,15 +233,13 @@ class PyAVReader(Reader):
 
     def _to_rgb(self, frame: VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
         """Convert and scale in one call of swscale, then turn upright: (height, width, 3)."""
-        turns = self.info.rotation_degrees // 90
-        if turns % 2:
-            height, width = width, height
+        height, width = self._orientation.size(height, width)
         picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = picture.planes[0]
         # A view of the frame's memory, whose rows may be longer than the picture is wide.
         strides = (plane.line_size, 3, 1)
         pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=strides)  # type: ignore[arg-type]
-        return np.rot90(pixels, turns)
+        return self._orientation.upright(pixels)
 
     # -- by seeking
 
@@ -396,48 +407,3 @@ def _blaming(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise MediaError(path, f"cannot be decoded ({describe(error)}); check the file for damage") from error
-
-
-def repaired_times(pts: Sequence[int | None], *, time_base: float, fps: float) -> NDArray[np.float64]:
-    """Turn time stamps of frames in order of presentation into increasing seconds, the first 0.
-
-    The largest set of stamps that increases is believed; frames between are spread evenly between their believed
-    neighbours, frames before the first and after the last believed one follow at the mean interval, or at `fps`
-    where a single stamp is believed.
-
-    Args:
-        pts: Time stamp of each frame in units of `time_base`, None where it is missing (N,).
-        time_base: Seconds.
-        fps: Frames per second where the stamps say nothing.
-
-    Returns:
-        float64 (N,), strictly increasing.
-    """
-    known = longest_increasing([(number, value) for number, value in enumerate(pts) if value is not None])
-    numbers = np.array([number for number, _ in known], dtype=np.float64)
-    seconds = np.array([value for _, value in known], dtype=np.float64) * time_base
-    interval = (seconds[-1] - seconds[0]) / (numbers[-1] - numbers[0]) if len(known) > 1 else 1 / fps
-    if not known:
-        return np.arange(len(pts)) / fps
-    every = np.arange(len(pts), dtype=np.float64)
-    times = np.interp(every, numbers, seconds)
-    times += interval * (np.minimum(every - numbers[0], 0) + np.maximum(every - numbers[-1], 0))
-    return times - times[0]
-
-
-def longest_increasing(items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return a longest subsequence of (number, value) whose values increase strictly (patience sorting)."""
-    tails: list[int] = []  # smallest last value of an increasing run of each length
-    ends: list[int] = []  # place of that value in items
-    previous: list[int] = []
-    for place, (_, value) in enumerate(items):
-        length = bisect.bisect_left(tails, value)
-        tails[length : length + 1] = [value]
-        ends[length : length + 1] = [place]
-        previous.append(ends[length - 1] if length else -1)
-    run = []
-    place = ends[-1] if ends else -1
-    while place >= 0:
-        run.append(items[place])
-        place = previous[place]
-    return run[::-1]

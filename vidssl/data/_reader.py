@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._container import MediaError, check_clip
+from ._times import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +30,10 @@ class VideoInfo:
     Args:
         path: Absolute path.
         pts_seconds: Presentation time of each frame, float64 (N,), strictly increasing, the first is 0.
-        duration_seconds: From the first frame to the end of the last, which is shown for the mean frame interval.
-        fps: Mean frame rate, frames / duration.
+        duration_seconds: From the first frame to the end of the last, which is shown for the mean frame interval or,
+            where frames are not shown equally long, for as long as the container says.
+        fps: Mean frame rate, frames / duration; gaps in which nothing was recorded (`gaps` of `_times.py`) do not
+            count.
         width: Of the upright picture as stored (pixels are not stretched to be square).
         height: Likewise.
         rotation_degrees: 0, 90, 180 or 270; how far the stored picture is turned counter-clockwise to be upright.
@@ -37,6 +41,7 @@ class VideoInfo:
         audio_sample_rate_hz: Of the best audio stream; None without audio.
         audio_channels: Likewise.
         distrust: Why frames cannot be reached by seeking and each read decodes from the start; None if they can.
+        is_mirrored: Whether the stored picture is mirrored left to right before it is turned.
     """
 
     path: Path
@@ -50,11 +55,21 @@ class VideoInfo:
     audio_sample_rate_hz: int | None = None
     audio_channels: int | None = None
     distrust: str | None = None
+    is_mirrored: bool = False
 
     @property
     def num_frames(self) -> int:
         """Frames that can be shown."""
         return len(self.pts_seconds)
+
+    def length(self, *, start_seconds: float = 0.0, end_seconds: float = math.inf) -> float:
+        """Seconds between two times, for samplers of clips: a `Length` if the video has gaps there."""
+        return length_of(
+            self.pts_seconds,
+            fps=self.fps,
+            start_seconds=start_seconds,
+            end_seconds=min(end_seconds, self.duration_seconds),
+        )
 
 
 @dataclass(frozen=True)

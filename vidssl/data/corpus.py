@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..files import replacing
 from ._audit import Finding, packet_findings
 from ._container import MediaError, complaints, printable, regular_file
-from ._isolation import call_each
+from ._isolation import allowed_seconds, call_each
 from ._member import Member
 from ._pyav import PyAVReader
 from ._sources import Source, find
+from ._times import Length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +65,8 @@ class Entry:
         member: Where it lies in a shard (vidssl.data.shards); None for a file of its own. Then `path` is for people.
         damage: What looks wrong with a file that can be read all the same, as far as it goes; else empty. The scan
             sees what a look at the packets tells; `audit` decodes every picture and sees more.
+        parts: (seconds of the first frame, frames, frames per second) of each part between gaps in which nothing was
+            recorded; empty without gaps.
     """
 
     path: Path
@@ -79,6 +82,12 @@ class Entry:
     index: bytes = field(default=b"", repr=False)
     member: Member | None = field(default=None, repr=False)
     damage: str = ""
+    parts: Sequence[tuple[float, int, float]] = ()
+
+    @property
+    def length(self) -> float:
+        """The duration for samplers of clips: a `Length` where there are gaps."""
+        return Length(self.duration_seconds, self.parts) if self.parts else self.duration_seconds
 
     def open(self, *, backend: Backend = "pyav") -> Reader:
         """Open it; see `open_video`.
@@ -161,7 +170,8 @@ class Corpus:
                 recording of its own.
             cache: Folder for what was found; by default `$XDG_CACHE_HOME/vidssl` or `~/.cache/vidssl`.
             num_workers: Files looked at a time; by default the number of processors, at most 16.
-            timeout_seconds: Longest time for one file; a file that takes longer is bad.
+            timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes
+                longer is bad.
             allow_outside: Whether a list may name files that do not lie below its folder. Lists of strangers could
                 else have any file of this machine read.
             progress: Show a progress bar.
@@ -198,7 +208,7 @@ class Corpus:
             "vidssl.data.corpus:probe",
             [os.fspath(path) for path in todo],
             num_workers=num_workers or default_workers(),
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=[allowed_seconds(stamp_of(path)[0], timeout_seconds=timeout_seconds) for path in todo],
         )
         for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
             records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
@@ -283,6 +293,7 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
                 "has_audio": has_audio,
                 "audio_silent": _is_silent(path) if has_audio else None,
                 "index": base64.b64encode(reader.packed_index()).decode(),
+                "parts": getattr(info.length(), "parts", ()),
             }
             findings = (
                 packet_findings(reader.packet_index, num_promised=reader.num_promised)
@@ -441,7 +452,9 @@ def audit(
         "vidssl.data._audit:examine",
         [os.fspath(file) for file in found.paths],
         num_workers=num_workers or default_workers(),
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=[
+            allowed_seconds(stamp_of(file)[0], timeout_seconds=timeout_seconds) for file in found.paths
+        ],
     )
     findings: dict[int, tuple[Finding, ...]] = {}
     for number, answer in with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ._reader import scaled_size
+from ._times import Length
 from .clips import ClipSampler, still
 from .corpus import Corpus, Entry
 from .shards import ShardEntries
-from .video import Backend, MediaError, Reader
+from .video import Backend, MediaError, Reader, VideoInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -199,7 +200,7 @@ class VideoDataset(Dataset[Sample]):
         if self.audio_seconds is not None and entry.audio_silent:
             return "its sound is silent"
         try:
-            self.clips(entry.duration_seconds, entry.fps, torch.Generator())
+            self.clips(entry.length, entry.fps, torch.Generator())
         except ValueError as error:
             return str(error)
         return None
@@ -224,7 +225,7 @@ class VideoDataset(Dataset[Sample]):
     def layout(self) -> Layout:
         """Of every sample."""
         first = self.entries[0]
-        num_clips, num_frames = self.clips(first.duration_seconds, first.fps, torch.Generator()).shape
+        num_clips, num_frames = self.clips(first.length, first.fps, torch.Generator()).shape
         audio = None
         if self.audio_seconds is not None:
             audio = (num_clips, round(self.audio_seconds * self.sample_rate_hz))
@@ -270,6 +271,16 @@ class VideoDataset(Dataset[Sample]):
         files = "\n".join(f"  {path}: {reason}" for path, reason in bad)
         raise ValueError(f"{len(bad)} files drawn in succession cannot be read; check the corpus:\n{files}")
 
+    def _times(self, entry: Entry, info: VideoInfo, generator: torch.Generator) -> Tensor:
+        """Times of the clips of an entry; of its gaps the file itself is asked, an index of shards has no room."""
+        length = info.length()
+        if not isinstance(length, Length):
+            return self.clips(entry.duration_seconds, entry.fps, generator)
+        try:
+            return self.clips(length, info.fps, generator)
+        except ValueError as error:
+            raise MediaError(entry.path, str(error)) from error
+
     def _open(self, entry: Entry) -> Reader:
         return entry.open(backend=self.backend)
 
@@ -290,13 +301,13 @@ class VideoDataset(Dataset[Sample]):
         """
         entry = self.entries[index]
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
-        times = self.clips(entry.duration_seconds, entry.fps, generator)  # (K, T)
-        if out is not None and out.shape[:2] != times.shape:
-            raise ValueError(
-                f"{entry.path} gives {tuple(times.shape)} (clips, frames), the first video {tuple(out.shape[:2])}; "
-                "a batch needs equal numbers"
-            )
         with self._open(entry) as reader:
+            times = self._times(entry, reader.info, generator)  # (K, T)
+            if out is not None and out.shape[:2] != times.shape:
+                raise ValueError(
+                    f"{entry.path} gives {tuple(times.shape)} (clips, frames), the first video "
+                    f"{tuple(out.shape[:2])}; a batch needs equal numbers"
+                )
             height, width = scaled_size(reader.info.height, reader.info.width, short_side=self.size_px)
             if seed is None:
                 top, left = (height - self.size_px) // 2, (width - self.size_px) // 2

@@ -38,7 +38,7 @@ import numpy as np
 from ..files import file_sha256, replacing
 from ._container import MediaError, describe, printable
 from ._images import IMAGE_SUFFIXES, natural_key
-from ._isolation import call_each
+from ._isolation import allowed_seconds, call_each
 from ._member import Member
 from ._sources import VIDEO_SUFFIXES
 
@@ -660,7 +660,7 @@ def _looked_through(
         "vidssl.data.shards:probe_member",
         [one.spelled() for one in requests],
         num_workers=num_workers or default_workers(),
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=[allowed_seconds(one.num_bytes, timeout_seconds=timeout_seconds) for one in requests],
     )
     found: dict[Member, dict[str, Any]] = {}
     for place, answer in with_progress(answers, len(requests), f"scan {printable(store.root)}", show=progress):

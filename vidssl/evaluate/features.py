@@ -36,7 +36,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.clips import uniform_clips
+from ..data.clips import padded, uniform_clips
 from ..data.corpus import default_cache
 from ..data.labelled import Item
 from ..data.video import MediaError, open_audio, open_video
@@ -263,16 +263,11 @@ def clip_times(
     Returns:
         float64 (num_clips, num_frames), seconds; and whether the video is shorter than a clip.
     """
-    num_there, span = max(1, round(duration_seconds * fps)), (num_frames - 1) * stride_frames + 1
-    times = uniform_clips(
-        max(num_there, span) / fps,
-        fps,
-        torch.Generator(),
-        num_clips=num_clips,
-        num_frames=num_frames,
-        stride_frames=stride_frames,
+    sampler = functools.partial(
+        uniform_clips, num_clips=num_clips, num_frames=num_frames, stride_frames=stride_frames
     )
-    return times.clamp(max=(num_there - 1) / fps), num_there < span
+    span = (num_frames - 1) * stride_frames + 1
+    return padded(sampler, duration_seconds, fps, torch.Generator(), span_frames=span)
 
 
 class Thumbnails(Encoder):
@@ -406,9 +401,9 @@ class _Reading(Dataset[_Read]):
 def _pictures(part: _Part, views: Views) -> tuple[Tensor, bool]:
     """Decode the views of a part, uint8 (V, T, 3, H, W)."""
     with open_video(part.path) as reader:
-        duration = _duration(part, reader.info.duration_seconds)
+        _duration(part, reader.info.duration_seconds)  # raises where nothing is left
         times, is_short = clip_times(
-            duration,
+            reader.info.length(start_seconds=part.start, end_seconds=part.end),
             reader.info.fps,
             num_clips=views.num_clips,
             num_frames=views.num_frames,
