@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vidssl.data.benchmarks import davis_palette, davis_sequences, read_frame, read_mask
+from vidssl.data.benchmarks import davis_sequences, read_frame
+from vidssl.data.masks import davis_palette, read_mask
 
 # First 22 colours and two greys, read from the palette of a published annotation file of DAVIS 2017.
 PUBLISHED = [

@@ -12,10 +12,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 from torch import nn
 
+from vidssl.data.benchmarks import davis_sequences
 from vidssl.evaluate.davis import COLUMNS, evaluate_davis, official_tables, score_masks
 from vidssl.evaluate.masks import read_mask, write_mask
 from vidssl.evaluate.propagate import CRW
@@ -121,10 +122,11 @@ def test_ground_truth_scores_one(root):
     result = score_masks(root, root / "Annotations/480p")
     expected = dict(zip(COLUMNS, (1, 1, 1, 0, 1, 1, 0), strict=True))
     assert result.figures == expected
-    # Id 2 occurs in no annotation; like the official code, an answer without it is perfect.
+    # Id 2 occurs in no annotation: no object, though the official code counts it as one that is always right.
     assert result.record["objects"] == dict.fromkeys(
-        [f"{name}_{i}" for name in ("ant", "bee") for i in (1, 2, 3)], expected
+        [f"{name}_{i}" for name in ("ant", "bee") for i in (1, 3)], expected
     )
+    assert result.record["absent_ids"] == {"ant": [2], "bee": [2]}
 
 
 def test_shuffled_objects_score_nothing(root, tmp_path):
@@ -134,14 +136,14 @@ def test_shuffled_objects_score_nothing(root, tmp_path):
             swapped = np.array([0, 3, 2, 1], dtype=np.uint8)[square(number)[1]]
             write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(swapped))
     result = score_masks(root, tmp_path / "masks")
-    assert [result.record["objects"][f"ant_{i}"]["J-Mean"] for i in (1, 2, 3)] == [0, 1, 0]  # nobody has id 2
+    assert [result.record["objects"][f"ant_{i}"]["J-Mean"] for i in (1, 3)] == [0, 0]
     assert result.record["objects"]["ant_1"]["F-Mean"] < 0.35
 
 
 def test_masks_and_figures_are_those_of_the_propagator(root, tmp_path):
     result = evaluate(root, tmp_path / "out")
     # All is right but the corners of the squares, which the bilinear interpolation of the labels rounds off.
-    assert [result.record["objects"][f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 2, 3)] == [True] * 3
+    assert [result.record["objects"][f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 3)] == [True] * 2
     again = score_masks(root, tmp_path / "out/masks")
     assert again.record["objects"] == result.record["objects"]
     assert sorted(path.name for path in (tmp_path / "out/masks/bee").iterdir()) == [
@@ -162,7 +164,7 @@ def test_the_result_file_holds_every_knob(root, tmp_path):
     assert list(document["figures"]) == list(COLUMNS)
     assert document["objects"] == result.record["objects"]
     assert document["parts"]["bee"]["J-Mean"] == np.mean(
-        [result.record["objects"][f"bee_{i}"]["J-Mean"] for i in (1, 2, 3)]
+        [result.record["objects"][f"bee_{i}"]["J-Mean"] for i in (1, 3)]
     )
     assert document["protocol"] == json.loads(json.dumps(dataclasses.asdict(protocol)))
     assert document["protocol"]["topk"] == 3
@@ -264,7 +266,7 @@ def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
         (root / f"Annotations/480p/ant/{number:05d}.png").unlink()
     result = evaluate(root, tmp_path / "both")
     assert result.record["unscored"] == ["ant"]
-    assert list(result.record["objects"]) == ["bee_1", "bee_2", "bee_3"]
+    assert list(result.record["objects"]) == ["bee_1", "bee_3"]
     assert not math.isnan(result.figures["J&F-Mean"])
     assert len(list((tmp_path / "both/masks/ant").iterdir())) == 6
     assert "not scored, because too few of their frames have annotation: ant" in caplog.text
@@ -285,7 +287,7 @@ def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
         (lambda folder: (folder / "00002.png").unlink(), "00002.png cannot be read as an image"),
         (
             lambda folder: write_mask(folder / "00002.png", torch.full((HEIGHT, WIDTH), 4, dtype=torch.uint8)),
-            "00002.png has the object id 4, but the first frame of ant has 3 object(s)",
+            "00002.png has the object id 4, but the first frame of ant has 2 object(s), 1, 3",
         ),
         (
             lambda folder: write_mask(folder / "00002.png", torch.zeros(HEIGHT, 30, dtype=torch.uint8)),
@@ -313,7 +315,75 @@ def test_objects_that_the_result_lacks_score_zero(root, tmp_path):
             only_first = np.where(square(number)[1] == 1, 1, 0).astype(np.uint8)
             write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(only_first))
     result = score_masks(root, tmp_path / "masks")
-    assert [result.record["objects"][f"ant_{i}"]["J&F-Mean"] for i in (1, 2, 3)] == [1, 1, 0]
+    assert [result.record["objects"][f"ant_{i}"]["J&F-Mean"] for i in (1, 3)] == [1, 0]
+
+
+def write_sequence(root, name, masks):
+    """Write a sequence of grey frames with these masks, uint8 (T, H, W)."""
+    for number, mask in enumerate(masks):
+        path = root / f"JPEGImages/480p/{name}/{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", mask.shape[::-1], (90, 90, 90)).save(path)
+        write_mask(root / f"Annotations/480p/{name}/{number:05d}.png", torch.from_numpy(mask))
+
+
+def moving(ids, num_frames=8):
+    """Masks uint8 (T, 40, 72) of one square of 16x16 pixels per id, which move 2 px a frame to the right."""
+    masks = np.zeros((num_frames, HEIGHT, WIDTH), dtype=np.uint8)
+    for number, mask in enumerate(masks):
+        for place, i in enumerate(ids):
+            mask[2 + 18 * place : 18 + 18 * place, 4 + 2 * number : 20 + 2 * number] = i
+    return masks
+
+
+@pytest.mark.parametrize("ids", [(1, 9), (3, 7), (4, 2), (200, 254)])
+def test_case_13_ids_that_never_occur_are_no_objects(tmp_path, caplog, ids):
+    write_sequence(tmp_path / "dense", "ant", moving((1, 2)))
+    write_sequence(tmp_path / "sparse", "ant", moving(ids))
+    dense, sparse = (
+        evaluate(tmp_path / name, tmp_path / f"out_{name}", encoder=None, protocol=None)
+        for name in ("dense", "sparse")
+    )
+    assert sparse.figures == dense.figures and 0 < dense.figures["J&F-Mean"] < 0.7
+    assert list(sparse.record["objects"]) == [f"ant_{i}" for i in sorted(ids)]
+    assert sparse.record["absent_ids"] == {"ant": sorted(set(range(1, max(ids))) - set(ids))}
+    assert "absent_ids" not in dense.record
+    assert "ant: no mask has the ids" in caplog.text and "davis2017-evaluation counts each of them" in caplog.text
+
+
+def test_case_13_void_beside_sparse_ids_is_background(tmp_path):
+    masks = moving((3, 7))
+    masks[:, :, 60:] = 255
+    write_sequence(tmp_path / "data", "ant", masks)
+    result = evaluate(tmp_path / "data", tmp_path / "out", encoder=None, protocol=None)
+    assert list(result.record["objects"]) == ["ant_3", "ant_7"]
+
+
+def test_case_13_an_object_that_the_first_frame_lacks_counts_as_officially(tmp_path, caplog):
+    masks = moving((1, 3))
+    masks[4:, 30:38, 60:68] = 2  # of 6 scored frames, 1 to 6, it is in 3
+    write_sequence(tmp_path / "data", "ant", masks)
+    result = evaluate(tmp_path / "data", tmp_path / "out", encoder=None, protocol=None)
+    assert result.record["objects"]["ant_2"]["J-Mean"] == 0.5 and "absent_ids" not in result.record
+    assert "ant: the first frame has no object 2, which later ones have: counted" in caplog.text
+
+
+def test_case_13_masks_with_ids_that_are_no_objects_are_refused(tmp_path):
+    write_sequence(tmp_path / "data", "ant", moving((1, 9)))
+    write_sequence(tmp_path / "given", "ant", moving((1, 5)))
+    with pytest.raises(
+        ValueError, match=r"has the object id 5, but the first frame of ant has 2 object\(s\), 1, 9"
+    ):
+        score_masks(tmp_path / "data", tmp_path / "given/Annotations/480p")
+
+
+def test_case_15_soft_masks_of_a_benchmark_are_refused(tmp_path):
+    soft = Image.new("L", (WIDTH * 8, HEIGHT * 8))
+    ImageDraw.Draw(soft).ellipse((80, 60, 300, 240), fill=255)
+    masks = np.stack([np.array(soft.resize((WIDTH, HEIGHT)))] * 4)
+    write_sequence(tmp_path, "ant", masks)
+    with pytest.raises(ValueError, match=r"ant/00000\.png has \d+ values besides 0, .* a mask with soft"):
+        davis_sequences(tmp_path)
 
 
 def test_overlays_are_written_once(root, tmp_path):

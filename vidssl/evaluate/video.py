@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.benchmarks import VOID, read_mask
+from ..data.masks import VOID, check_object_ids, listed_ids, read_mask
 from ..data.video import Reader, open_video
 from ..models.encoder import Encoder
 from ..stop import stoppable
@@ -125,11 +125,22 @@ def _first_mask(path: str | Path, reader: Reader) -> Tensor:
     if mask.unique().tolist() in ([0, VOID], [VOID]):
         logger.info("%s has the values 0 and %d: one object, id 1", path, VOID)
         return (mask == VOID).to(torch.uint8)
+    check_object_ids(mask, path=path)
+    num_void = int((mask == VOID).sum())
     mask = mask.masked_fill(mask == VOID, 0)
-    if not mask.any():
+    ids = [number for number in mask.unique().tolist() if number]
+    if not ids:
         raise ValueError(
             f"{path} holds no object: all pixels are 0; give the pixels of objects the values 1, 2, ..."
         )
+    logger.info(
+        "%s: %d object%s, %s%s",
+        path,
+        len(ids),
+        "s" if len(ids) > 1 else "",
+        listed_ids(ids),
+        f"; {num_void} pixels of {VOID} are void, which is background" if num_void else "",
+    )
     return mask
 
 
