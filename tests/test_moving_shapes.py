@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vidssl.data.benchmarks import davis_sequences
-from vidssl.data.masks import davis_palette
+from vidssl.data.benchmarks import davis_palette, davis_sequences
 
 SCRIPT = Path(__file__).resolve().parents[1] / "datasets/prepare_moving_shapes.py"
 TINY = {

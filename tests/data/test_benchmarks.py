@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidssl.data.benchmarks import davis_sequences, read_frame
-from vidssl.data.masks import davis_palette, read_mask
+from vidssl.data.benchmarks import davis_palette, davis_sequences, read_frame, read_mask
 
 # First 22 colours and two greys, read from the palette of a published annotation file of DAVIS 2017.
 PUBLISHED = [
@@ -57,7 +56,7 @@ def test_frames_are_read_lazily(tmp_path):
     frames = davis_sequences(root)[0].frames()
     next(frames)
     (root / "JPEGImages/480p/cat/00001.jpg").write_bytes(b"broken now")
-    with pytest.raises(ValueError, match=r"00001\.jpg cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"00001\.jpg: is no readable image"):
         next(frames)
 
 
@@ -110,7 +109,7 @@ def test_frames_that_lack_annotation_are_not_scored(tmp_path):
         ),
         (
             lambda root: (root / "Annotations/480p/blackswan/00000.png").write_bytes(b"\x89PNG\r\n\x1a\nno"),
-            "00000.png cannot be read as an image",
+            "00000.png: is no readable image",
         ),
     ],
 )

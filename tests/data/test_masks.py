@@ -46,9 +46,7 @@ def two_greys():
 )
 def test_case_15_soft_edges_are_refused(tmp_path, image):
     path = saved(tmp_path, image)
-    with pytest.raises(
-        ValueError, match=r"mask\.png has \d+ values besides 0, and \d+ of them .* soft .* 1, 2, \.\.\."
-    ):
+    with pytest.raises(ValueError, match=r"mask\.png has \d+ values besides 0, and \d+ of them .* soft .* 1, 2, "):
         check_object_ids(read_mask(path), path=path)
 
 
@@ -110,7 +108,7 @@ def test_case_15_one_object_however_it_is_stored(tmp_path, image, value):
         (
             Image.fromarray(INSIDE.astype(np.uint16) * 26001),
             ".png",
-            r"mask\.png has I;16 pixels \(PIL\) with values from 0 to 26001; expected object ids from 0 to 254",
+            r"mask\.png has I;16 pixels \(PIL\); expected 8-bit object ids, 0 to 254, but values go from 0 to 26001",
         ),
     ],
 )

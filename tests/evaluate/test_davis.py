@@ -284,7 +284,7 @@ def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "00002.png").unlink(), "00002.png cannot be read as an image"),
+        (lambda folder: (folder / "00002.png").unlink(), "00002.png: cannot be found"),
         (
             lambda folder: write_mask(folder / "00002.png", torch.full((HEIGHT, WIDTH), 4, dtype=torch.uint8)),
             "00002.png has the object id 4, but the first frame of ant has 2 object(s), 1, 3",

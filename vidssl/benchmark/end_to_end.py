@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.benchmarks import MaskSequence, davis_sequences
-from ..data.masks import davis_palette
+from ..data.benchmarks import MaskSequence, davis_palette, davis_sequences
 from ..evaluate.davis import evaluate_davis
 from ..evaluate.masks import read_mask
 from ..evaluate.propagate import CRW, DINO, Protocol

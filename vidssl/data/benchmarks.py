@@ -16,7 +16,6 @@ YouTube-VOS (Xu et al. 2018, arXiv:1809.03327), a split of it:
     ROOT/meta.json                                  optional: category of each object, frames it is seen in
 """
 
-import contextlib
 import difflib
 import functools
 import json
@@ -29,10 +28,21 @@ from typing import Literal
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
-from .masks import VOID, check_object_ids, listed_ids, read_mask
+from ._images import image_size, read_image
+from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
+
+__all__ = [
+    "VOID",
+    "MaskSequence",
+    "Objects",
+    "davis_palette",
+    "davis_sequences",
+    "read_frame",
+    "read_mask",
+    "youtubevos_sequences",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +87,7 @@ class MaskSequence:
     def first_mask(self) -> Tensor:
         """Read the objects to start from, uint8 (H, W); nothing where the first object comes in later."""
         if self.annotation_paths[0] is None:
-            return torch.zeros(_size(self.frame_paths[0]), dtype=torch.uint8)
+            return torch.zeros(image_size(self.frame_paths[0]), dtype=torch.uint8)
         return self.mask(0)
 
     @functools.cached_property
@@ -135,7 +145,7 @@ class MaskSequence:
         Raises:
             ValueError: A frame cannot be read, or has another size than the first.
         """
-        size = _size(self.frame_paths[0])
+        size = image_size(self.frame_paths[0])
         for path in self.frame_paths:
             frame = read_frame(path)
             if tuple(frame.shape[1:]) != size:
@@ -153,7 +163,7 @@ class MaskSequence:
         if path is None:
             raise ValueError(f"{self.name}: frame {frame_path.name} has no annotation")
         mask = read_mask(path).numpy()
-        height, width = _size(frame_path)
+        height, width = image_size(frame_path)
         if mask.shape != (height, width):
             raise ValueError(f"{path} is {_text(mask)} pixels, its frame {frame_path} {width}x{height}; "
                              "frames and annotation must be of the same resolution")  # fmt: skip
@@ -341,25 +351,8 @@ def _files(folder: Path, suffixes: set[str]) -> list[Path]:
 
 
 def read_frame(path: str | Path) -> Tensor:
-    """Read an image as RGB, uint8 (3, H, W); ValueError if it cannot be read."""
-    with _open(path) as image:
-        return rearrange(torch.from_numpy(np.array(image.convert("RGB"))), "h w c -> c h w")
-
-
-@contextlib.contextmanager
-def _open(path: str | Path) -> Iterator[Image.Image]:
-    """Open an image; whatever is wrong with the file is a ValueError that names it."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for some broken PNG files
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, from its header."""
-    with _open(path) as image:
-        return image.height, image.width
+    """Read an image upright as RGB, uint8 (3, H, W), as `vidssl.data.open_video` does; MediaError if it cannot be."""
+    return rearrange(torch.from_numpy(np.array(read_image(path))), "h w c -> c h w")
 
 
 def _text(pixels: Tensor | np.ndarray) -> str:

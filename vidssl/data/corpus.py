@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Corpus", "Entry", "Finding", "audit"]
 
 # Part of every cache record; raise it when what `probe` returns or how files are read changes.
-_PROBE_VERSION = 4
+_PROBE_VERSION = 5
 
 _log = logging.getLogger(__name__)
 

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor
+
+from ._images import read_stored
 
 # Id of pixels that belong to nothing (davis2017-evaluation davis.py VOID_LABEL).
 VOID = 255
 
+_JPEG = b"\xff\xd8"  # how such files begin
 _MAX_LISTED = 8
 
 
@@ -26,7 +28,7 @@ def davis_palette() -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> Tensor:
-    """Read an annotation as object ids, uint8 (H, W).
+    """Read an annotation upright as object ids, uint8 (H, W).
 
     The values of an indexed or greyscale PNG are the ids, as in the official code. The colours of an RGB PNG are
     looked up in `davis_palette`, not numbered in the order in which they occur; black and white alone, or greys that
@@ -37,7 +39,13 @@ def read_mask(path: str | Path) -> Tensor:
         ValueError: The file is missing, no image, a JPEG, of another pixel type, has half-transparent pixels, ids
             above 255, or a colour that is no object's.
     """
-    image = _read_stored(path)
+    image = read_stored(path)
+    with Path(path).open("rb") as file:
+        if file.read(2) == _JPEG:
+            raise ValueError(
+                f"{path} is a JPEG, which does not keep values: near edges they are others than were saved. Save "
+                "masks as PNG"
+            )
     if image.mode in ("P", "L", "1"):
         return torch.from_numpy(np.array(image).astype(np.uint8))
     if image.mode.startswith("I"):
@@ -87,29 +95,14 @@ def listed_ids(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:_MAX_LISTED])) + (", ..." if len(ids) > _MAX_LISTED else "")
 
 
-def _read_stored(path: str | Path) -> Image.Image:
-    """Read an image with the values it stores; whatever is wrong with the file is a ValueError that names it."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.format == "JPEG":
-                raise ValueError(
-                    f"{path} is a JPEG, which does not keep values: near edges they are others than were saved. Save "
-                    "masks as PNG"
-                )
-            return image
-    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for some broken PNG files
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-
-
 def _from_deep(values: np.ndarray, *, path: str | Path, mode: str) -> np.ndarray:
     """Object ids of a greyscale of more than 8 bits."""
     if np.isin(values, (0, 65535)).all():
         return np.where(values == 0, 0, VOID).astype(np.uint8)
     if values.min() < 0 or values.max() > VOID:
         raise ValueError(
-            f"{path} has {mode} pixels (PIL) with values from {values.min()} to {values.max()}; expected object ids "
-            f"from 0 to {VOID - 1}: number the objects 1, 2, ... and save them as 8-bit PNG"
+            f"{path} has {mode} pixels (PIL); expected 8-bit object ids, 0 to {VOID - 1}, but values go from "
+            f"{values.min()} to {values.max()}: number the objects 1, 2, ... and save them as 8-bit PNG"
         )
     return values.astype(np.uint8)
 
