@@ -20,7 +20,7 @@ from vidssl.data.benchmarks import davis_sequences
 from vidssl.evaluate.davis import COLUMNS, evaluate_davis, official_tables, score_masks
 from vidssl.evaluate.masks import read_mask, write_mask
 from vidssl.evaluate.propagate import CRW
-from vidssl.evaluate.provenance import fingerprint
+from vidssl.evaluate.provenance import fingerprint, write_json
 from vidssl.evaluate.video import propagate_video
 from vidssl.models.encoder import Encoder
 
@@ -377,6 +377,20 @@ def test_case_13_masks_with_ids_that_are_no_objects_are_refused(tmp_path):
         score_masks(tmp_path / "data", tmp_path / "given/Annotations/480p")
 
 
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1), (8, 3)])
+def test_case_14_turned_frames_are_measured_upright(root, tmp_path, orientation, turns):
+    upright = evaluate(root, tmp_path / "upright")
+    for path in root.glob("JPEGImages/480p/*/*.jpg"):
+        frame, _ = square(int(path.stem))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.rot90(frame, turns)).save(path, quality=95, exif=exif)
+    turned = evaluate(root, tmp_path / "turned")
+    # JPEG rounds another way in a turned picture.
+    assert turned.figures == pytest.approx(upright.figures, abs=0.02)
+    assert upright.figures["J&F-Mean"] > 0.9
+
+
 def test_case_15_soft_masks_of_a_benchmark_are_refused(tmp_path):
     soft = Image.new("L", (WIDTH * 8, HEIGHT * 8))
     ImageDraw.Draw(soft).ellipse((80, 60, 300, 240), fill=255)
@@ -490,3 +504,95 @@ def test_a_first_mask_that_does_not_fit_is_refused(tmp_path, mask, message):
     with pytest.raises(ValueError, match=message):
         propagate(video, first_mask, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "frames",
+            r"frames is read, and what goes to .*frames would be written over it; give another folder \(--out\)",
+        ),
+        (".", r"own holds first\.png and 3 more, which propagate did not make; give another"),
+        ("mine", r"mine holds masks/00000\.png and 1 more, which propagate did not make"),
+        ("notes", r"notes holds labels\.json, which propagate did not make"),
+        ("first.png", r"first\.png is (a file|read)"),
+    ],
+)
+def test_propagate_writes_over_nothing_that_it_did_not_make(tmp_path, place, message):
+    video, first_mask = own_video(tmp_path / "own")
+    folder = tmp_path / "own/mine/masks"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"{number:05d}.png").write_bytes(b"drawn by hand")
+    (tmp_path / "own/notes").mkdir()
+    (tmp_path / "own/notes/labels.json").write_text('{"video": "cats.mp4", "labels": ["cat"]}')
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        propagate(video, first_mask, tmp_path / "own" / place)
+    assert content(tmp_path) == before
+
+
+def test_propagate_reads_nothing_from_where_it_writes(tmp_path):
+    video, first_mask = own_video(tmp_path)
+    propagate(video, first_mask, tmp_path / "out")
+    before = content(tmp_path)
+    for read in ((video, tmp_path / "out/masks/00003.png"), (tmp_path / "out/overlay.mp4", first_mask)):
+        with pytest.raises(ValueError, match=r"out/\S+ is read, and what goes to .*out would be written over it"):
+            propagate(*read, tmp_path / "out")
+    other = tmp_path / "other"
+    video.rename(other)
+    with pytest.raises(ValueError, match=r"out holds what was made of \S+/frames, not of \S+/other; give another"):
+        propagate(other, first_mask, tmp_path / "out")
+    moved = {tmp_path / "other" / path.name if path.parent == video else path: one for path, one in before.items()}
+    assert content(tmp_path) == moved
+
+
+def test_propagate_writes_its_own_folder_anew_and_leaves_no_mask_of_before(tmp_path, monkeypatch):
+    video, first_mask = own_video(tmp_path)
+    propagate(video, first_mask, tmp_path / "out")
+    (video / "5.png").unlink()
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr("vidssl.evaluate.video.write_json", kill_at_the_end)
+        propagate(video, first_mask, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "masks",
+        "overlay.mp4",
+        "unfinished.json",
+    ]
+    (tmp_path / "out/notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out holds notes\.txt, which propagate did not make"):
+        propagate(video, first_mask, tmp_path / "out")
+    (tmp_path / "out/notes.txt").unlink()
+    propagate(video, first_mask, tmp_path / "out")
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in content(tmp_path / "out")]
+    assert sorted(names) == ["labels.json", *(f"masks/0000{i}.png" for i in range(5)), "overlay.mp4"]
+
+
+def kill_at_the_end(path, document):
+    """Write what is written at the start, and fail where labels.json is."""
+    if path.name == "labels.json":
+        raise RuntimeError("killed")
+    write_json(path, document)
+
+
+def test_case_15_propagate_refuses_a_soft_mask_and_names_the_objects_of_others(tmp_path, caplog):
+    video, first_mask = own_video(tmp_path)
+    soft = Image.new("L", (WIDTH * 8, HEIGHT * 8))
+    ImageDraw.Draw(soft).rectangle((83, 61, 301, 243), fill=255)
+    soft.resize((WIDTH, HEIGHT)).save(tmp_path / "soft.png")
+    with pytest.raises(
+        ValueError, match=r"soft\.png has \d+ values besides 0, .* soft .* or 0 and 255 for a single"
+    ):
+        propagate(video, tmp_path / "soft.png", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    mask = read_mask(first_mask).numpy()
+    mask[:, 70:] = 255
+    Image.fromarray(mask).save(first_mask)
+    caplog.set_level("INFO")
+    propagate(video, first_mask, tmp_path / "out")
+    assert "first.png: 2 objects, 1, 3; 80 pixels of 255 are void, which is background" in caplog.text
