@@ -73,7 +73,7 @@ def propagate_video(
         Stopped: A signal arrived.
     """
     out, device = Path(out), torch.device(device)
-    mask_folder = out / "masks"
+    mask_folder, sha256 = out / "masks", fingerprint(encoder)
     check_folder(out, video_path=Path(video_path), first_mask_path=Path(first_mask_path))
     with open_video(video_path) as reader:
         first_mask = _first_mask(first_mask_path, reader)
@@ -111,7 +111,7 @@ def propagate_video(
             "model": {
                 "name": model_name,
                 "architecture": encoder.architecture,
-                "sha256": fingerprint(encoder),
+                "sha256": sha256,
             },
             "protocol": dataclasses.asdict(protocol),
             "frames_per_second": len(areas) / (time.perf_counter() - start),
