@@ -142,8 +142,9 @@ def test_colours_of_every_kind_are_rgb(tmp_path):
 )
 def test_deep_grey_pictures_are_refused_by_every_reader(tmp_path, name, values):
     Image.fromarray(values).save(tmp_path / name)
+    reason = rf"{name}: has more than 8 bits per channel: .* {values.min()} to {values.max()} .* to 8 bits"
     for read in (open_video, read_frame):
-        with pytest.raises(MediaError, match=rf"{name}: .* more than 8 bits .* scale it to 8 bits"):
+        with pytest.raises(MediaError, match=reason):
             read(tmp_path / name)
     with pytest.raises(ValueError, match=r"pixels \(PIL\); expected 8-bit object ids"):
         read_mask(tmp_path / name)

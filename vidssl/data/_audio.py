@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, frames_of, open_container
+from ._container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, open_container, packets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,11 @@ _GAP_SECONDS = 0.03
 
 # Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
 _CONTEXT_SAMPLES = 256
+
+# Channels cancel in a stretch of this length whose mean has less than this share of the power that the mean of
+# unrelated channels has. Of 44 files with stereo and 5.1 sound one had such a stretch: its loudest, in opposite phase.
+BLOCK_SECONDS = 0.25
+_CANCELLED_POWER = 0.05
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
@@ -130,6 +135,7 @@ class AudioReader:
         """Mono samples [first, first + num) after time 0 at the stored rate, zeros where there is no sound."""
         rate = self.sample_rate_hz
         mono = np.zeros(num_samples, dtype=np.float32)
+        channels = np.zeros((self.channels, num_samples), dtype=np.float32)
         end = first_sample + num_samples
         expected = None
         for seconds, samples in self._pieces(self._zero_seconds + first_sample / rate):
@@ -145,7 +151,10 @@ class AudioReader:
                 if not np.isfinite(wanted).all():
                     raise MediaError(self._path, f"has sound that is not a number near {low / rate:.3f} s")
                 mono[low - first_sample : high - first_sample] = wanted.mean(axis=0)
-        return mono
+                if len(wanted) > len(channels):  # broadcasts change between stereo and 5.1
+                    channels = np.pad(channels, ((0, len(wanted) - len(channels)), (0, 0)))
+                channels[: len(wanted), low - first_sample : high - first_sample] = wanted
+        return without_cancelling(mono, channels, sample_rate_hz=rate)
 
     def _pieces(self, from_seconds: float | None) -> Iterator[tuple[float, NDArray[np.float32]]]:
         """Yield (seconds of the first sample, samples (C, S) at the stored rate) that cover all from a time on."""
@@ -167,7 +176,7 @@ class AudioReader:
         time_base = self._stream.time_base
         if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
             self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
-            frames = frames_of(self._container, self._stream)
+            frames = self._decoded()
             first = next(frames, None)
             if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
@@ -175,7 +184,14 @@ class AudioReader:
                 return
         self._container.close()
         self._open()
-        yield from frames_of(self._container, self._stream)
+        yield from self._decoded()
+
+    def _decoded(self) -> Iterator[AudioFrame]:
+        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them."""
+        for packet in packets_of(self._container, self._stream):
+            if packet.size:
+                yield from self._stream.decode(packet)
+        yield from self._stream.decode(None)
 
     def close(self) -> None:
         """Close the file; may be called again."""
@@ -188,6 +204,53 @@ class AudioReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def in_blocks(
+    pieces: Iterator[tuple[float, NDArray[np.float32]]], *, num_samples: int
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Join pieces of sound (start, samples (C, S)) to blocks of at least `num_samples`, unless there is less."""
+    start, pending = 0.0, np.zeros((0, 0), dtype=np.float32)
+    for seconds, samples in pieces:
+        if len(samples) != len(pending):
+            if pending.size:
+                yield start, pending
+            start, pending = seconds, samples
+        else:
+            pending = np.concatenate([pending, samples], axis=1)
+        if pending.shape[1] >= 2 * num_samples:  # so that what is left at the end is not too short to judge
+            yield start, pending[:, :num_samples]
+            start, pending = seconds, pending[:, num_samples:]
+    if pending.size:
+        yield start, pending
+
+
+def cancels(mono: NDArray[np.float32], channels: NDArray[np.float32]) -> bool:
+    """Tell whether the mean of channels (C, S), given as mono (S,), has lost what can be heard in them."""
+    if np.abs(channels).max(initial=0.0) <= AudioReader.SILENCE:
+        return False
+    power = np.square(channels, dtype=np.float64).sum() / len(channels) ** 2  # of the mean, were they unrelated
+    return bool(np.square(mono, dtype=np.float64).sum() < _CANCELLED_POWER * power)
+
+
+def without_cancelling(
+    mono: NDArray[np.float32], channels: NDArray[np.float32], *, sample_rate_hz: int
+) -> NDArray[np.float32]:
+    """Return the mean of all channels, and the loudest of them where they cancel (opposite phase).
+
+    Args:
+        mono: Mean of the channels (S,).
+        channels: What it was made of (C, S).
+        sample_rate_hz: Of both; the choice is made for each quarter of a second or what there is of it.
+    """
+    if len(channels) == 1:
+        return mono
+    num_blocks = max(1, int(mono.size / (BLOCK_SECONDS * sample_rate_hz)))
+    parts = []
+    for mean, block in zip(np.array_split(mono, num_blocks), np.array_split(channels, num_blocks, 1), strict=True):
+        loudest = int(np.square(block, dtype=np.float64).sum(axis=1).argmax())
+        parts.append(block[loudest] if cancels(mean, block) else mean)
+    return np.concatenate(parts)
 
 
 def _seconds(frame: AudioFrame) -> float:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ..files import file_sha256
-from ._audio import AudioReader, audio_stream
+from ._audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
 from ._container import MediaError, complaints, describe, open_container, regular_file, sniff
-from ._images import ImagesReader, image_paths
+from ._images import ImagesReader
 from ._index import PacketIndex, read_index
 from ._member import Member
-from ._pyav import DEFAULT_FPS, longest_increasing, video_stream
+from ._pyav import DEFAULT_FPS, longest_increasing, refused_depth, video_stream
+from ._series import frame_paths, series_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +63,12 @@ def audit_file(path: str | Path | Member) -> list[Finding]:
         folder = Path(path)
         path = folder if folder.is_dir() else regular_file(path)
         if path is folder or sniff(path) == "image":
-            images = image_paths(folder) if path is folder else [path]
+            images = frame_paths(folder) if path is folder else [path]
             reader = ImagesReader(path.absolute(), images, fps=DEFAULT_FPS)
             for number in range(len(images)):
                 reader.frames([number / DEFAULT_FPS])
-            return []
+            notes = series_notes(folder) if path is folder else []
+            return [Finding("note", kind, detail) for kind, detail in notes]
         return [*_audit_video(path), *_audit_sound(path)]
     except MediaError as error:
         return [Finding("error", "cannot be read", error.reason)]
@@ -104,9 +106,12 @@ class _Decoded:
     num_failed: int = 0
     first_failure: str = ""
     end_seconds: float = 0.0
+    refused: str | None = None
 
     def add(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
+            if not self.pts:
+                self.refused = refused_depth(frame)
             self.sizes.setdefault((frame.width, frame.height), len(self.pts))
             self.pts.append(frame.pts)
             self.num_damaged += frame.is_corrupt
@@ -130,6 +135,8 @@ def _audit_video(path: Path) -> Iterator[Finding]:
         why = decoded.first_failure or ("no key frame" if index.num_packets else "no packets")
         yield Finding("error", "no picture can be decoded", why)
         return
+    if decoded.refused:
+        yield Finding("error", "cannot be read", decoded.refused)
     yield from _picture_findings(decoded, index)
     if said:
         yield Finding("error", "damaged data", f"{len(said)} complaints of FFmpeg, first {said[0]}")
@@ -269,14 +276,20 @@ def _audit_sound(path: Path) -> Iterator[Finding]:
             return
     try:
         with contextlib.closing(AudioReader(path)) as sound:
-            peak = 0.0
-            for seconds, samples in sound.pieces():
+            peak, cancelled_seconds = 0.0, 0.0
+            num_samples = round(BLOCK_SECONDS * sound.sample_rate_hz)
+            for seconds, samples in in_blocks(sound.pieces(), num_samples=num_samples):
                 if not np.isfinite(samples).all():
                     yield Finding("error", "sound is not a number", f"near {seconds:.2f} s")
                     return
                 peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+                if cancels(samples.mean(axis=0), samples):
+                    cancelled_seconds += samples.shape[1] / sound.sample_rate_hz
     except MediaError as error:
         yield Finding("error", "sound cannot be decoded", error.reason)
         return
     if peak <= AudioReader.SILENCE:
         yield Finding("note", "silent sound track")
+    if cancelled_seconds:
+        detail = f"the mean of them is all but silent for {cancelled_seconds:.2f} s; the loudest is read there"
+        yield Finding("note", "channels of the sound cancel", detail)

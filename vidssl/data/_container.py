@@ -138,10 +138,8 @@ def sniff(path: Path) -> Literal["image", "media", "unknown"]:
         return "image"
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"BM")) and (head[:1] == b"\x89" or head[6:10] == bytes(4)):
         return "image"
-    if head.startswith((b"II*\0", b"MM\0*")) and path.suffix.lower() in {
-        ".tif",
-        ".tiff",
-    }:  # raw files begin so, too
+    # By name as well: raw files of cameras begin as TIFF does.
+    if head.startswith((b"II*\0", b"MM\0*")) and path.suffix.lower() in {".tif", ".tiff"}:
         return "image"
     if head[:4] == b"RIFF":
         return "image" if head[8:12] == b"WEBP" else "media"

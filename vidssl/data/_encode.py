@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._audio import AudioReader, audio_stream
+from ._audio import AudioReader, audio_stream, without_cancelling
 from ._audit import WHOLE
 from ._container import MediaError, describe, open_container, printable, sniff
 from ._index import read_index, stated_index, statement
@@ -358,7 +358,8 @@ class _Sound:
                 if following is not None and following > place:
                     samples, place = samples[:, following - place :], following
                 if len(samples) != num_channels:
-                    samples = samples.mean(axis=0, keepdims=True).repeat(num_channels, axis=0)
+                    mono = without_cancelling(samples.mean(axis=0), samples, sample_rate_hz=rate)
+                    samples = mono[None].repeat(num_channels, axis=0)
                 if samples.shape[1]:
                     yield place, np.ascontiguousarray(samples)
                     following = place + samples.shape[1]

@@ -10,7 +10,7 @@ import contextlib
 import re
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -113,15 +113,23 @@ def read_image(path: str | Path) -> Image.Image:
     """
     image = read_stored(path)
     if image.mode in _DEEP_MODES:
-        raise MediaError(
-            path,
-            f"has more than 8 bits per channel (Pillow's mode {image.mode}), and which of its values are black and "
-            "white is not known; scale it to 8 bits",
-        )
+        raise MediaError(path, too_deep(image.mode, np.asarray(image)))
     try:
         return image.convert("RGB")
     except ValueError as error:  # colour spaces that Pillow cannot bring to RGB
         raise MediaError(path, f"has pixels that cannot be shown as RGB ({describe(error)})") from error
+
+
+def too_deep(kind: str, values: NDArray[Any]) -> str:
+    """Say why grey pictures and videos of more than 8 bits are refused.
+
+    A thermal camera stores 12 bits in 16 and uses a hundred values of them: the high byte is the same everywhere, and
+    which value is black, one frame, one file or one corpus can tell, with another answer each.
+    """
+    return (
+        f"has more than 8 bits per channel: grey values of {kind}, {values.min():g} to {values.max():g} in its first "
+        "picture, of which none is said to be black or white; scale what your data use to 8 bits, all files alike"
+    )
 
 
 def read_stored(path: str | Path) -> Image.Image:

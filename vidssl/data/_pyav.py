@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ._container import (
     packets_of,
     printable,
 )
+from ._images import too_deep
 from ._index import PacketIndex, read_index, stated_index
 from ._known import pack, unpack
 from ._reader import Reader, VideoInfo
@@ -68,6 +69,18 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     context.thread_count, context.thread_type = 1, "NONE"
     context.options = {"max_pixels": str(MAX_PIXELS)}  # a picture may claim another size than its container
     return stream
+
+
+def refused_depth(frame: VideoFrame) -> str | None:
+    """Say why a frame cannot be brought to 8 bits without a guess; None if it can be.
+
+    Colour of any depth, and grey of 8 bits, says which values are black and white.
+    """
+    shown = [part for part in frame.format.components if not part.is_alpha]
+    if len(shown) > 1 or not shown[0].is_luma or shown[0].bits <= 8:
+        return None
+    scaled: NDArray[Any] = frame.to_ndarray(format="gray16le")  # to all 16 bits
+    return too_deep(frame.format.name, scaled >> max(0, 16 - shown[0].bits))
 
 
 class PyAVReader(Reader):
@@ -121,6 +134,9 @@ class PyAVReader(Reader):
             pts = self._index.frame_pts
             times = (pts - pts[0]) * self._time_base
         self._zero_seconds = (first.pts or 0) * self._time_base
+        reason = refused_depth(first)
+        if reason:
+            raise MediaError(path, reason)
         turns = round(first.rotation / 90) % 4
         width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
         check_seconds(path, float(times[-1]))

@@ -150,7 +150,8 @@ class Reader(ABC):
 
         Returns:
             The mean of all channels in [-1, 1], float32 (S,), S = round(duration_seconds * sample_rate_hz); zeros
-            where the track has no sound.
+            where the track has no sound. In quarters of a second in which the channels cancel (less than a
+            twentieth of the power that the mean of unrelated ones has) it is the loudest channel.
 
         Raises:
             MediaError: No audio stream, or it cannot be decoded there.

@@ -15,10 +15,11 @@ from typing import Literal
 
 from ._audio import AudioReader
 from ._container import MAX_PIXELS, MediaError, regular_file, sniff
-from ._images import ImagesReader, image_paths
+from ._images import ImagesReader
 from ._others import OtherReader
 from ._pyav import DEFAULT_FPS, PyAVReader
 from ._reader import Frames, Reader, VideoInfo
+from ._series import frame_paths
 
 __all__ = ["MAX_PIXELS", "AudioReader", "Frames", "MediaError", "Reader", "VideoInfo", "open_audio", "open_video"]
 
@@ -53,7 +54,7 @@ def open_video(
     if backend not in {"pyav", "decord", "torchcodec"}:
         raise ValueError(f"backend is {backend!r}, expected 'pyav', 'decord' or 'torchcodec'")
     if Path(path).is_dir():
-        return ImagesReader(Path(path), image_paths(Path(path)), fps=fps)
+        return ImagesReader(Path(path), frame_paths(Path(path)), fps=fps)
     file = regular_file(path)
     if sniff(file) == "image":
         return ImagesReader(file, [file], fps=fps)
