@@ -119,8 +119,9 @@ def propagate_video(
             "versions": versions(),
             "command": command,
         }
+    written = {f"{number:05d}.png" for number in range(len(areas))}
     for path in mask_folder.iterdir():  # of a longer video, or one that was cut since
-        if path.name not in {frame["file"] for frame in document["frames"]}:
+        if path.name not in written:
             path.unlink()
     write_json(out / "labels.json", document)
     (out / UNFINISHED).unlink()

@@ -144,8 +144,8 @@ def _colors_or_default(
     if kind.colors is None:
         raise ValueError(
             f"neither the folder (preprocessor_config.json) nor an option says which mean and std this {model_type} "
-            "was trained with; give them: --encoder-options mean=(0.485,0.456,0.406) std=(0.229,0.224,0.225) are those of "
-            "the published models"
+            "was trained with; give them: --encoder-options mean=(0.485,0.456,0.406) std=(0.229,0.224,0.225) are those "
+            "of the published models"
         )
     mean, std = mean or kind.colors[0], std or kind.colors[1]
     logger.info("no preprocessor_config.json: mean %s and std %s, the default of %s", mean, std, model_type)

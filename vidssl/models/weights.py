@@ -161,8 +161,8 @@ def check_finite(network: nn.Module, *, what: str) -> None:
         num_broken = int((~floats[broken[0]].isfinite()).sum())
         raise ValueError(
             f"{what} has weights that are NaN or infinite, in {len(broken)} of {len(floats)} tensors; the first is "
-            f"{broken[0]}, {num_broken} of {floats[broken[0]].numel()} values. Nothing that is measured with them "
-            "means anything: take an earlier checkpoint, or look for the step at which the loss was lost (metrics.jsonl)"
+            f"{broken[0]}, {num_broken} of {floats[broken[0]].numel()} values. What is measured with them means "
+            "nothing: take an earlier checkpoint, or look for the step at which the loss was lost (metrics.jsonl)"
         )
 
 
