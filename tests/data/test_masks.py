@@ -62,7 +62,10 @@ def test_masks_of_ids_are_not_taken_for_soft_ones(tmp_path):
     rim = np.zeros((64, 96), dtype=np.uint8)
     rim[10:30, 10:30], rim[11:29, 11:29] = 1, 2
     stripes = np.repeat(np.arange(8, dtype=np.uint8) * 30, 12)[None].repeat(64, axis=0)
-    for mask in (crowd, surrounded, rim, stripes):
+    thin = np.zeros((64, 96), dtype=np.uint8)
+    for i in range(1, 6):
+        thin[10 * i : 10 * i + 2, 5:80] = i
+    for mask in (crowd, surrounded, rim, stripes, thin):
         path = saved(tmp_path, Image.fromarray(mask))
         read = read_mask(path)
         check_object_ids(read, path=path)

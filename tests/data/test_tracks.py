@@ -192,6 +192,16 @@ def test_case_17_pixels_where_shares_belong_and_float_videos_are_refused(tmp_pat
         tapvid_sequences(tmp_path)
 
 
+def test_case_17_a_single_visible_point_far_away_is_refused(tmp_path):
+    points = np.full((20, 3, 2), 0.5)
+    points[4, 1, 0] = 40
+    write_points(
+        tmp_path / "a.npz", points=points, occluded=np.zeros((20, 3), bool), video=np.zeros((3, 4, 6, 3), np.uint8)
+    )
+    with pytest.raises(ValueError, match=r"go from 0\.5 to 40, and 1 of 60 lie outside the frame"):
+        tapvid_sequences(tmp_path)
+
+
 def test_a_few_points_outside_the_frame_are_said(tmp_path, caplog):
     points = np.full((4, 3, 2), 0.5)
     points[0, 0, 1] = -0.02
