@@ -23,6 +23,8 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from vidssl.data.ranges import check_shares, range_of
+
 
 class PlainDtype:
     """Stands in for `numpy.dtype`; numbers, booleans and byte strings alone."""
@@ -113,19 +115,60 @@ def examples(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{key:05d}" if isinstance(key, int) else str(key), example
 
 
+def is_pixels(video: Any) -> bool:
+    """Whether a video is an array of numbers, not one JPEG file per frame."""
+    return isinstance(video, np.ndarray) and video.dtype.kind != "S"
+
+
+def check_example(example: Any, *, what: str) -> None:
+    """Refuse what is no video with tracks: points that are no shares of the frame, frames that are none.
+
+    Raises:
+        ValueError: Something is missing, or of another shape, type or range.
+    """
+    missing = {"points", "occluded", "video"} - set(example)
+    if missing:
+        raise ValueError(f"{what} has no {', '.join(sorted(missing))}")
+    points, occluded, video = np.asarray(example["points"]), np.asarray(example["occluded"]), example["video"]
+    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
+        raise ValueError(
+            f"{what} has points {points.shape} and occluded {occluded.shape}; expected (N, T, 2) and (N, T)"
+        )
+    num_outside = check_shares(points.astype(np.float64), occluded.astype(bool), what=what)
+    if num_outside:
+        print(f"{what}: {num_outside} visible points lie outside the frame; they are kept")
+    num_frames = points.shape[1]
+    if is_pixels(video):
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or len(video) != num_frames:
+            raise ValueError(
+                f"{what} is {video.dtype} {video.shape}{range_of(video)}; expected uint8 ({num_frames}, H, W, 3), "
+                "values from 0 to 255, or a JPEG file per frame"
+            )
+        return
+    if len(video) != num_frames:
+        raise ValueError(f"{what} has {len(video)} frames, points of {num_frames}")
+    for number, content in enumerate(video):
+        if not isinstance(content, bytes) or not content.startswith(b"\xff\xd8"):
+            kind = (
+                f"bytes that start with {content[:4]!r}" if isinstance(content, bytes) else type(content).__name__
+            )
+            raise ValueError(
+                f"{what}: frame {number} is {kind}; expected a JPEG file, or the video as uint8 "
+                f"({num_frames}, H, W, 3)"
+            )
+
+
 def write_tracks(source: Path, out: Path) -> int:
     """Write every video of a pickle; return how many there were."""
     found = list(examples(read_pickle(source)))
     for name, example in found:
         if not re.fullmatch(r"[\w-][\w.-]*", name):
             raise ValueError(f"{source}: the video {name!r} cannot give a file its name")
-        missing = {"points", "occluded", "video"} - set(example)
-        if missing:
-            raise ValueError(f"{source}: the video {name} has no {', '.join(sorted(missing))}")
+        check_example(example, what=f"{source}: the video {name}")
     out.mkdir(parents=True, exist_ok=True)
     for name, example in track(found, "TAP-Vid"):
         arrays = {key: np.asarray(example[key]) for key in ("points", "occluded")}
-        if isinstance(example["video"], np.ndarray) and example["video"].dtype == np.uint8:
+        if is_pixels(example["video"]):
             arrays["video"] = example["video"]
         else:
             (out / name).mkdir(exist_ok=True)

@@ -131,3 +131,58 @@ def test_arrays_of_objects_and_broken_files_are_refused(script, tmp_path):
     path.write_bytes(pickle.dumps({"cows": {"points": np.zeros((1, 1, 2))}}))
     with pytest.raises(ValueError, match="the video cows has no occluded, video"):
         script.main(path, tmp_path / "out")
+
+
+def jpeg():
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), (200, 0, 0)).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda one: {"points": one["points"] * 250 + 3},
+            r"places of visible points go from \S+ to \d{2,3}\S*, and \d of \d lie outside .* from 0 to 1 \(pixels are",
+        ),
+        (
+            lambda one: {"points": one["points"] * 2 - 1},
+            r"places of visible points go from -\S+ to \S+, and 4 of 6 lie outside the frame",
+        ),
+        (lambda one: {"points": one["points"] * np.nan}, "visible points have places that are no numbers"),
+        (lambda one: {"points": one["points"][:, :2]}, r"has points \(2, 2, 2\) and occluded \(2, 3\)"),
+        (
+            lambda one: {"video": one["video"] / np.float32(255)},
+            r"is float32 \(3, 4, 6, 3\) with values from 0\S* to 1; expected uint8 \(3, H, W, 3\), values from 0",
+        ),
+        (
+            lambda one: {"video": one["video"].astype(np.int64)},
+            r"is int64 \(3, 4, 6, 3\) with values from \d+ to \d+;",
+        ),
+        (lambda one: {"video": one["video"].transpose(0, 3, 1, 2)}, r"is uint8 \(3, 3, 4, 6\) .*; expected uint8"),
+        (lambda one: {"video": list(one["video"])}, "frame 0 is ndarray; expected a JPEG file"),
+        (
+            lambda one: {"video": [jpeg(), jpeg(), b"GIF89a"]},
+            "frame 2 is bytes that start with b'GIF8'; expected a JPEG",
+        ),
+        (lambda one: {"video": [jpeg()] * 2}, "has 2 frames, points of 3"),
+    ],
+)
+def test_case_17_what_is_no_track_of_a_video_is_refused_with_both_ranges(script, tmp_path, change, message):
+    one = example() | {"occluded": np.zeros((2, 3), bool)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"cows": example(1), "goat": one | change(one)}))
+    with pytest.raises(ValueError, match=rf"a\.pkl: the video goat:? {message}"):
+        script.main(tmp_path / "a.pkl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_hidden_points_may_be_anywhere_and_a_few_visible_ones_outside_are_said(script, tmp_path, capsys):
+    one = example() | {"points": np.full((4, 3, 2), 0.5), "occluded": np.zeros((4, 3), bool)}
+    one["points"][0, 0] = 400
+    one["occluded"][0, 0] = True
+    one["points"][1, 1, 0] = 1.01
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"cows": one}))
+    script.main(tmp_path / "a.pkl", tmp_path / "out")
+    assert "the video cows: 1 visible points lie outside the frame; they are kept" in capsys.readouterr().out
+    assert tapvid_sequences(tmp_path / "out")[0].points[1, 1, 0] == 1.01

@@ -138,3 +138,34 @@ def test_what_is_not_there_is_said(root, tmp_path):
         jhmdb_sequences(tmp_path / "empty")
     with pytest.raises(ValueError, match="holds no test videos of split 2"):
         jhmdb_sequences(root, split=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda joints: joints / 200 - 1,
+            r"x goes from -\S+ to \S+, y from \S+ to \S+; expected pixels of a frame of",
+        ),
+        (lambda joints: joints + 4000, r"x goes from 4\d+ to .* expected pixels of a frame of \d+x\d+"),
+    ],
+)
+def test_joints_that_are_no_pixels_of_their_frames_are_refused(root, change, message):
+    (one, *_) = jhmdb_sequences(root)
+    write_joints(one.pose_path, change(one.joints))
+    with pytest.raises(ValueError, match=rf"joint_positions\.mat: {message}"):
+        jhmdb_sequences(root)
+
+
+def test_joints_outside_the_frame_are_said(root, caplog):
+    caplog.set_level("INFO")
+    (one, *_) = jhmdb_sequences(root)
+    joints = one.joints.copy()
+    joints[0, :2] = -30
+    write_joints(one.pose_path, joints)
+    caplog.clear()
+    jhmdb_sequences(root, names=[one.name])
+    assert (
+        f"2 of {joints.shape[0] * joints.shape[1]} joints lie outside their frames, in 1 of 1 videos"
+        in caplog.text
+    )

@@ -164,3 +164,67 @@ def test_point_errors_name_the_file(tmp_path):
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
     with pytest.raises(ValueError, match=r"a.npz cannot be read"):
         tapvid_sequences(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"points": np.linspace(3, 250, 12).reshape(2, 3, 2)},
+            r"a\.npz: places of visible points go from 3 to 250, and 6 of 6 lie outside .* from 0 to 1",
+        ),
+        (
+            {"video": np.linspace(0, 1, 216, dtype=np.float32).reshape(3, 4, 6, 3)},
+            r"a\.npz: video is float32 \(3, 4, 6, 3\) with values from 0 to 1, .* values from 0 to 255",
+        ),
+    ],
+)
+def test_case_17_pixels_where_shares_belong_and_float_videos_are_refused(tmp_path, arrays, message):
+    write_points(tmp_path / "a.npz", **{"video": np.zeros((3, 4, 6, 3), np.uint8), **arrays})
+    with pytest.raises(ValueError, match=message):
+        tapvid_sequences(tmp_path)
+
+
+def test_case_17_a_single_visible_point_far_away_is_refused(tmp_path):
+    points = np.full((20, 3, 2), 0.5)
+    points[4, 1, 0] = 40
+    write_points(
+        tmp_path / "a.npz", points=points, occluded=np.zeros((20, 3), bool), video=np.zeros((3, 4, 6, 3), np.uint8)
+    )
+    with pytest.raises(ValueError, match=r"go from 0\.5 to 40, and 1 of 60 lie outside the frame"):
+        tapvid_sequences(tmp_path)
+
+
+def test_a_few_points_outside_the_frame_are_said(tmp_path, caplog):
+    points = np.full((4, 3, 2), 0.5)
+    points[0, 0, 1] = -0.02
+    write_points(
+        tmp_path / "a.npz", points=points, occluded=np.zeros((4, 3), bool), video=np.zeros((3, 4, 6, 3), np.uint8)
+    )
+    assert tapvid_sequences(tmp_path)[0].points[0, 0, 1] == -0.02
+    assert "a.npz: 1 of 12 visible points lie outside the frame" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (
+            [[0.2, 0.3, 0.5, 0.4]] * 4,
+            r"the first box is x 0\.2, y 0\.3, width 0\.5, height 0\.4; expected pixels of",
+        ),
+        (
+            [[90, 2, 5, 5]] + [[0, 1, 5, 6]] * 3,
+            r"the first box is x 90, y 2, .* expected pixels of a frame of \d+x\d+",
+        ),
+    ],
+)
+def test_boxes_that_are_no_pixels_of_their_frames_are_refused(tmp_path, boxes, message):
+    write_got10k(tmp_path, boxes=boxes, cover=None)
+    with pytest.raises(ValueError, match=message):
+        got10k_sequences(tmp_path)
+
+
+def test_boxes_outside_the_frame_are_said(tmp_path, caplog):
+    write_got10k(tmp_path, boxes=[[0, 1, 5, 6], [-9, 1, 5, 6], [0, 1, 5, 6], [0, 900, 5, 6]], cover=None)
+    got10k_sequences(tmp_path)
+    assert "groundtruth.txt: 2 of 4 boxes lie wholly outside the frame" in caplog.text

@@ -12,14 +12,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 from torch import nn
 
+from vidssl.data.benchmarks import davis_sequences
 from vidssl.evaluate.davis import COLUMNS, evaluate_davis, official_tables, score_masks
 from vidssl.evaluate.masks import read_mask, write_mask
 from vidssl.evaluate.propagate import CRW
-from vidssl.evaluate.provenance import fingerprint
+from vidssl.evaluate.provenance import fingerprint, write_json
 from vidssl.evaluate.video import propagate_video
 from vidssl.models.encoder import Encoder
 
@@ -121,10 +122,11 @@ def test_ground_truth_scores_one(root):
     result = score_masks(root, root / "Annotations/480p")
     expected = dict(zip(COLUMNS, (1, 1, 1, 0, 1, 1, 0), strict=True))
     assert result.figures == expected
-    # Id 2 occurs in no annotation; like the official code, an answer without it is perfect.
+    # Id 2 occurs in no annotation: no object, though the official code counts it as one that is always right.
     assert result.record["objects"] == dict.fromkeys(
-        [f"{name}_{i}" for name in ("ant", "bee") for i in (1, 2, 3)], expected
+        [f"{name}_{i}" for name in ("ant", "bee") for i in (1, 3)], expected
     )
+    assert result.record["absent_ids"] == {"ant": [2], "bee": [2]}
 
 
 def test_shuffled_objects_score_nothing(root, tmp_path):
@@ -134,14 +136,14 @@ def test_shuffled_objects_score_nothing(root, tmp_path):
             swapped = np.array([0, 3, 2, 1], dtype=np.uint8)[square(number)[1]]
             write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(swapped))
     result = score_masks(root, tmp_path / "masks")
-    assert [result.record["objects"][f"ant_{i}"]["J-Mean"] for i in (1, 2, 3)] == [0, 1, 0]  # nobody has id 2
+    assert [result.record["objects"][f"ant_{i}"]["J-Mean"] for i in (1, 3)] == [0, 0]
     assert result.record["objects"]["ant_1"]["F-Mean"] < 0.35
 
 
 def test_masks_and_figures_are_those_of_the_propagator(root, tmp_path):
     result = evaluate(root, tmp_path / "out")
     # All is right but the corners of the squares, which the bilinear interpolation of the labels rounds off.
-    assert [result.record["objects"][f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 2, 3)] == [True] * 3
+    assert [result.record["objects"][f"bee_{i}"]["J&F-Mean"] > 0.89 for i in (1, 3)] == [True] * 2
     again = score_masks(root, tmp_path / "out/masks")
     assert again.record["objects"] == result.record["objects"]
     assert sorted(path.name for path in (tmp_path / "out/masks/bee").iterdir()) == [
@@ -162,7 +164,7 @@ def test_the_result_file_holds_every_knob(root, tmp_path):
     assert list(document["figures"]) == list(COLUMNS)
     assert document["objects"] == result.record["objects"]
     assert document["parts"]["bee"]["J-Mean"] == np.mean(
-        [result.record["objects"][f"bee_{i}"]["J-Mean"] for i in (1, 2, 3)]
+        [result.record["objects"][f"bee_{i}"]["J-Mean"] for i in (1, 3)]
     )
     assert document["protocol"] == json.loads(json.dumps(dataclasses.asdict(protocol)))
     assert document["protocol"]["topk"] == 3
@@ -264,7 +266,7 @@ def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
         (root / f"Annotations/480p/ant/{number:05d}.png").unlink()
     result = evaluate(root, tmp_path / "both")
     assert result.record["unscored"] == ["ant"]
-    assert list(result.record["objects"]) == ["bee_1", "bee_2", "bee_3"]
+    assert list(result.record["objects"]) == ["bee_1", "bee_3"]
     assert not math.isnan(result.figures["J&F-Mean"])
     assert len(list((tmp_path / "both/masks/ant").iterdir())) == 6
     assert "not scored, because too few of their frames have annotation: ant" in caplog.text
@@ -285,7 +287,7 @@ def test_sequences_without_scored_frames_are_named(root, tmp_path, caplog):
         (lambda folder: (folder / "00002.png").unlink(), "00002.png: cannot be found"),
         (
             lambda folder: write_mask(folder / "00002.png", torch.full((HEIGHT, WIDTH), 4, dtype=torch.uint8)),
-            "00002.png has the object id 4, but the first frame of ant has 3 object(s)",
+            "00002.png has the object id 4, but the first frame of ant has 2 object(s), 1, 3",
         ),
         (
             lambda folder: write_mask(folder / "00002.png", torch.zeros(HEIGHT, 30, dtype=torch.uint8)),
@@ -313,7 +315,89 @@ def test_objects_that_the_result_lacks_score_zero(root, tmp_path):
             only_first = np.where(square(number)[1] == 1, 1, 0).astype(np.uint8)
             write_mask(tmp_path / f"masks/{name}/{number:05d}.png", torch.from_numpy(only_first))
     result = score_masks(root, tmp_path / "masks")
-    assert [result.record["objects"][f"ant_{i}"]["J&F-Mean"] for i in (1, 2, 3)] == [1, 1, 0]
+    assert [result.record["objects"][f"ant_{i}"]["J&F-Mean"] for i in (1, 3)] == [1, 0]
+
+
+def write_sequence(root, name, masks):
+    """Write a sequence of grey frames with these masks, uint8 (T, H, W)."""
+    for number, mask in enumerate(masks):
+        path = root / f"JPEGImages/480p/{name}/{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", mask.shape[::-1], (90, 90, 90)).save(path)
+        write_mask(root / f"Annotations/480p/{name}/{number:05d}.png", torch.from_numpy(mask))
+
+
+def moving(ids, num_frames=8):
+    """Masks uint8 (T, 40, 72) of one square of 16x16 pixels per id, which move 2 px a frame to the right."""
+    masks = np.zeros((num_frames, HEIGHT, WIDTH), dtype=np.uint8)
+    for number, mask in enumerate(masks):
+        for place, i in enumerate(ids):
+            mask[2 + 18 * place : 18 + 18 * place, 4 + 2 * number : 20 + 2 * number] = i
+    return masks
+
+
+@pytest.mark.parametrize("ids", [(1, 9), (3, 7), (4, 2), (200, 254)])
+def test_case_13_ids_that_never_occur_are_no_objects(tmp_path, caplog, ids):
+    write_sequence(tmp_path / "dense", "ant", moving((1, 2)))
+    write_sequence(tmp_path / "sparse", "ant", moving(ids))
+    dense, sparse = (
+        evaluate(tmp_path / name, tmp_path / f"out_{name}", encoder=None, protocol=None)
+        for name in ("dense", "sparse")
+    )
+    assert sparse.figures == dense.figures and 0 < dense.figures["J&F-Mean"] < 0.7
+    assert list(sparse.record["objects"]) == [f"ant_{i}" for i in sorted(ids)]
+    assert sparse.record["absent_ids"] == {"ant": sorted(set(range(1, max(ids))) - set(ids))}
+    assert "absent_ids" not in dense.record
+    assert "ant: no mask has the ids" in caplog.text and "davis2017-evaluation counts each of them" in caplog.text
+
+
+def test_case_13_void_beside_sparse_ids_is_background(tmp_path):
+    masks = moving((3, 7))
+    masks[:, :, 60:] = 255
+    write_sequence(tmp_path / "data", "ant", masks)
+    result = evaluate(tmp_path / "data", tmp_path / "out", encoder=None, protocol=None)
+    assert list(result.record["objects"]) == ["ant_3", "ant_7"]
+
+
+def test_case_13_an_object_that_the_first_frame_lacks_counts_as_officially(tmp_path, caplog):
+    masks = moving((1, 3))
+    masks[4:, 30:38, 60:68] = 2  # of 6 scored frames, 1 to 6, it is in 3
+    write_sequence(tmp_path / "data", "ant", masks)
+    result = evaluate(tmp_path / "data", tmp_path / "out", encoder=None, protocol=None)
+    assert result.record["objects"]["ant_2"]["J-Mean"] == 0.5 and "absent_ids" not in result.record
+    assert "ant: the first frame has no object 2, which later ones have: counted" in caplog.text
+
+
+def test_case_13_masks_with_ids_that_are_no_objects_are_refused(tmp_path):
+    write_sequence(tmp_path / "data", "ant", moving((1, 9)))
+    write_sequence(tmp_path / "given", "ant", moving((1, 5)))
+    with pytest.raises(
+        ValueError, match=r"has the object id 5, but the first frame of ant has 2 object\(s\), 1, 9"
+    ):
+        score_masks(tmp_path / "data", tmp_path / "given/Annotations/480p")
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1), (8, 3)])
+def test_case_14_turned_frames_are_measured_upright(root, tmp_path, orientation, turns):
+    upright = evaluate(root, tmp_path / "upright")
+    for path in root.glob("JPEGImages/480p/*/*.jpg"):
+        frame, _ = square(int(path.stem))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.rot90(frame, turns)).save(path, quality=95, exif=exif)
+    turned = evaluate(root, tmp_path / "turned")
+    # JPEG rounds another way in a turned picture.
+    assert turned.figures == pytest.approx(upright.figures, abs=0.02)
+    assert upright.figures["J&F-Mean"] > 0.9
+
+
+def test_case_15_soft_masks_of_a_benchmark_are_refused(tmp_path):
+    soft = Image.new("L", (WIDTH * 8, HEIGHT * 8))
+    ImageDraw.Draw(soft).ellipse((80, 60, 300, 240), fill=255)
+    masks = np.stack([np.array(soft.resize((WIDTH, HEIGHT)))] * 4)
+    write_sequence(tmp_path, "ant", masks)
+    with pytest.raises(ValueError, match=r"ant/00000\.png has \d+ values besides 0, .* a mask with soft"):
+        davis_sequences(tmp_path)
 
 
 def test_overlays_are_written_once(root, tmp_path):
@@ -420,3 +504,117 @@ def test_a_first_mask_that_does_not_fit_is_refused(tmp_path, mask, message):
     with pytest.raises(ValueError, match=message):
         propagate(video, first_mask, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "frames",
+            r"frames is read, and what goes to .*frames would be written over it; give another folder \(--out\)",
+        ),
+        (".", r"own holds first\.png and 3 more, which propagate did not make; give another"),
+        ("mine", r"mine holds masks/00000\.png and 1 more, which propagate did not make"),
+        ("notes", r"notes holds labels\.json, which propagate did not make"),
+        ("first.png", r"first\.png is (a file|read)"),
+    ],
+)
+def test_propagate_writes_over_nothing_that_it_did_not_make(tmp_path, place, message):
+    video, first_mask = own_video(tmp_path / "own")
+    folder = tmp_path / "own/mine/masks"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"{number:05d}.png").write_bytes(b"drawn by hand")
+    (tmp_path / "own/notes").mkdir()
+    (tmp_path / "own/notes/labels.json").write_text('{"video": "cats.mp4", "labels": ["cat"]}')
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        propagate(video, first_mask, tmp_path / "own" / place)
+    assert content(tmp_path) == before
+
+
+def test_propagate_reads_nothing_from_where_it_writes(tmp_path):
+    video, first_mask = own_video(tmp_path)
+    propagate(video, first_mask, tmp_path / "out")
+    before = content(tmp_path)
+    for read in ((video, tmp_path / "out/masks/00003.png"), (tmp_path / "out/overlay.mp4", first_mask)):
+        with pytest.raises(ValueError, match=r"out/\S+ is read, and what goes to .*out would be written over it"):
+            propagate(*read, tmp_path / "out")
+    other = tmp_path / "other"
+    video.rename(other)
+    with pytest.raises(ValueError, match=r"out holds what was made of \S+/frames, not of \S+/other; give another"):
+        propagate(other, first_mask, tmp_path / "out")
+    moved = {tmp_path / "other" / path.name if path.parent == video else path: one for path, one in before.items()}
+    assert content(tmp_path) == moved
+
+
+def test_propagate_writes_its_own_folder_anew_and_leaves_no_mask_of_before(tmp_path, monkeypatch):
+    video, first_mask = own_video(tmp_path)
+    propagate(video, first_mask, tmp_path / "out")
+    (video / "5.png").unlink()
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr("vidssl.evaluate.video.write_json", kill_at_the_end)
+        propagate(video, first_mask, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "masks",
+        "overlay.mp4",
+        "unfinished.json",
+    ]
+    (tmp_path / "out/notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out holds notes\.txt, which propagate did not make"):
+        propagate(video, first_mask, tmp_path / "out")
+    (tmp_path / "out/notes.txt").unlink()
+    propagate(video, first_mask, tmp_path / "out")
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in content(tmp_path / "out")]
+    assert sorted(names) == ["labels.json", *(f"masks/0000{i}.png" for i in range(5)), "overlay.mp4"]
+
+
+def kill_at_the_end(path, document):
+    """Write what is written at the start, and fail where labels.json is."""
+    if path.name == "labels.json":
+        raise RuntimeError("killed")
+    write_json(path, document)
+
+
+def test_case_15_propagate_refuses_a_soft_mask_and_names_the_objects_of_others(tmp_path, caplog):
+    video, first_mask = own_video(tmp_path)
+    soft = Image.new("L", (WIDTH * 8, HEIGHT * 8))
+    ImageDraw.Draw(soft).rectangle((83, 61, 301, 243), fill=255)
+    soft.resize((WIDTH, HEIGHT)).save(tmp_path / "soft.png")
+    with pytest.raises(
+        ValueError, match=r"soft\.png has \d+ values besides 0, .* soft .* or 0 and 255 for a single"
+    ):
+        propagate(video, tmp_path / "soft.png", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    mask = read_mask(first_mask).numpy()
+    mask[:, 70:] = 255
+    Image.fromarray(mask).save(first_mask)
+    caplog.set_level("INFO")
+    propagate(video, first_mask, tmp_path / "out")
+    assert "first.png: 2 objects, 1, 3; 80 pixels of 255 are void, which is background" in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_before_anything_is_measured(root, tmp_path, value):
+    encoder = Patches(seed=0)
+    encoder.map.weight[2, 0, 1, 1] = value
+    message = r"the encoder \(Patches\) has weights that are NaN or infinite, in 1 of 2 tensors; the first is map"
+    with pytest.raises(ValueError, match=message):
+        evaluate(root, tmp_path / "out", encoder=encoder)
+    video, first_mask = own_video(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        propagate_video(video, first_mask, encoder, protocol=CRW, out=tmp_path / "out", model_name="patches")
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_that_are_no_numbers_are_refused(root, tmp_path):
+    encoder = Patches(seed=0)
+    encoder.map.weight.fill_(1e38)
+    with pytest.raises(
+        ValueError, match="features of frame 0 are NaN or infinite, so nothing can be carried by them"
+    ):
+        evaluate(root, tmp_path / "out", encoder=encoder)

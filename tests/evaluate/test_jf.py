@@ -62,7 +62,7 @@ def test_every_reference_value_is_met_to_the_last_bit(shared):
         else:
             results = [ids(path) for path in sorted((folder / "osvos" / sequence).glob("*.png"))]
         scores = [
-            score_frame(truth, result, num_objects=int(truths[0].max()))[int(number) - 1]
+            score_frame(truth, result, ids=range(1, int(truths[0].max()) + 1))[int(number) - 1]
             for truth, result in zip(truths[1:-1], results[1:-1], strict=True)
         ]
         for letter, values in zip("JF", np.array(scores).T, strict=True):
@@ -183,5 +183,5 @@ def test_objects_are_the_ids_up_to_the_number_given():
     truth = np.array([[1, 1, 0, 3, 255, 255]] * 6, dtype=np.uint8)
     result = np.array([[1, 0, 0, 3, 0, 0]] * 6, dtype=np.uint8)
     # Id 2 occurs nowhere: as in the official code that is a perfect answer. Void counts as background.
-    assert [similarity for similarity, _ in score_frame(truth, result, num_objects=3)] == [0.5, 1.0, 1.0]
-    assert score_frame(truth, result, num_objects=1) == score_frame(truth, result, num_objects=3)[:1]
+    assert [similarity for similarity, _ in score_frame(truth, result, ids=(1, 2, 3))] == [0.5, 1.0, 1.0]
+    assert score_frame(truth, result, ids=(1,)) == score_frame(truth, result, ids=(1, 2, 3))[:1]

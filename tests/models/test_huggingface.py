@@ -45,6 +45,8 @@ def saved(model_type, folder, **options):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(folder)
+    colors = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(colors))
     return model
 
 
@@ -298,6 +300,70 @@ def test_the_preprocessor_tells_the_colors(tmp_path):
     assert load_encoder(f"hf:{tmp_path}", mean=(0.3,) * 3).mean[0].item() == pytest.approx(0.3)
     (tmp_path / "processor_config.json").write_text('{"do_normalize": false}')
     assert load_encoder(f"hf:{tmp_path}").std.flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "processor"),
+    [
+        ("videomae", "VideoMAEImageProcessor"),
+        ("vjepa2", "VJEPA2VideoProcessor"),
+        ("timesformer", "TimesformerVideoProcessor"),
+        ("vit", "ViTImageProcessor"),
+        ("dinov3_vit", "DINOv3ViTImageProcessor"),
+    ],
+)
+def test_without_a_preprocessor_colors_are_those_of_the_types_own(model_type, processor, tmp_path, caplog):
+    saved(model_type, tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    caplog.set_level("INFO")
+    encoder, own = load_encoder(f"hf:{tmp_path}"), getattr(transformers, processor)
+    torch.testing.assert_close(encoder.mean.flatten(), torch.tensor(own.image_mean))
+    torch.testing.assert_close(encoder.std.flatten(), torch.tensor(own.image_std))
+    assert f"no preprocessor_config.json: mean ({own.image_mean[0]}, " in caplog.text
+    caplog.clear()
+    assert load_encoder(f"hf:{tmp_path}", mean=(0.3,) * 3, std=(0.2,) * 3).std[0].item() == pytest.approx(0.2)
+    assert "no preprocessor_config.json" not in caplog.text
+
+
+@pytest.mark.parametrize("model_type", ["dinov2", "dinov2_with_registers"])
+def test_dinov2_without_a_preprocessor_is_refused(model_type, tmp_path):
+    # The default of its processor's class is that of CLIP, which no published DINOv2 was trained with.
+    saved(model_type, tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(
+        ValueError, match=rf"says which mean and std this {model_type} was .* mean=\(0\.485,0\.456,0\.4"
+    ):
+        load_encoder(f"hf:{tmp_path}")
+    given = load_encoder(f"hf:{tmp_path}", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    assert given.mean[0].item() == pytest.approx(0.485)
+
+
+@torch.no_grad()
+def test_dinov3_gives_the_same_features_in_train_mode(tmp_path):
+    model = saved("dinov3_vit", tmp_path, pos_embed_rescale=2.0)
+    encoder, clip = load_encoder(f"hf:{tmp_path}"), torch.rand(1, 1, 3, 16, 24)
+    features = encoder.features(clip)
+    assert torch.equal(encoder.train().features(clip), features)
+    # The model itself shakes its coordinates.
+    shaken = model.train()(pixel_values=scaled(clip)[0]).last_hidden_state[:, 3:]
+    assert (shaken - features[0].flatten(2).transpose(1, 2)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["vit", "dinov2"])
+@torch.no_grad()
+def test_positions_of_as_many_patches_in_another_layout_are_resized(model_type, tmp_path):
+    model = saved(model_type, tmp_path)
+    encoder, clip = load_encoder(f"hf:{tmp_path}"), torch.rand(1, 1, 3, 8, 32)  # 2 x 8 patches, made for 4 x 4
+    table = model.embeddings.position_embeddings[:, 1:].reshape(1, 4, 4, 24).permute(0, 3, 1, 2)
+    resized = F.interpolate(table, size=(2, 8), mode="bicubic").flatten(2).transpose(1, 2)
+    features = encoder.features(clip)
+    patches = model.embeddings.patch_embeddings.projection(scaled(clip)[0]).flatten(2).transpose(1, 2)
+    class_token = model.embeddings.cls_token + model.embeddings.position_embeddings[:, :1]
+    found = {}
+    handle = encoder.net.embeddings.register_forward_hook(lambda _, __, tokens: found.update(tokens=tokens))
+    assert torch.equal(encoder.features(clip), features)
+    handle.remove()
+    close(found["tokens"], torch.cat([class_token, patches + resized], dim=1))
 
 
 def test_random_weights_and_export(tmp_path):

@@ -232,3 +232,26 @@ def test_an_export_replaces_the_old_one_whole(tmp_path):
     assert torch.equal(load_file(path)["conv1.weight"], second.conv1.weight)
     assert load_encoder(tmp_path).dim == 64
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.json", "encoder.safetensors"]
+
+
+@pytest.mark.parametrize(("value", "name"), [(float("nan"), "conv1.weight"), (float("inf"), "bn1.running_var")])
+def test_weights_that_are_no_numbers_are_refused_where_encoders_are_loaded(tmp_path, value, name):
+    encoder = load_encoder("random:resnet18", width=8)
+    encoder.state_dict()[name].flatten()[3] = value
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    message = (
+        rf"{tmp_path} has weights that are NaN or infinite, in 1 of \d+ tensors; the first is {name}, 1 of \d+ val"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_encoder(tmp_path)
+    load_encoder(f"random:{tmp_path}")  # the architecture alone is fine
+
+
+def test_files_beside_a_name_are_looked_into_as_well(resnet18, tmp_path):
+    broken = {name: value.clone() for name, value in resnet18.items()}
+    broken["layer1.0.conv1.weight"][:] = float("nan")
+    torch.save(broken, tmp_path / "a.pth")
+    with pytest.raises(
+        ValueError, match=r"torchvision:resnet18 with .*a\.pth has weights .* is layer1\.0\.conv1\.weight"
+    ):
+        load_encoder("torchvision:resnet18", weights=tmp_path / "a.pth")

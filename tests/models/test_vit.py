@@ -97,3 +97,36 @@ def test_sizes_and_names_that_do_not_fit_are_refused():
         ViT("test_vit").features(torch.rand(1, 1, 3, 50, 64))
     with pytest.raises(ValueError, match="pos_embed is 'dinov2'"):
         ViT("test_vit", pos_embed="dinov2")
+
+
+def test_a_table_of_as_many_patches_in_another_layout_is_resized_without_timm(monkeypatch):
+    # timm's own function left it as it was, up to 1.0.28.
+    monkeypatch.setattr("timm.layers.resample_abs_pos_embed", lambda embedding, **_: embedding)
+    embedding = torch.randn(1, 1 + 14 * 14, 5)
+    resized = resize_position_embedding(embedding, grid=(14, 14), new_grid=(7, 28), rule="timm")
+    table = embedding[:, 1:].reshape(1, 14, 14, 5).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(table, size=(7, 28), mode="bicubic", antialias=True)
+    assert torch.equal(resized[:, :1], embedding[:, :1])
+    assert torch.equal(resized[:, 1:], expected.permute(0, 2, 3, 1).reshape(1, 196, 5))
+    assert (resized - embedding).abs().max() > 0.5
+    assert torch.equal(
+        resize_position_embedding(embedding, grid=(14, 14), new_grid=(14, 14), rule="timm"), embedding
+    )
+
+
+@pytest.mark.parametrize("new_grid", [(4, 6), (20, 33), (7, 28)])
+def test_the_timm_rule_is_that_of_timm_bit_by_bit(new_grid):
+    embedding = torch.randn(1, 2 + 14 * 14, 12)
+    theirs = timm.layers.resample_abs_pos_embed(
+        embedding, new_size=list(new_grid), old_size=[14, 14], num_prefix_tokens=2
+    )
+    assert torch.equal(resize_position_embedding(embedding, grid=(14, 14), new_grid=new_grid, rule="timm"), theirs)
+
+
+@torch.no_grad()
+def test_rotary_transformers_resize_their_tables_of_as_many_patches_too():
+    encoder = ViT("eva02_tiny_patch14_224", img_size=56).eval()  # 4 x 4 patches
+    tokens, _ = encoder.net._pos_embed(torch.zeros(1, 2, 8, encoder.dim))
+    table = encoder.net.pos_embed[:, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(table, size=(2, 8), mode="bicubic", antialias=True)
+    torch.testing.assert_close(tokens[:, 1:], expected.flatten(2).transpose(1, 2))

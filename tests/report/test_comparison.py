@@ -448,3 +448,73 @@ def test_dots_have_a_line_per_name_or_past_forty_per_series(num_names):
 
 def test_published_data_is_named_for_every_task():
     assert PUBLISHED.keys() == published.DATA.keys()
+
+
+def write_two_protocols(run: Path, *, stride: int = 32) -> Path:
+    """A run with a network of its own stride, measured by two protocols and by nearest neighbours."""
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"config": "video/colors", "options": {"steps": 100, "seed": 0}}))
+    own = {**RESNET, "stride": stride, "padding_mode": "zeros"}
+    for name, protocol in (("davis-crw", CRW), ("davis-dino", DINO)):
+        write_result(
+            run / "evaluate" / name, 0.6, name=str(run), sha256="own", protocol=protocol, architecture=own
+        )
+    write_result(
+        run / "evaluate" / "knn",
+        0.5,
+        name=str(run),
+        sha256="own",
+        task="knn",
+        protocol=None,
+        architecture=own,
+        parts={},
+    )
+    return run
+
+
+def test_an_encoder_is_one_encoder_under_every_protocol_and_task(tmp_path):
+    run = write_two_protocols(tmp_path / "my_run")
+    parts = sections(find(run))
+    rows = [row for section in parts for group in section["groups"] for row in group["rows"]]
+    assert (
+        {row.label for row in rows} == {"video/colors"}
+        and len({row.color for row in rows}) == 1
+        and len(rows) == 3
+    )
+    assert len(overview(parts)) == 1
+    text = write_comparison([run], tmp_path / "page.html").read_text()
+    assert "stride None" not in text and "(stride" not in text and "run my_run<" in text
+
+
+def test_an_encoder_with_other_options_is_told_apart_where_both_stand(tmp_path):
+    run = write_two_protocols(tmp_path / "my_run")
+    write_result(
+        run / "evaluate" / "davis-crw-8",
+        0.7,
+        name=str(run),
+        sha256="own8",
+        architecture={**RESNET, "padding_mode": "zeros"},
+    )
+    found = {
+        (section["task"], group["title"]): sorted(row.label for row in group["rows"])
+        for section in sections(find(run))
+        for group in section["groups"]
+    }
+    assert found["davis", "protocol crw"] == ["video/colors (stride 32)", "video/colors (stride 8)"]
+    assert found["davis", "protocol dino"] == found["knn", ""] == ["video/colors"]
+
+
+def test_runs_are_called_by_their_names(runs, tmp_path):
+    text = write_comparison(runs, tmp_path / "page.html").read_text()
+    assert "n = 3, seeds 0, 1, 2; runs run0, run1, run2<" in text
+    elsewhere = write_result(tmp_path / "elsewhere", 0.5, name=str(runs[1]), sha256="video/colors 1 {}")
+    (one,) = find(elsewhere)
+    assert one.run_name == "run1"
+
+
+def test_an_option_that_one_run_lacks_is_not_none(tmp_path):
+    write_run(tmp_path / "a", 0.5, seed=0)
+    write_run(tmp_path / "b", 0.6, seed=0, warmup=5)
+    (section,) = sections([*find(tmp_path / "a"), *find(tmp_path / "b")])
+    labels = [row.label for group in section["groups"] for row in group["rows"] if row.kind == "model"]
+    assert labels == ["video/colors (a)", "video/colors (warmup 5)"]

@@ -174,6 +174,23 @@ def test_a_run_without_anything_to_show_yet(tmp_path):
     assert "no evaluation yet" in text and f"--model {run}" in text and "<h2>Training" not in text
 
 
+@pytest.mark.parametrize("torn", [b'{"step": 401, "lo', b"\0" * 40, b"\xff\xfe{", b"17"])
+def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path, caplog, torn):
+    whole = write_report(write_run(tmp_path / "whole")).read_text()
+    run = write_run(tmp_path / "torn")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(torn)
+    text = write_report(run).read_text()
+    assert "metrics.jsonl:41 is damaged and left out" in caplog.text
+    assert len(re.findall("data:image/svg", text)) == len(re.findall("data:image/svg", whole)) > 0
+
+
+def test_metrics_of_nothing_but_a_torn_line_are_no_training(tmp_path):
+    run = write_run(tmp_path / "new")
+    (run / "metrics.jsonl").write_text('{"step": 1')
+    assert "<h2>Training" not in write_report(run).read_text()
+
+
 def test_data_that_moved_is_said(run, tmp_path, caplog):
     moved = json.loads((run / "evaluate/identity/result.json").read_text())
     folder = write_run(tmp_path / "moved") / "evaluate" / "identity"

@@ -34,7 +34,9 @@ def _jf(peers: Peers) -> Case:
     masks = [(truth == i, result == i) for truth, result, num in frames for i in range(1, num + 1)]
 
     def ours() -> list[tuple[float, float]]:
-        return [pair for truth, result, num in frames for pair in score_frame(truth, result, num_objects=num)]
+        return [
+            pair for truth, result, num in frames for pair in score_frame(truth, result, ids=range(1, num + 1))
+        ]
 
     def peer() -> list[tuple[float, float]]:
         return [(official.db_eval_iou(*pair), official.db_eval_boundary(*pair)) for pair in masks]

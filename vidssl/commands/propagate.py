@@ -27,10 +27,12 @@ def propagate(
 
     Args:
         video: Video file, or folder of frames.
-        labels: PNG of the size of the first frame with an object id per pixel: 0 background, 1, 2, ...
+        labels: PNG of the size of the first frame with an object id per pixel: 0 background, 1, 2, ...; or one of
+            0 and 255 alone, which is one object. No soft edges.
         model: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, hub:FOLDER:ENTRY, hf:FOLDER; or
             random: before any of these.
-        out: Folder for the results. None is runs/propagate/<name of the video>.
+        out: Folder for the results, new, empty, or of an earlier call for the same video. None is
+            runs/propagate/<name of the video>.
         weights: File with the weights of timm:NAME or torchvision:NAME; without it they are random. Nothing is
             ever downloaded.
         protocol: How labels travel. None is dino for vision transformers and crw for everything else.

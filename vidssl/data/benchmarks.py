@@ -30,12 +30,21 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ._images import image_size, read_image, read_stored
+from ._images import image_size, read_image
+from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
+
+__all__ = [
+    "VOID",
+    "MaskSequence",
+    "Objects",
+    "davis_palette",
+    "davis_sequences",
+    "read_frame",
+    "read_mask",
+    "youtubevos_sequences",
+]
 
 logger = logging.getLogger(__name__)
-
-# Id of pixels that belong to nothing (davis2017-evaluation davis.py VOID_LABEL).
-VOID = 255
 
 Objects = Literal["fixed", "one", "joining"]
 
@@ -49,9 +58,11 @@ class MaskSequence:
         frame_paths: One image per frame, in order.
         annotation_paths: One mask per frame, None where there is none; the first frame always has one, unless
             objects join.
-        objects: "fixed", those of the first frame, 1 to its largest id (DAVIS-2017; as in the official code, ids
-            above it in later frames do not count); "one", everything that is not background (DAVIS-2016); "joining",
-            each from the first annotation that shows it (YouTube-VOS).
+        objects: "fixed", the ids up to the largest of the first frame that occur in any annotation (DAVIS-2017; as
+            in the official code, ids above it in later frames do not count, and one that comes in later does,
+            though nothing was given of it; the official code also counts ids that never occur); "one", everything
+            that is not background (DAVIS-2016); "joining", each from the first annotation that shows it
+            (YouTube-VOS).
         groups: Group of objects (seen, unseen) by id; objects without one are missing.
     """
 
@@ -73,11 +84,6 @@ class MaskSequence:
         """Numbers of the frames with annotation."""
         return [number for number, path in enumerate(self.annotation_paths) if path is not None]
 
-    @property
-    def num_objects(self) -> int:
-        """Largest object id."""
-        return max(self.first_frames)
-
     def first_mask(self) -> Tensor:
         """Read the objects to start from, uint8 (H, W); nothing where the first object comes in later."""
         if self.annotation_paths[0] is None:
@@ -86,13 +92,29 @@ class MaskSequence:
 
     @functools.cached_property
     def first_frames(self) -> dict[int, int]:
-        """Number of the frame that each object comes in with, by object id."""
+        """Number of the frame that each object is given with, by object id."""
         if self.objects != "joining":
-            return dict.fromkeys(range(1, int(self.mask(0).numpy().max()) + 1), 0)
+            present = set(self.mask(0).unique().tolist()) - {0}
+            gaps = set(range(1, max(present, default=0))) - present
+            for number in self.annotated if gaps else ():
+                present |= gaps & set(self.mask(number).unique().tolist())
+            return dict.fromkeys(sorted(present), 0)
         first: dict[int, int] = {}
         for number in self.annotated:
             first |= {i: number for i in np.unique(self.mask(number).numpy()).tolist() if i and i not in first}
         return dict(sorted(first.items()))
+
+    @property
+    def num_objects(self) -> int:
+        """Largest object id."""
+        return max(self.first_frames)
+
+    @property
+    def absent_ids(self) -> list[int]:
+        """Ids below the largest of the first frame that never occur; davis2017-evaluation counts them as objects."""
+        if self.objects != "fixed":
+            return []
+        return [i for i in range(1, max(self.first_frames)) if i not in self.first_frames]
 
     def later_masks(self) -> dict[int, Tensor]:
         """Objects that come in after the first frame: number of the frame -> their ids, uint8 (H, W), 0 elsewhere."""
@@ -291,8 +313,33 @@ def _sequence(
         raise ValueError(
             f"{sequence.annotation_paths[0] or annotations} holds no object: give objects the values 1, 2, ... "
             f"({VOID} is void)"
+            + ("" if objects == "one" else "; of 0 and 255 alone, --layout davis2016 makes one")
         )
+    if objects != "one":
+        _check_ids(sequence)
     return sequence
+
+
+def _check_ids(sequence: MaskSequence) -> None:
+    """Refuse masks to start from that hold no ids; say which ids are counted otherwise than one may think."""
+    first_path = next(path for path in sequence.annotation_paths if path is not None)
+    check_object_ids(read_mask(first_path), path=first_path)
+    if sequence.absent_ids:
+        logger.warning(
+            "%s: no mask has the ids %s, so these are no objects; davis2017-evaluation counts each of them as right "
+            "(J and F of 1)",
+            sequence.name,
+            listed_ids(sequence.absent_ids),
+        )
+    if sequence.objects == "fixed":
+        late = sorted(sequence.first_frames.keys() - set(sequence.mask(0).unique().tolist()))
+        if late:
+            logger.warning(
+                "%s: the first frame has no object %s, which later ones have: counted, as in davis2017-evaluation, "
+                "though there is nothing to start from",
+                sequence.name,
+                listed_ids(late),
+            )
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
@@ -306,49 +353,6 @@ def _files(folder: Path, suffixes: set[str]) -> list[Path]:
 def read_frame(path: str | Path) -> Tensor:
     """Read an image upright as RGB, uint8 (3, H, W), as `vidssl.data.open_video` does; MediaError if it cannot be."""
     return rearrange(torch.from_numpy(np.array(read_image(path))), "h w c -> c h w")
-
-
-def read_mask(path: str | Path) -> Tensor:
-    """Read an annotation upright as object ids, uint8 (H, W).
-
-    The values of an indexed or greyscale PNG are the ids, as in the official code; the colours of an RGB PNG are
-    looked up in `davis_palette`, not numbered in the order in which they occur.
-
-    Raises:
-        ValueError: The file is missing, no image, of another pixel type, or has a colour that is no object's.
-    """
-    image = read_stored(path)
-    if image.mode in ("P", "L", "1"):
-        return torch.from_numpy(np.array(image).astype(np.uint8))
-    if image.mode not in ("RGB", "RGBA"):
-        raise ValueError(f"{path} has {image.mode} pixels (PIL); expected 8-bit object ids, indexed or greyscale")
-    colours = _codes(np.array(image.convert("RGB")))
-    ids = {code: number for number, code in enumerate(_codes(davis_palette()[:22]).tolist())}
-    present, inverse = np.unique(colours, return_inverse=True)
-    for code in present.tolist():
-        if code not in ids:
-            raise ValueError(
-                f"{path} is an RGB image with the colour #{code:06x}, none of the 22 object colours of DAVIS; "
-                "save the mask as indexed or greyscale PNG with the values 0, 1, 2, ..."
-            )
-    return torch.from_numpy(np.array([ids[code] for code in present.tolist()], dtype=np.uint8)[inverse])
-
-
-def _codes(colours: np.ndarray) -> np.ndarray:
-    """Colours as whole numbers 0xRRGGBB: uint8 (..., 3) -> int64 (...)."""
-    # The official code itself (utils.py color_map) writes VOC's 192 where the published files have 191.
-    return np.where(colours == 192, 191, colours.astype(np.int64)) @ np.array([1 << 16, 1 << 8, 1])
-
-
-def davis_palette() -> np.ndarray:
-    """Colours of the DAVIS masks, uint8 (256, 3): 22 object colours, then the greys (i, i, i).
-
-    These are the colours inside the published annotation files. The three low bits of an id switch 128 on in red,
-    green and blue, the next three 64, as in PASCAL VOC, but where both are on the files have 191.
-    """
-    ids = np.arange(256)[:, None]
-    colours = np.minimum((ids >> np.arange(3) & 1) * 128 + (ids >> np.arange(3, 6) & 1) * 64, 191)
-    return np.where(ids < 22, colours, ids).astype(np.uint8)
 
 
 def _text(pixels: Tensor | np.ndarray) -> str:

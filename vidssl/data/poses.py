@@ -26,7 +26,9 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
+from ._images import image_size
 from .benchmarks import MaskSequence, read_frame
+from .ranges import check_pixels_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,24 @@ def jhmdb_sequences(root: str | Path, *, names: Iterable[str] | None = None, spl
     for name in wanted:
         if name not in present:
             raise ValueError(f"there is no video {name!r} in {root}; it has {', '.join(sorted(present)[:10])} ...")
-    return [_sequence(name, *present[name]) for name in wanted]
+    sequences = [_sequence(name, *present[name]) for name in wanted]
+    outside = {
+        one.name: check_pixels_of(
+            one.joints.reshape(-1, 2), size=image_size(one.frame_paths[0]), what=str(one.pose_path)
+        )
+        for one in sequences
+    }
+    names = [name for name, count in outside.items() if count]
+    if names:
+        logger.info(
+            "%d of %d joints lie outside their frames, in %d of %d videos (%s first); they count as officially",
+            sum(outside.values()),
+            sum(one.joints.shape[0] * one.joints.shape[1] for one in sequences),
+            len(names),
+            len(sequences),
+            names[0],
+        )
+    return sequences
 
 
 def _jhmdb_folders(root: Path, split: int) -> list[tuple[str, Path, Path]]:

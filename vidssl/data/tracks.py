@@ -23,6 +23,7 @@ the layouts follow got-10k/toolkit (commit 956e728) and google-deepmind/tapnet (
 """
 
 import difflib
+import logging
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +34,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ._images import image_size
 from .benchmarks import read_frame
+from .ranges import check_boxes, check_shares, range_of
+
+logger = logging.getLogger(__name__)
 
 # Frames that the annotation of an OTB sequence is of, where its folder holds more (toolkit datasets/otb.py).
 OTB_FRAMES = {
@@ -130,18 +135,12 @@ class PointSequence:
         """Read the frames one by one, uint8 (3, H, W) RGB.
 
         Raises:
-            ValueError: The video cannot be read, or is not uint8 (T, H, W, 3) of as many frames as the tracks.
+            ValueError: The video cannot be read.
         """
         if self.frame_paths:
             yield from _frames(self.frame_paths)
             return
-        video = _arrays(self.path, ["video"])["video"]
-        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or len(video) != len(self):
-            raise ValueError(
-                f"{self.path}: video is {video.dtype} {video.shape}, its points are of {len(self)} frames; "
-                f"expected uint8 ({len(self)}, H, W, 3)"
-            )
-        for frame in video:
+        for frame in _arrays(self.path, ["video"])["video"]:
             yield rearrange(torch.from_numpy(frame), "h w c -> c h w")
 
 
@@ -205,11 +204,13 @@ def _otb_objects(folder: Path) -> list[BoxSequence]:
     for number, path in enumerate(files, 1):
         boxes = _read_boxes(path, num_frames=len(frame_paths))
         name = folder.name if len(files) == 1 else f"{folder.name}.{number}"
+        boxes = boxes - np.array([1, 1, 0, 0])
+        _check_boxes(boxes, path=path, frame_path=frame_paths[0])
         objects.append(
             BoxSequence(
                 name,
                 tuple(frame_paths),
-                boxes - np.array([1, 1, 0, 0]),
+                boxes,
                 np.ones(len(boxes), dtype=bool),
                 (path,),
                 first_pixel=1,
@@ -252,6 +253,7 @@ def got10k_sequences(
 def _got10k_sequence(folder: Path) -> BoxSequence:
     frame_paths, truth, cover_path = _images(folder), folder / "groundtruth.txt", folder / "cover.label"
     boxes = _read_boxes(truth, num_frames=len(frame_paths), first_alone=True)
+    _check_boxes(boxes, path=truth, frame_path=frame_paths[0])
     scored, paths = has_area(boxes), [truth]
     if cover_path.is_file():
         cover = np.array(cover_path.read_text().split(), dtype=float)
@@ -300,7 +302,39 @@ def _point_sequence(path: Path) -> PointSequence:
         frames = _images(path.with_suffix(""))
         if len(frames) != points.shape[1]:
             raise ValueError(f"{path.with_suffix('')} has {len(frames)} frames, {path.name} {points.shape[1]}")
+    else:
+        _check_video(path, num_frames=points.shape[1])
+    num_outside = check_shares(points, occluded, what=str(path))
+    if num_outside:
+        logger.warning(
+            "%s: %d of %d visible points lie outside the frame; they count as officially",
+            path,
+            num_outside,
+            (~occluded).sum(),
+        )
     return PointSequence(path.stem, path, tuple(frames), points, occluded)
+
+
+def _check_video(path: Path, *, num_frames: int) -> None:
+    """Refuse the array `video` of a file where it is no video, by its header."""
+    with zipfile.ZipFile(path) as archive:
+        if "video.npy" not in archive.namelist():
+            raise ValueError(
+                f"{path} has no array 'video', and there is no folder {path.with_suffix('')} of frames"
+            )
+        with archive.open("video.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(file)
+    if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and shape[0] == num_frames:
+        return
+    values = "" if dtype == np.uint8 else range_of(_arrays(path, ["video"])["video"])
+    raise ValueError(
+        f"{path}: video is {dtype} {shape}{values}, its points are of {num_frames} frames; expected uint8 "
+        f"({num_frames}, H, W, 3), values from 0 to 255"
+    )
 
 
 def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -312,6 +346,18 @@ def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} has no array {error}; datasets/prepare_tapvid.py says what it holds") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from error
+
+
+def _check_boxes(boxes: np.ndarray, *, path: Path, frame_path: Path) -> None:
+    """Refuse boxes that are no pixels of their frames; say how many lie outside."""
+    num_outside = check_boxes(boxes, size=image_size(frame_path), what=path)
+    if num_outside:
+        logger.warning(
+            "%s: %d of %d boxes lie wholly outside the frame; they count as officially",
+            path,
+            num_outside,
+            len(boxes),
+        )
 
 
 def _read_boxes(path: Path, *, num_frames: int, first_alone: bool = False) -> np.ndarray:

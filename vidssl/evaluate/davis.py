@@ -2,7 +2,9 @@
 
 The figures are those of davis2017-evaluation (semi-supervised task), under its column names; see metrics/jf.py. They
 serve DAVIS-2016 and the layout of YouTube-VOS as well: the official code of DAVIS-2016 has the same J and F, over the
-same frames, and a temporal stability besides, which DAVIS-2017 dropped and we leave out.
+same frames, and a temporal stability besides, which DAVIS-2017 dropped and we leave out. They differ from the official
+ones where ids below the largest never occur: the official code counts each of these as an object that is always right,
+here they are no objects, named in the log and in result.json ("absent_ids").
 
     OUT/masks/SEQUENCE/00000.png ...   indexed masks, as the official evaluation reads them
     OUT/sequences/SEQUENCE.json        what was done and measured; written last: a sequence that has it is complete
@@ -24,6 +26,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ..data.benchmarks import MaskSequence, davis_sequences, read_frame
+from ..data.masks import listed_ids
 from ..files import replacing
 from ..models.encoder import Encoder
 from .masks import read_mask, write_mask
@@ -162,7 +165,7 @@ def score_masks(
         out: Folder for result.json and the official tables; None writes nothing.
 
     Raises:
-        ValueError: A mask is missing, has another size than its annotation, or ids above those of the first frame.
+        ValueError: A mask is missing, has another size than its annotation, or ids that are no objects of the sequence.
     """
     wanted = davis_sequences(root, names=sequences, year=year, subset=subset, resolution=resolution)
     records = [_scores(sequence, Path(masks) / sequence.name) for sequence in wanted]
@@ -206,15 +209,15 @@ def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
                 f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its annotation "
                 f"{sequence.annotation_paths[number]} {truth.shape[1]}x{truth.shape[0]}"
             )
-        if int(mask.max()) > sequence.num_objects:
+        unknown = sorted(set(np.unique(mask).tolist()) - {0, *counting})
+        if unknown:
             raise ValueError(
-                f"{path} has the object id {int(mask.max())}, but the first frame of {sequence.name} has "
-                f"{sequence.num_objects} object(s)"
+                f"{path} has the object id {listed_ids(unknown)}, but the first frame of {sequence.name} has "
+                f"{len(counting)} object(s), {listed_ids(list(counting))}"
             )
-        frame_scores = score_frame(truth, mask, num_objects=sequence.num_objects)
-        for i, values in objects.items():
-            counts = number in counting[int(i)]
-            similarity, accuracy = frame_scores[int(i) - 1] if counts else (None, None)
+        frame_scores = score_frame(truth, mask, ids=list(counting))
+        for (i, values), score in zip(objects.items(), frame_scores, strict=True):
+            similarity, accuracy = score if number in counting[int(i)] else (None, None)
             values["J"].append(similarity)
             values["F"].append(accuracy)
     return {
@@ -223,6 +226,7 @@ def _scores(sequence: MaskSequence, folder: Path) -> dict[str, Any]:
         "scored_frames": [sequence.frame_paths[number].stem for number in scored],
         "objects": objects,
         "groups": {str(i): group for i, group in sequence.groups.items()},
+        "absent_ids": sequence.absent_ids,
     }
 
 
@@ -251,7 +255,10 @@ def _summary(
             sequences[record["name"]]["frames_per_second"] = record["num_frames"] / record["seconds"]
     if unscored:
         logger.warning("not scored, because too few of their frames have annotation: %s", ", ".join(unscored))
-    more = {"objects": objects, "unscored": unscored}
+    more: dict[str, Any] = {"objects": objects, "unscored": unscored}
+    absent = {record["name"]: record["absent_ids"] for record in records if record["absent_ids"]}
+    if absent:  # davis2017-evaluation counts them: its figures differ
+        more["absent_ids"] = absent
     if all("propagation_seconds" in record for record in records):
         num_frames, seconds = (
             sum(record[key] for record in records) for key in ("num_frames", "propagation_seconds")

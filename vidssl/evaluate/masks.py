@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.benchmarks import davis_palette, read_mask
+from ..data.masks import davis_palette, read_mask
 from ..files import replacing
 
 __all__ = ["davis_palette", "read_mask", "write_mask"]

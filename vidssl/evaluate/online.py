@@ -69,7 +69,7 @@ def online_davis(
                 masks.append(mask)
                 stop.check()
             scores = [
-                score_frame(one.mask(n).numpy(), masks[n].numpy(), num_objects=one.num_objects)
+                score_frame(one.mask(n).numpy(), masks[n].numpy(), ids=list(one.first_frames))
                 for n in scored[one.name]
             ]
             objects.extend(np.mean(scores, axis=0))  # (objects, 2)

@@ -455,14 +455,23 @@ def encode_frames(
 
     Yields:
         Features (D, h, w) of every frame, of length 1 in every cell, on `device`.
+
+    Raises:
+        ValueError: Features are NaN or infinite.
     """
     device = encoder.mean.device if device is None else torch.device(device)
     encoder = encoder.to(device)
     mean, std = color_statistics(encoder, protocol)
-    for frame in frames:
+    for number, frame in enumerate(frames):
         with torch.no_grad():
             pixels = prepare_frame(frame.to(device), protocol=protocol, multiple=encoder.multiple)
-            features = F.normalize(_encode(encoder, pixels, mean=mean, std=std), dim=0)
+            features = _encode(encoder, pixels, mean=mean, std=std)
+            if not features.isfinite().all():
+                raise ValueError(
+                    f"features of frame {number} are NaN or infinite, so nothing can be carried by them: the weights "
+                    "are too large, or broken"
+                )
+            features = F.normalize(features, dim=0)
         yield features
 
 

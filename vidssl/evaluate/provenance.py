@@ -19,12 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import __version__, stop
 from ..files import replacing
 from ..models.encoder import Encoder
+from ..models.weights import check_finite
 
 Item = TypeVar("Item")
 
 
 def fingerprint(encoder: Encoder) -> str:
-    """SHA-256 over architecture, mean, standard deviation and every weight of an encoder."""
+    """SHA-256 over architecture, mean, standard deviation and every weight of an encoder.
+
+    Raises:
+        ValueError: A weight is NaN or infinite; everything that is measured asks for this first.
+    """
+    check_finite(encoder, what=f"the encoder ({type(encoder).__name__})")
     digest = hashlib.sha256(json.dumps(encoder.architecture, sort_keys=True).encode())
     tensors = {**encoder.state_dict(), "mean": encoder.mean, "std": encoder.std}
     for name, tensor in sorted(tensors.items()):

@@ -30,6 +30,9 @@ from .propagate import Protocol, identity_masks, propagate_masks
 from .provenance import device_name, fingerprint, frame_progress, versions, write_json
 from .results import Result
 
+# Part of what decides whether a sequence is taken over; raise it when what is read or counted changes.
+_VERSION = 2
+
 logger = logging.getLogger(__name__)
 
 
@@ -150,6 +153,7 @@ def evaluate_sequences(
         model |= {"architecture": encoder.architecture, "sha256": fingerprint(encoder)}
     knobs = None if protocol is None else dataclasses.asdict(protocol)
     common = {
+        "version": _VERSION,
         "task": benchmark.task,
         "settings": benchmark.settings,
         "protocol": knobs,

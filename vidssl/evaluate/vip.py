@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.benchmarks import VOID, MaskSequence, read_frame
+from ..data.benchmarks import MaskSequence, read_frame
+from ..data.masks import VOID
 from ..data.parts import VIP_CLASSES
 from ..files import replacing
 from .draw import contact_sheet_of, with_legend

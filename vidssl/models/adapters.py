@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .layers import FACETS, Facet, block_layer_names, tapped, token_maps
+from .sizes import named_sizes
 from .vit import PositionRule, patch_grid, resize_position_embedding
 
 
@@ -85,7 +86,10 @@ class TimmConvNet(Encoder):
         level_of = {name: self.level if name == "last" else int(name) for name in names}
         levels = sorted(set(level_of.values()))
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        maps = self.net.forward_intermediates(frames, indices=levels, output_fmt="NCHW", intermediates_only=True)
+        with named_sizes(f"timm's {self.architecture['name']}", clip):
+            maps = self.net.forward_intermediates(
+                frames, indices=levels, output_fmt="NCHW", intermediates_only=True
+            )
         by_level = {
             level: rearrange(one, "(b t) d h w -> b t d h w", b=len(clip))
             for level, one in zip(levels, maps, strict=True)
@@ -141,7 +145,9 @@ class TorchvisionConvNet(Encoder):
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, 3, H, W) in [0, 1] -> (B, T, D, h, w)."""
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        return rearrange(self.net(frames), "(b t) d h w -> b t d h w", b=len(clip))
+        with named_sizes(f"torchvision's {self.architecture['name']}", clip):
+            maps = self.net(frames)
+        return rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -154,7 +160,8 @@ class TorchvisionConvNet(Encoder):
 
     def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
-        found = run_steps(self.net, frames, names=names, step_names=list(self.step_sizes))
+        with named_sizes(f"torchvision's {self.architecture['name']}", clip):
+            found = run_steps(self.net, frames, names=names, step_names=list(self.step_sizes))
         return {name: rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip)) for name, maps in found.items()}
 
 

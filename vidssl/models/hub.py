@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .layers import block_layer_names, has_qkv, tapped, token_maps
+from .sizes import named_sizes
 from .vit import patch_grid
 
 
@@ -76,10 +77,13 @@ class HubEncoder(Encoder):
 
     def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         frames = (rearrange(clip, "b t c h w -> (b t) c h w") - self.mean) / self.std
+        network = f"{self.architecture['entry']} of {self.architecture['folder']}"
         if not self.is_transformer:
-            return {"last": rearrange(self.net(frames), "(b t) d h w -> b t d h w", b=len(clip))}
+            with named_sizes(network, clip):
+                maps = self.net(frames)
+            return {"last": rearrange(maps, "(b t) d h w -> b t d h w", b=len(clip))}
         grid = patch_grid(clip, self.multiple)
-        with tapped(getattr(self.net, "blocks", []), names) as tokens:
+        with named_sizes(network, clip), tapped(getattr(self.net, "blocks", []), names) as tokens:
             last = self._last_tokens(frames)
         return token_maps({**tokens, "last": last, "last.cls": last}, names, batch_size=len(clip), grid=(1, *grid))
 

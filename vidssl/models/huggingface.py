@@ -1,6 +1,7 @@
 """Vision transformers of the package `transformers` as dense encoders of clips and of frames."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .layers import block_layer_names, tapped, token_maps
+from .sizes import named_sizes
 from .vit import patch_grid
+
+logger = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
 """Time steps, rows and columns of the tokens of a clip."""
@@ -31,26 +35,28 @@ class HuggingFaceEncoder(Encoder):
     - TimeSformer: its positions and times are interpolated by nearest neighbour, as its authors do it
       (facebookresearch/TimeSformer, vit.py).
     - V-JEPA 2: attention is rotated by step, row and column, which go on beyond the size it was trained at.
-    - Models of frames interpolate their positions themselves.
+    - Models of frames interpolate their positions themselves. DINOv3's are never shaken, in train mode neither,
+      unlike in the package.
 
     A single frame is repeated until it fills a tubelet.
 
     Args:
         config: Of the model, as in config.json.
-        mean: Per RGB channel.
+        mean: Per RGB channel. None is the default of the processor that the package pairs with the type.
         std: Per RGB channel.
 
     Raises:
         ImportError: The package is not installed.
-        ValueError: A model of another type.
+        ValueError: A model of another type; or no mean and std for DINOv2, whose published models are not normalised
+            by the default of their processor's class.
     """
 
     def __init__(
         self,
         config: dict[str, Any],
         *,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
     ) -> None:
         transformers = import_transformers()
         kind = _KINDS.get(config["model_type"])
@@ -60,7 +66,12 @@ class HuggingFaceEncoder(Encoder):
             )
         if config.get("attention_type") == "space_only":
             raise ValueError("a TimeSformer of attention_type 'space_only' has no dense features in time")
+        mean, std = _colors_or_default(config["model_type"], kind, mean=mean, std=std)
         settings = transformers.AutoConfig.for_model(**config)
+        if config["model_type"] == "dinov3_vit":
+            # In train mode the package would shake the coordinates of patches; an encoder gives the same features
+            # however it is trained, as timm's DINOv3 does.
+            settings.pos_embed_shift = settings.pos_embed_jitter = settings.pos_embed_rescale = None
         net: Any = transformers.AutoModel.from_config(settings)
         if getattr(net, "pooler", None) is not None:
             net.pooler = None
@@ -115,12 +126,30 @@ class HuggingFaceEncoder(Encoder):
         pixels = (clip - self.mean) / self.std
         if not self.kind.takes_clips:
             pixels = rearrange(pixels, "b t c h w -> (b t) c h w")
-        with tapped(list(self._blocks()), names) as tokens:
+        network = f"{self.architecture['config']['model_type']} of the package transformers"
+        with named_sizes(network, clip), tapped(list(self._blocks()), names) as tokens:
             last = self.kind.run(self.net, pixels, grid)
         tokens = {**tokens, "last": last, "last.cls": last}
         if self.kind.time_runs_fastest:
             tokens = {name: _steps_first(value, grid) for name, value in tokens.items()}
         return token_maps(tokens, names, batch_size=len(clip), grid=grid)
+
+
+def _colors_or_default(
+    model_type: str, kind: "_Kind", *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What is given of mean and std, and the default of the type for what is not."""
+    if mean is not None and std is not None:
+        return mean, std
+    if kind.colors is None:
+        raise ValueError(
+            f"neither the folder (preprocessor_config.json) nor an option says which mean and std this {model_type} "
+            "was trained with; give them: --encoder-options mean=(0.485,0.456,0.406) std=(0.229,0.224,0.225) are those "
+            "of the published models"
+        )
+    mean, std = mean or kind.colors[0], std or kind.colors[1]
+    logger.info("no preprocessor_config.json: mean %s and std %s, the default of %s", mean, std, model_type)
+    return mean, std
 
 
 def import_transformers() -> Any:
@@ -295,20 +324,27 @@ class _Kind:
         takes_clips: Whether pixels are clips (B, T, 3, H, W) rather than frames (N, 3, H, W).
         has_class_token: Whether the first token is a class token.
         time_runs_fastest: Whether tokens are stored place by place, all steps of a place together.
+        colors: Mean and std that the class of the type's processor has by default (transformers 5.24); None where the
+            published models have others.
     """
 
     run: Callable[[Any, Tensor, Grid], Tensor]
     takes_clips: bool
     has_class_token: bool
     time_runs_fastest: bool = False
+    colors: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
+_HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 _KINDS = {
-    "videomae": _Kind(_run_videomae, takes_clips=True, has_class_token=False),
-    "vjepa2": _Kind(_run_vjepa2, takes_clips=True, has_class_token=False),
-    "timesformer": _Kind(_run_timesformer, takes_clips=True, has_class_token=True, time_runs_fastest=True),
-    "vit": _Kind(_run_vit, takes_clips=False, has_class_token=True),
+    "videomae": _Kind(_run_videomae, takes_clips=True, has_class_token=False, colors=_HALVES),
+    "vjepa2": _Kind(_run_vjepa2, takes_clips=True, has_class_token=False, colors=_IMAGENET),
+    "timesformer": _Kind(
+        _run_timesformer, takes_clips=True, has_class_token=True, time_runs_fastest=True, colors=_IMAGENET
+    ),
+    "vit": _Kind(_run_vit, takes_clips=False, has_class_token=True, colors=_HALVES),
     "dinov2": _Kind(_run_images, takes_clips=False, has_class_token=True),
     "dinov2_with_registers": _Kind(_run_images, takes_clips=False, has_class_token=True),
-    "dinov3_vit": _Kind(_run_images, takes_clips=False, has_class_token=True),
+    "dinov3_vit": _Kind(_run_images, takes_clips=False, has_class_token=True, colors=_IMAGENET),
 }

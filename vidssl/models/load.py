@@ -26,7 +26,7 @@ from .resnet import BLOCKS, ResNet
 from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
-from .weights import fill, read_tensors, write_weights
+from .weights import check_finite, fill, read_tensors, write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
             `pos_embed`, `img_size` of ViTs, `mean`, `std`); for a run or a file they override what was exported.
 
     Raises:
-        ValueError: Unknown spec, name or option; a file that is missing, refused or does not fit.
+        ValueError: Unknown spec, name or option; a file that is missing, refused or does not fit, or holds weights
+            that are NaN or infinite.
     """
     spec = str(spec)
     architecture, path = _resolve(spec.removeprefix("random:"), bare=spec.startswith("random:"))
@@ -104,6 +105,7 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
         _fill(encoder, Path(weights))
     else:
         logger.warning("%s: no weights given, so they are random (seed %d); nothing is downloaded", spec, seed)
+    check_finite(encoder, what=spec if weights is None else f"{spec} with {weights}")
     return encoder.eval().requires_grad_(False)
 
 
@@ -138,6 +140,7 @@ def load_audio_encoder(spec: str | Path, *, seed: int = 0) -> AudioEncoder:
         encoder = AudioEncoder.from_architecture(architecture)
     if name == spec:
         fill(encoder, read_tensors(path), path=path, architecture=architecture)
+    check_finite(encoder, what=spec)
     return encoder.eval().requires_grad_(False)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .adapters import cut, run_steps
 from .encoder import Encoder
+from .sizes import named_sizes
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -82,5 +83,6 @@ class TorchvisionVideoNet(Encoder):
         if clip.shape[1] == 1:
             clip = clip.expand(-1, self.frames_per_step, -1, -1, -1)
         pixels = rearrange((clip - self.mean) / self.std, "b t c h w -> b c t h w")
-        found = run_steps(self.net, pixels, names=names, step_names=list(self.step_sizes))
+        with named_sizes(f"torchvision's {self.architecture['name']}", clip):
+            found = run_steps(self.net, pixels, names=names, step_names=list(self.step_sizes))
         return {name: rearrange(maps, "b d t h w -> b t d h w") for name, maps in found.items()}

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .layers import block_layer_names, has_qkv, tapped, token_maps
+from .sizes import named_sizes
 
 PositionRule = Literal["timm", "dino"]
 
@@ -32,22 +33,19 @@ def resize_position_embedding(
     Returns:
         (1, prefix + new rows * new columns, D).
     """
-    num_prefix = embedding.shape[1] - grid[0] * grid[1]
-    if rule == "timm":
-        from timm.layers import resample_abs_pos_embed
-
-        return resample_abs_pos_embed(
-            embedding, new_size=list(new_grid), old_size=list(grid), num_prefix_tokens=num_prefix
-        )
+    # timm's own function left a table as it was where the number of patches was the same, whatever their layout
+    # (up to 1.0.28).
     if new_grid == grid:
         return embedding
+    num_prefix = embedding.shape[1] - grid[0] * grid[1]
     prefix, patches = embedding[:, :num_prefix], embedding[:, num_prefix:]
-    patches = F.interpolate(
-        rearrange(patches, "1 (h w) d -> 1 d h w", h=grid[0]),
-        scale_factor=[(new + 0.1) / old for new, old in zip(new_grid, grid, strict=True)],
-        mode="bicubic",
-    )
-    return torch.cat((prefix, rearrange(patches, "1 d h w -> 1 (h w) d")), dim=1)
+    patches = rearrange(patches, "1 (h w) d -> 1 d h w", h=grid[0])
+    if rule == "timm":
+        resized = F.interpolate(patches.float(), size=new_grid, mode="bicubic", antialias=True).to(patches.dtype)
+    else:
+        scale = [(new + 0.1) / old for new, old in zip(new_grid, grid, strict=True)]
+        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic")
+    return torch.cat((prefix, rearrange(resized, "1 d h w -> 1 (h w) d")), dim=1)
 
 
 def patch_grid(clip: Tensor, patch_size: int) -> tuple[int, int]:
@@ -156,7 +154,7 @@ class ViT(Encoder):
         )
 
     def _layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        with tapped(self.net.blocks, names) as tokens:
+        with named_sizes(f"timm's {self.architecture['name']}", clip), tapped(self.net.blocks, names) as tokens:
             last = self._tokens(clip)
         return token_maps(
             {**tokens, "last": last, "last.cls": last},

@@ -145,6 +145,27 @@ def fill(
     network.load_state_dict(found, strict=False)
 
 
+def check_finite(network: nn.Module, *, what: str) -> None:
+    """Refuse a network of weights that are no numbers, whose features and figures mean nothing.
+
+    Args:
+        network: Its parameters and stored statistics are looked at.
+        what: It is, for the message.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    floats = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    broken = [name for name, value in floats.items() if not value.isfinite().all()]
+    if broken:
+        num_broken = int((~floats[broken[0]].isfinite()).sum())
+        raise ValueError(
+            f"{what} has weights that are NaN or infinite, in {len(broken)} of {len(floats)} tensors; the first is "
+            f"{broken[0]}, {num_broken} of {floats[broken[0]].numel()} values. What is measured with them means "
+            "nothing: take an earlier checkpoint, or look for the step at which the loss was lost (metrics.jsonl)"
+        )
+
+
 def _is_marked(prefix: str) -> bool:
     return any(marker in prefix for marker in _MARKERS)
 

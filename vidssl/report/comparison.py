@@ -56,13 +56,8 @@ MAX_OPEN_PARTS = 12
 PLAIN = ("rank", "inertia")
 RETRIEVED = "What was retrieved"
 
-# Option of an encoder -> knob of the protocols that sets it.
-CHOSEN_BY_PROTOCOL = {
-    "layer": "resnet_layer",
-    "stride": "resnet_stride",
-    "padding_mode": "resnet_padding",
-    "pos_embed": "vit_pos_embed",
-}
+# Options of an encoder that protocols set.
+CHOSEN_BY_PROTOCOL = ("layer", "stride", "padding_mode", "pos_embed")
 KINDS = (*BASELINES, "model")
 WITHOUT_KNOBS = ("chance", "identity")
 
@@ -93,7 +88,7 @@ class Evaluation:
 
     @property
     def who(self) -> str:
-        """The same text for encoders that differ in nothing but their seed, or what their protocol fixes."""
+        """The same text for encoders that differ in nothing but their seed, or in what protocols choose."""
         if self.kind != "model":
             return _key(self.kind, self.architecture)
         if self.run is not None:
@@ -103,14 +98,22 @@ class Evaluation:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Of the encoder, without the options that the protocol chose."""
-        protocol = self.result.get("protocol")
+        """Of the encoder, without the options that protocols choose: they make no other encoder of it."""
+        return _without_choices(self.result["model"]["architecture"] or {})
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Options of the encoder that protocols choose, as it was measured."""
         architecture = self.result["model"]["architecture"] or {}
-        chosen = {
-            option: protocol[knob] if protocol else architecture.get(option)
-            for option, knob in CHOSEN_BY_PROTOCOL.items()
-        }
-        return {name: value for name, value in architecture.items() if name not in chosen or value != chosen[name]}
+        return {name: architecture[name] for name in CHOSEN_BY_PROTOCOL if name in architecture}
+
+    @property
+    def run_name(self) -> str | None:
+        """Of the run that was measured: the name of its folder; None for encoders from elsewhere."""
+        if self.run is None:
+            return None
+        is_inside = self.folder.parent.name == "evaluate"
+        return (self.folder.parents[1] if is_inside else Path(self.result["model"]["name"])).resolve().name
 
     @property
     def seed(self) -> int | None:
@@ -164,6 +167,11 @@ class Row:
         return sorted(
             {one.run["options"]["seed"] for one in self.members if one.run and "seed" in one.run["options"]}
         )
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs that were measured."""
+        return list(dict.fromkeys(one.run_name for one in self.members if one.run_name is not None))
 
     def spread(self, column: str, part: str | None = None) -> Spread:
         """Mean and spread of a figure over the seeds that have it; of a single one, the spread that it reports."""
@@ -340,7 +348,8 @@ def _groups(
         for seeds, who in zip(members, whos, strict=True):
             label, color = styles[who]
             if whos.count(who) > 1:
-                label += f" ({(seeds[0].result['model']['sha256'] or '')[:8]})"
+                same = [one[0].choices for one, other in zip(members, whos, strict=True) if other == who]
+                label += f" ({_choices(seeds[0], same) or (seeds[0].result['model']['sha256'] or '')[:8]})"
             rows.append(Row(label, color, seeds))
         groups.append((setup, sorted(rows, key=lambda row: KINDS.index(row.kind))))
     return groups
@@ -364,9 +373,22 @@ def _labels(evaluations: Sequence[Evaluation]) -> dict[str, str]:
         ]
         telling = _telling(facts)
         for one, own in zip(same, facts, strict=True):
-            texts = [f"{name} {own.get(name)}" if name != "network" else own[name] for name in telling]
+            texts = [f"{name} {own[name]}" if name != "network" else own[name] for name in telling if name in own]
+            texts = texts or [one.run_name or "without an option of the others"]
             labels[one.who] = f"{label} ({', '.join(texts)})"
     return labels
+
+
+def _choices(one: Evaluation, same: Sequence[Mapping[str, Any]]) -> str:
+    """The options that one evaluation of an encoder has otherwise than others beside it; nothing where none tells."""
+    telling = _telling(same) if len({_key(own) for own in same}) == len(same) else []
+    return ", ".join(f"{name} {one.choices[name]}" for name in telling if name in one.choices)
+
+
+def _without_choices(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """An architecture without the options that protocols choose; of a layer, that of its network."""
+    kept = {name: value for name, value in architecture.items() if name not in CHOSEN_BY_PROTOCOL}
+    return {**kept, "of": _without_choices(kept["of"])} if isinstance(kept.get("of"), dict) else kept
 
 
 def _telling(facts: Sequence[Mapping[str, Any]]) -> list[str]:

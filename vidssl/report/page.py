@@ -168,8 +168,8 @@ def _other_tasks(folder: Path) -> list[dict[str, Any]]:
 def _training(folder: Path) -> dict[str, Any] | None:
     """Curves and last pictures of the training; None before anything was logged."""
     path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    if not lines:
+    lines = _metrics(path) if path.is_file() else []
+    if not any("loss" in line for line in lines):
         return None
     names = [name for name in dict.fromkeys(name for line in lines for name in line) if name != "step"]
     # Evaluations in between have lines, and steps, of their own.
@@ -197,6 +197,18 @@ def _training(folder: Path) -> dict[str, Any] | None:
             for name, path in pictures.items()
         ],
     }
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a metrics.jsonl; one that a kill, a full disk or a power cut damaged is left out and named."""
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            line = json.loads(text)
+            lines.append({"step": line["step"], **line})
+        except (ValueError, TypeError, KeyError):
+            logger.warning("%s:%d is damaged and left out: %.60r", path, number, text)
+    return lines
 
 
 def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ one Python integer, a bit per pixel of the object's box, and a dilation is a few
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,13 +69,14 @@ def _score(truth: np.ndarray, result: np.ndarray, *, radius: int) -> tuple[float
     return similarity, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> list[tuple[float, float]]:
+def score_frame(truth: np.ndarray, result: np.ndarray, *, ids: Sequence[int]) -> list[tuple[float, float]]:
     """J and F of every object of one frame.
 
     Args:
-        truth: Object ids, uint8 (H, W). Ids above `num_objects`, 255 (void) among them, count as background.
+        truth: Object ids, uint8 (H, W). Other ids than `ids`, 255 (void) among them, count as background.
         result: Object ids, uint8 (H, W).
-        num_objects: Objects have the ids 1 to `num_objects`, the largest id of the first frame.
+        ids: Of the objects. The official code takes all from 1 to the largest of the first frame, those that never
+            occur among them, whose J and F are 1.
 
     Returns:
         (J, F) of each object.
@@ -82,9 +84,9 @@ def score_frame(truth: np.ndarray, result: np.ndarray, *, num_objects: int) -> l
     radius = _tolerance_px(truth)
     box = _box(truth, result)
     if box is None:
-        return [(1.0, 1.0)] * num_objects
+        return [(1.0, 1.0)] * len(ids)
     truth, result = truth[box], result[box]
-    masks = ((truth == number, result == number) for number in range(1, num_objects + 1))
+    masks = ((truth == number, result == number) for number in ids)
     return [_score(*pair, radius=radius) for pair in masks]
 
 
