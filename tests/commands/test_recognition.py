@@ -189,6 +189,35 @@ def test_layers_are_measured_one_by_one_or_together(images, model, tmp_path):
     assert result(tmp_path / "linear")["chosen"]["layer"] in ("layer1", "last")
 
 
+@pytest.mark.parametrize(
+    ("words", "layer", "dim"),
+    [
+        ([], "layer4", 512),
+        (["--layer", "layer3"], "layer3", 256),
+        (["--layers", "layer2"], "layer2", 128),
+        (["--encoder-options", "layer=layer3"], "layer3", 256),
+    ],
+)
+def test_a_resnet_is_measured_by_its_last_stage(images, tmp_path, capsys, words, layer, dim):
+    common = ["--root", images, "--model", "random:torchvision:resnet18", "--size-px", 32, "--num-workers", 0]
+    out = tmp_path / "out"
+    assert run("evaluate", "knn", *common, "--no-baselines", "--out", out, *words) == 0
+    assert result(out)["model"]["layers"] == [{"layer": layer, "dim": dim}]
+    assert f"{layer} ({dim} numbers)" in " ".join(capsys.readouterr().out.split())
+    if len(words) == 0:
+        # Another layer is another request: nothing is taken over.
+        before = result(out)["key"]
+        run("evaluate", "knn", *common, "--no-baselines", "--out", out, "--layers", "layer3")
+        assert result(out)["key"] != before and result(out)["model"]["layers"][0]["dim"] == 256
+
+
+def test_extract_gives_the_last_stage(images, tmp_path, caplog):
+    common = ["--root", images, "--model", "random:torchvision:resnet18", "--size-px", 32, "--num-workers", 0]
+    assert run("extract", *common, "--out", tmp_path / "out") == 0
+    assert np.load(tmp_path / "out/last.npy").shape == (33, 1, 512)
+    assert "layer last (layer4): 33 x 1 x 512" in caplog.text
+
+
 @pytest.fixture
 def ucf101(tmp_path):
     """Three classes of three groups of one clip; split i tests group i. Split 3 has a video in the wrong class."""
@@ -278,6 +307,8 @@ def test_finetune_learns_from_labels_and_is_taken_over(images, model, tmp_path, 
     assert run(*words) == 0
     own = result(out)
     assert own["figures"]["top1"] == 1.0 and own["classes"] == dict.fromkeys(CLASSES, 1.0)
+    assert own["model"]["layers"] == [{"layer": "layer3", "dim": 16}]  # all that was exported
+    assert "layer3 (16 numbers)" in " ".join(capsys.readouterr().out.split())
     assert own["settings"]["num_frames"] == 1 and own["settings"]["lr_head"] == 0.1
     assert result(out / "baselines/random")["model"]["name"] == f"random:{model}"
     assert result(out / "baselines/chance")["figures"]["top1"] == pytest.approx(1 / 3)

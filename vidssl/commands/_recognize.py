@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from ..data.labelled import Layout
 from .pretrain import default_workers
@@ -102,8 +104,9 @@ class FeatureOptions:
     weights: Path | None = None
     """File with the weights of timm:, torchvision: or hub:; without it they are random. Nothing is ever
     downloaded."""
-    layers: tuple[str, ...] = ("last",)
-    """Layers whose features are measured, all extracted in one pass: layer3, 9, 11.keys, last.cls, ..."""
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--layer"])] = ("last",)
+    """Layers whose features are measured, all extracted in one pass: layer3, 9, 11.keys, last.cls, ... Convolutional
+    networks of timm and torchvision go to their last stage (layer4 of a ResNet); a run to where it was trained."""
     clips: int = 1
     """Clips of each video or sound, spread evenly; one is the middle."""
     crops: Literal[1, 3] = 1
@@ -119,7 +122,7 @@ class FeatureOptions:
     audio_seconds: float = 1.0
     """Length of a clip of sound."""
     encoder_options: tuple[str, ...] = ()
-    """NAME=VALUE of the encoder, such as stride=8."""
+    """NAME=VALUE of the encoder, such as stride=8, or layer=layer3: a ResNet that ends there."""
     cache: Path | None = None
     """Folder for features; None is ~/.cache/vidssl/features."""
     batch_size: int = 16
@@ -167,10 +170,10 @@ class EvaluationOptions:
 
 def load_pictures_encoder(options: FeatureOptions, *, random: bool = False) -> "Encoder":
     """Load the encoder of pictures that the options name, or the same with random weights."""
-    from ..models import load_encoder
+    from ..models import load_last_stage
     from ._model import parsed_options
 
-    return load_encoder(
+    return load_last_stage(
         f"random:{options.model}" if random else options.model,
         weights=None if random else options.weights,
         seed=options.seed,
@@ -236,6 +239,7 @@ class Subject:
     def description(self) -> dict[str, Any]:
         """The "model" of a result."""
         from ..evaluate.features import model_fingerprint
+        from ._model import layers_measured
 
         architecture = self.encoder.architecture
         has_weights = any(True for _ in self.encoder.parameters())
@@ -243,6 +247,7 @@ class Subject:
             "name": self.model_name,
             "architecture": architecture,
             "sha256": model_fingerprint(self.encoder) if has_weights else None,
+            "layers": layers_measured(self.encoder, self.layers),
         }
 
     def samples(self, layer: str, items: "Sequence[Item]") -> "Samples":
@@ -586,9 +591,12 @@ def _chance(
 
 
 def _title(task: Task, data: "LabelledSet", subject: Subject, *, name: str) -> str:
+    from ._model import spoken_layers
+
+    layers = spoken_layers(subject.description["layers"])
     return (
         f"{task.name} on {name}: {len(data.class_names)} classes, {len(data.train)} training and {len(data.test)} test "
-        f"samples; {_spoken(subject.views)}; per cent"
+        f"samples; {_spoken(subject.views)}; {layers}; per cent"
     )
 
 

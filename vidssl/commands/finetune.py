@@ -62,7 +62,8 @@ def finetune(
             random: before any of these (random weights).
         weights: File with the weights of timm:, torchvision: or hub:; without it they are random. Nothing is ever
             downloaded.
-        encoder_options: NAME=VALUE of the encoder, such as stride=8.
+        encoder_options: NAME=VALUE of the encoder, such as layer=layer3: a ResNet that ends there. Without it
+            convolutional networks of timm and torchvision go to their last stage; a run to where it was trained.
         steps: Of the optimizer.
         batch_size: Samples per step.
         lr_backbone: Learning rate of the encoder.
@@ -78,10 +79,10 @@ def finetune(
         seed: Of random weights, of a drawn test split, of the classifier and the order of the data.
         command: Command line that started this, for the record.
     """
-    from ..models import load_encoder
+    from ..models import load_last_stage
     from ._device import compute_device
     from ._measure import default_folder, has_random_weights
-    from ._model import parsed_options, slug
+    from ._model import parsed_options, slug, spoken_layers
 
     splits = data.splits_wanted()
     if len(splits) > 1:
@@ -110,7 +111,7 @@ def finetune(
     results: dict[str, Result] = {}
     for row, name in rows.items():
         own = row == "model"
-        encoder = load_encoder(
+        encoder = load_last_stage(
             model if own else name,
             weights=weights if own else None,
             seed=seed,
@@ -134,10 +135,11 @@ def finetune(
     views = (
         f"{how['num_test_clips']} clip of {how['num_frames']} frames every {how['stride_frames']}, {size_px} px"
     )
+    layers = spoken_layers(next(iter(results.values())).record["model"]["layers"])
     print_results(
         results,
         title=f"finetune on {labelled.name}: {len(labelled.class_names)} classes, {len(labelled.train)} training and "
-        f"{len(labelled.test)} test samples; {steps} steps of {batch_size}; {views}; per cent",
+        f"{len(labelled.test)} test samples; {steps} steps of {batch_size}; {views}; {layers}; per cent",
     )
     logger.info("result.json, and the training with its checkpoints, are in %s", out)
 
@@ -160,8 +162,14 @@ def _tuned(
     from ..evaluate.provenance import device_name, fingerprint, versions
     from ..evaluate.results import Result
     from ..finetune import finetune as tune
+    from ._model import layers_measured
 
-    model = {"name": model_name, "architecture": encoder.architecture, "sha256": fingerprint(encoder)}
+    model = {
+        "name": model_name,
+        "architecture": encoder.architecture,
+        "sha256": fingerprint(encoder),
+        "layers": layers_measured(encoder, ["last"]),
+    }
     settings = {"data": data.name, "num_classes": len(data.class_names), **how}
     asked = {
         "task": "finetune",

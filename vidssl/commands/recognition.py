@@ -63,6 +63,7 @@ def extract(
     from ..evaluate import features
     from ..files import replacing
     from ._device import compute_device
+    from ._model import layers_measured
 
     rows, media, class_names = _rows(data, model, labels=labels)
     encoder = (
@@ -81,8 +82,9 @@ def extract(
         bad_file_budget=data.bad_file_budget,
         progress=True,
     )
-    for layer, one in found.items():
-        logger.info("layer %s: %s", layer, " x ".join(map(str, one.values.shape)))
+    for (layer, one), own in zip(found.items(), layers_measured(encoder, found), strict=True):
+        name = layer if layer == own["layer"] else f"{layer} ({own['layer']})"
+        logger.info("layer %s: %s", name, " x ".join(map(str, one.values.shape)))
     if out is None:
         logger.info("the features are in %s", model.cache or features.default_feature_cache())
         return

@@ -16,14 +16,14 @@ KINETICS_STD = (0.22803, 0.22145, 0.216989)
 class TorchvisionVideoNet(Encoder):
     """A 3-D convolutional network of torchvision, cut after the last step whose stride in pixels is at most `stride`.
 
-    `r3d_18`, `mc3_18` and `r2plus1d_18` are kept whole at stride 16, `s3d` up to its third stage. The names in the
+    `r3d_18`, `mc3_18` and `r2plus1d_18` are kept whole at stride 16, `s3d` up to its third stage of four. The names in the
     state dict stay torchvision's.
 
     A single frame is repeated until it fills one time step (`frames_per_step`): 8 frames of r3d_18, 1 of mc3_18.
 
     Args:
         name: As in `torchvision.models.list_models(torchvision.models.video)`.
-        stride: Pixels per feature cell, at most; a power of two.
+        stride: Pixels per feature cell, at most, a power of two; None takes all steps before the classifier.
         mean: Per RGB channel. Those of the Kinetics weights that torchvision published by default.
         std: Per RGB channel.
 
@@ -38,7 +38,7 @@ class TorchvisionVideoNet(Encoder):
         self,
         name: str,
         *,
-        stride: int = 16,
+        stride: int | None = 16,
         mean: tuple[float, ...] = KINETICS_MEAN,
         std: tuple[float, ...] = KINETICS_STD,
     ) -> None:
@@ -73,6 +73,11 @@ class TorchvisionVideoNet(Encoder):
     def layer_names(self) -> tuple[str, ...]:
         """Steps as torchvision names them, "stem", "layer2.0" or "features.3" say; the last is "last" too."""
         return (*self.step_sizes, "last")
+
+    @property
+    def last_name(self) -> str:
+        """Of the last step that is kept."""
+        return list(self.step_sizes)[-1]
 
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""
