@@ -15,6 +15,7 @@ from .batch import Batch
 from .data.clips import ClipSampler
 from .data.datasets import ArrayDataset, VideoDataset
 from .data.loader import Loader
+from .evaluate.class_counts import check_classes
 from .evaluate.recognition import accuracies, class_accuracies, top_classes
 from .method import Method
 from .models import Encoder
@@ -124,12 +125,13 @@ def finetune(
         num_workers: Decoding processes.
 
     Returns:
-        "figures": "top1", "top5", "mean_class"; "classes": accuracy by number of the class; "predicted": int64 (M,)
+        "figures": "top1", "top5" (of six training classes or more), "mean_class"; "classes": accuracy by number of the class; "predicted": int64 (M,)
         and "label": int64 (M,), in the order of `test`; "num_train", "num_test", and "unreadable": reasons by
         path of the test files that others stood in for.
 
     Raises:
-        ValueError: A label is out of range, a test sample has none, or `out` holds another run.
+        ValueError: A label is out of range, a test sample has none, all training samples are of one class, or `out`
+            holds another run.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -142,6 +144,7 @@ def finetune(
         )
     _check_labels(train, num_classes=num_classes, least=-1, name="training")
     _check_labels(test, num_classes=num_classes, least=0, name="test")
+    check_classes([label for label in _labels(train) if label >= 0])
     run = Run(
         method=method,
         dataset=train,
@@ -155,7 +158,7 @@ def finetune(
     probabilities, label = classify(method, loader)
     ranked = top_classes(probabilities)
     return {
-        "figures": accuracies(ranked, label),
+        "figures": accuracies(ranked, label, num_classes=len(set(_labels(train)) - {-1})),
         "classes": class_accuracies(ranked[:, 0], label),
         "predicted": ranked[:, 0],
         "label": label,
@@ -165,12 +168,15 @@ def finetune(
     }
 
 
+def _labels(dataset: VideoDataset | ArrayDataset) -> list[int]:
+    if isinstance(dataset, ArrayDataset):
+        return dataset.label.tolist()
+    return [entry.label for entry in dataset.entries]
+
+
 def _check_labels(dataset: VideoDataset | ArrayDataset, *, num_classes: int, least: int, name: str) -> None:
     """Refuse labels outside of [least, num_classes), and data without any label."""
-    if isinstance(dataset, ArrayDataset):
-        labels = dataset.label.tolist()
-    else:
-        labels = [entry.label for entry in dataset.entries]
+    labels = _labels(dataset)
     wrong = [number for number, label in enumerate(labels) if not least <= label < num_classes]
     if wrong:
         raise ValueError(

@@ -58,6 +58,8 @@ def layers_measured(encoder: Any, names: Iterable[str]) -> list[dict[str, Any]]:
     """Layers of an encoder of pictures or of sound, "last" by its own name, and how many numbers each gives."""
     if not isinstance(encoder, Encoder):
         return [{"layer": name, "dim": encoder.dim} for name in names]
+    names = list(names)
+    encoder.check_layers(names)
     return [
         {"layer": encoder.last_name if name == "last" else name, "dim": encoder.layer_size(name)[0]}
         for name in names

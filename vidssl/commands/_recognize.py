@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..data.labelled import Layout
+from ._classes import look_at_classes
 from .pretrain import default_workers
 
 if TYPE_CHECKING:
@@ -306,6 +307,7 @@ class Task:
         chance: (data, columns) -> figures of guessing.
         picture: (subject, layer, data, file): draws what was found, if it is something to see.
         joint_layers: Whether all layers are measured together, rather than one after the other.
+        look: (data) -> names of its odd classes; refuses data that cannot be measured, before any is read.
     """
 
     name: str
@@ -314,6 +316,7 @@ class Task:
     chance: "Callable[[LabelledSet, Sequence[str]], dict[str, float]]"
     picture: "Callable[[Subject, str, LabelledSet, Path], None] | None" = None
     joint_layers: bool = False
+    look: "Callable[[LabelledSet], dict[str, list[str]]]" = look_at_classes
 
 
 def measure(
@@ -331,6 +334,7 @@ def measure(
     from ._model import slug
 
     sets = {split: data_options.load(split, seed=options.seed) for split in data_options.splits_wanted()}
+    odd = {split: task.look(data) for split, data in sets.items()}
     first = next(iter(sets.values()))
     name = first.name if len(sets) == 1 else f"{first.name.rpartition(' split')[0]} splits {data_options.splits}"
     items = sorted(
@@ -353,7 +357,7 @@ def measure(
             title = row.model_name if row is rows[0] else row.name
             if len(groups) > 1:
                 folder, title = folder / "layers" / slug(layers[0]), f"{title}, {layers[0]}"
-            results[title] = _result(task, row, layers, sets, folder, name=name, common=common)
+            results[title] = _result(task, row, layers, sets, folder, name=name, common=common, odd=odd)
     if evaluation.baselines:
         columns = list(next(iter(results.values())).figures)
         results["chance"] = _chance(task, sets, columns, common, name=name)
@@ -445,6 +449,7 @@ def _result(
     *,
     name: str,
     common: dict[str, Any],
+    odd: Mapping[int, dict[str, list[str]]],
 ) -> "Result":
     """Results of every split, and their mean if there are several; finished ones are taken over."""
     from ..evaluate.results import Result
@@ -452,7 +457,8 @@ def _result(
     by_split = {}
     for split, data in sets.items():
         folder = out if len(sets) == 1 else out / "splits" / str(split)
-        by_split[split] = _result_of_split(task, subject, layers, data, folder, common=common)
+        own = {**common, "odd_classes": odd[split]}
+        by_split[split] = _result_of_split(task, subject, layers, data, folder, common=own)
     first = next(iter(by_split.values()))
     if len(sets) == 1:
         return first
@@ -465,8 +471,8 @@ def _result(
         {f"split {split}": one.figures for split, one in by_split.items()},
         {**first.record, "settings": {**first.record["settings"], "data": name, "splits": list(sets)}},
     )
-    for own in ("key", "chosen", "classes"):  # those of the first split alone; each is in its own folder
-        result.record.pop(own, None)
+    for one in ("key", "chosen", "classes", "odd_classes"):  # those of the first split alone; each is in its own folder
+        result.record.pop(one, None)
     result.write(out)
     return result
 

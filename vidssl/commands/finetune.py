@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ._classes import look_at_classes
 from ._recognize import DataOptions, EvaluationOptions, print_results, taken_over
 from .pretrain import default_workers
 
@@ -88,6 +89,8 @@ def finetune(
     if len(splits) > 1:
         raise ValueError(f"--splits is {data.splits!r}; fine-tuning is one training per split: give one at a time")
     labelled = data.load(splits[0], seed=seed)
+    _check_kind(labelled)
+    odd = look_at_classes(labelled)
     still = labelled.media == "image"
     how = {
         "steps": steps,
@@ -127,7 +130,7 @@ def finetune(
             num_workers=default_workers() if num_workers is None else num_workers,
             device=compute_device(device),
             bad_file_budget=data.bad_file_budget,
-            common={"root": str(data.root.resolve()), "command": command},
+            common={"root": str(data.root.resolve()), "command": command, "odd_classes": odd},
         )
     if evaluation.baselines:
         results["chance"] = _chance(labelled, how, columns=list(next(iter(results.values())).figures))
@@ -236,17 +239,22 @@ def _tuned(
     return result
 
 
+def _check_kind(data: "LabelledSet") -> None:
+    """Refuse sounds, and parts of files."""
+    items = (*data.train, *data.test)
+    part = next((item for item in items if item.start_seconds is not None or item.end_seconds is not None), None)
+    if part is not None:
+        raise ValueError(f"{part.path}: fine-tuning reads whole files, not parts of them; cut the files first")
+    if data.media == "audio":
+        raise ValueError(f"{items[0].path} is a sound; fine-tuning is for encoders of pictures")
+
+
 def _dataset(items: "Sequence[Item]", clips: Any, path: Path, *, size_px: int, budget: float) -> "VideoDataset":
     """Look at the files of one split; write their list to `path`."""
     from ..data.corpus import Corpus
     from ..data.datasets import VideoDataset
     from ..files import replacing
 
-    parts = next((item for item in items if item.start_seconds is not None or item.end_seconds is not None), None)
-    if parts is not None:
-        raise ValueError(f"{parts.path}: fine-tuning reads whole files, not parts of them; cut the files first")
-    if any(item.path.suffix.lower() in (".wav", ".ogg", ".flac", ".mp3") for item in items[:1]):
-        raise ValueError(f"{items[0].path} is a sound; fine-tuning is for encoders of pictures")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
         [["path", "label"], *([item.path, item.label] for item in items)]

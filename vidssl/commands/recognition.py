@@ -319,8 +319,16 @@ def cluster(
         labels = [item.label for item in chosen(split)]
         return cluster_chance(labels, num_clusters=num_clusters or len(set(labels)))
 
+    def look(split: "LabelledSet") -> dict[str, list[str]]:
+        from ..evaluate.class_counts import check_classes
+
+        check_classes(
+            [item.label for item in chosen(split)], what=f"clustered ({samples})", class_names=split.class_names
+        )
+        return {}
+
     settings = {"samples": samples, "num_clusters": num_clusters, "num_restarts": num_restarts}
-    measure(Task("cluster", settings, evaluate, chance), data, model, evaluation, command=command)
+    measure(Task("cluster", settings, evaluate, chance, look=look), data, model, evaluation, command=command)
 
 
 def retrieval(
@@ -444,7 +452,8 @@ def _by_sound(ranks: tuple[int, ...], *, penalty: float | None) -> Task:
         _draw_grid(own, found, right, split.class_names, media=split.media, path=file)
 
     settings = {"ranks": list(ranks), "alignment": "none" if penalty is None else f"ridge {penalty:g}"}
-    return Task("audio-video-retrieval", settings, evaluate, chance, picture)
+    # A video is told from all others, whatever their classes.
+    return Task("audio-video-retrieval", settings, evaluate, chance, picture, look=lambda split: {})
 
 
 def _partner(subject: Subject) -> Subject:

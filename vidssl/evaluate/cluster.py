@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..ops.kmeans import kmeans
 from ..ops.kmeans import nearest as nearest_center
+from .class_counts import check_classes
 from .metrics.clustering import adjusted_rand_index, hungarian_accuracy, normalized_mutual_information, purity
 from .recognition import Outcome, Samples, unit_means
 
@@ -37,10 +38,11 @@ def evaluate_clusters(
         predicted: The cluster of each sample.
 
     Raises:
-        ValueError: There are fewer samples than clusters, or no restart.
+        ValueError: There are fewer samples than clusters, no restart, or one class.
     """
     if num_restarts < 1:
         raise ValueError(f"num_restarts is {num_restarts}, expected at least 1")
+    check_classes(samples.label.tolist(), what="clustered")
     num_clusters = len(samples.label.unique()) if num_clusters is None else num_clusters
     points = unit_means(samples.values).float().to(device)
     parts: dict[str, dict[str, float]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .class_counts import check_classes
 from .recognition import Outcome, Samples, accuracies, nearest, top_classes
 
 NUM_NEIGHBOURS = (1, 5, 10, 20, 100, 200)
@@ -46,17 +47,21 @@ def evaluate_knn(
         device: Where cosines are computed.
 
     Returns:
-        figures: "top1", "top5" and "mean_class" of the chosen setting, "conventional_top1" and "conventional_top5".
+        figures: "top1", "top5" (of six classes or more) and "mean_class" of the chosen setting, "conventional_top1"
+            and "conventional_top5".
         parts: The same and "held_out_top1" of every setting, named "k=20 t=0.07" or "k=20 uniform".
         chosen: "num_neighbours", "temperature" (None: uniform), "held_out_top1", and numbers of samples.
 
     Raises:
-        ValueError: A number of neighbours or a temperature is not above 0, or the features differ in width.
+        ValueError: A number of neighbours or a temperature is not above 0, the training samples are of one class, or
+            the features differ in width.
     """
     if not all(count > 0 for count in num_neighbours) or not all(value > 0 for value in temperatures):
         raise ValueError(
             f"neighbours {tuple(num_neighbours)} and temperatures {tuple(temperatures)} must be above 0"
         )
+    check_classes(train.label.tolist())
+    num_classes = len(train.label.unique())
     conventional = (min(CONVENTIONAL[0], len(train)), CONVENTIONAL[1])
     counts = sorted({conventional[0], *(count for count in num_neighbours if count <= len(train))})
     values = sorted({conventional[1], *temperatures})
@@ -65,16 +70,21 @@ def evaluate_knn(
     drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:_MAX_HELD_OUT]
     held_out = train.take(drawn)
     held_out_top1 = {
-        setting: accuracies(guesses, held_out.label)["top1"]
+        setting: accuracies(guesses, held_out.label, num_classes=num_classes)["top1"]
         for setting, guesses in _classify(train, held_out, counts, values, device).items()
     }
-    figures = {setting: accuracies(guesses, test.label) for setting, guesses in ranked.items()}
+    figures = {
+        setting: accuracies(guesses, test.label, num_classes=num_classes) for setting, guesses in ranked.items()
+    }
     best = max(figures, key=lambda setting: (held_out_top1[setting], setting == conventional))
     return Outcome(
         figures={
             **figures[best],
-            "conventional_top1": figures[conventional]["top1"],
-            "conventional_top5": figures[conventional]["top5"],
+            **{
+                f"conventional_{name}": value
+                for name, value in figures[conventional].items()
+                if name != "mean_class"
+            },
         },
         parts={
             _name(setting): {**figures[setting], "held_out_top1": held_out_top1[setting]} for setting in figures

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .class_counts import check_classes
 from .recognition import Outcome, Samples, accuracies, check_widths, hold_out, top_classes
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(2, -9, -1))
@@ -94,10 +95,7 @@ def _check(train: Samples, test: Samples) -> tuple[Tensor, Tensor]:
     """Classes of the training samples, and each sample's number among them."""
     check_widths(train, test)
     classes, target = train.label.unique(return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(
-            f"all {len(train)} training samples are of class {int(classes[0])}; a linear classifier needs two classes"
-        )
+    check_classes(train.label.tolist())
     return classes, target
 
 
@@ -132,7 +130,7 @@ def evaluate_linear(
         device: Where to solve; needs float64.
 
     Returns:
-        figures: "top1", "top5", "mean_class".
+        figures: "top1", "top5" (of six classes or more), "mean_class".
         parts: "held_out_top1" and "held_out_cross_entropy" of every penalty, named "penalty=0.01".
         chosen: "penalty", its figures, "largest_gradient" of the final fit (0 at the optimum), numbers of samples.
 
@@ -171,7 +169,7 @@ def evaluate_linear(
     probabilities = torch.cat([(scale(block.double()) @ weight + bias).softmax(2).mean(1) for block in blocks])
     ranked = _best_classes(probabilities, classes)
     return Outcome(
-        figures=accuracies(ranked, test.label),
+        figures=accuracies(ranked, test.label, num_classes=len(classes)),
         parts=parts,
         chosen={
             "penalty": penalty,
@@ -293,7 +291,7 @@ def evaluate_linear_grid(
         device: Where the heads are trained.
 
     Returns:
-        figures: "top1", "top5", "mean_class" of the chosen head.
+        figures: "top1", "top5" (of six classes or more), "mean_class" of the chosen head.
         parts: The same and "held_out_top1" of every head, named "last lr=0.1".
         chosen: "layer", "learning_rate", "held_out_top1", numbers of samples.
 
@@ -334,13 +332,14 @@ def evaluate_linear_grid(
         tested = _classify(grid, test[layer], scales[layer], classes)
         for rate, on_held_out, on_test in zip(learning_rates, held_out, tested, strict=True):
             name = f"{layer} lr={rate:g}"
-            held_out_top1 = accuracies(on_held_out, train[layer].label[held])["top1"]
-            parts[name] = {"held_out_top1": held_out_top1, **accuracies(on_test, test[layer].label)}
+            own = accuracies(on_held_out, train[layer].label[held], num_classes=len(classes))
+            on_tested = accuracies(on_test, test[layer].label, num_classes=len(classes))
+            parts[name] = {"held_out_top1": own["top1"], **on_tested}
             predicted[name] = (layer, rate, on_test[:, 0])
     best = max(parts, key=lambda name: parts[name]["held_out_top1"])
     layer, rate, guesses = predicted[best]
     return Outcome(
-        figures={name: parts[best][name] for name in ("top1", "top5", "mean_class")},
+        figures={name: value for name, value in parts[best].items() if name != "held_out_top1"},
         parts=parts,
         chosen={
             "layer": layer,

@@ -138,18 +138,19 @@ def top_classes(scores: Tensor, *, count: int = 5) -> Tensor:
     return F.pad(classes, (0, count - classes.shape[1]), value=-1)
 
 
-def accuracies(ranked: Tensor, label: Tensor) -> dict[str, float]:
+def accuracies(ranked: Tensor, label: Tensor, *, num_classes: int) -> dict[str, float]:
     """Top-1, top-5 and mean class accuracy (mean over the classes that `label` holds).
 
     Args:
         ranked: Guesses, best first, int64 (M, 5), from `top_classes`.
         label: int64 (M,).
+        num_classes: That are guessed among. Of fewer than six, five guesses leave none to miss: no "top5" then.
     """
     right = ranked == label[:, None]
     by_class = class_accuracies(ranked[:, 0], label)
     return {
         "top1": right[:, 0].double().mean().item(),
-        "top5": right.any(1).double().mean().item(),
+        **({"top5": right.any(1).double().mean().item()} if num_classes > 5 else {}),
         "mean_class": sum(by_class.values()) / len(by_class),
     }
 

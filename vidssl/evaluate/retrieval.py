@@ -9,6 +9,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .class_counts import check_classes
 from .recognition import Outcome, Samples, check_widths, nearest, unit_means
 
 RANKS = (1, 5, 10, 20)
@@ -41,9 +42,10 @@ def evaluate_retrieval(
         nearest sample.
 
     Raises:
-        ValueError: A rank is below 1, or the features differ in width.
+        ValueError: A rank is below 1, the gallery is of one class, or the features differ in width.
     """
     _check_ranks(ranks)
+    check_classes(gallery.label.tolist())
     _, index = nearest(gallery, queries, count=max(ranks), device=device)
     found = torch.where(index < 0, -1, gallery.label[index.clamp(min=0)])
     right = found == queries.label[:, None]
