@@ -308,6 +308,7 @@ class Task:
         picture: (subject, layer, data, file): draws what was found, if it is something to see.
         joint_layers: Whether all layers are measured together, rather than one after the other.
         look: (data) -> names of its odd classes; refuses data that cannot be measured, before any is read.
+        scored: (subject, data) -> the samples that the outcome speaks of, in its order.
     """
 
     name: str
@@ -317,6 +318,7 @@ class Task:
     picture: "Callable[[Subject, str, LabelledSet, Path], None] | None" = None
     joint_layers: bool = False
     look: "Callable[[LabelledSet], dict[str, list[str]]]" = look_at_classes
+    scored: "Callable[[Subject, LabelledSet], list[Item]]" = lambda subject, data: subject.readable(data.test)
 
 
 def measure(
@@ -363,7 +365,7 @@ def measure(
         results["chance"] = _chance(task, sets, columns, common, name=name)
         results["chance"].write(out / "baselines" / "chance")
     print_results(results, title=_title(task, first, rows[0], name=name))
-    logger.info("result.json is in %s", out)
+    logger.info("result.json and predictions.csv (what was said of each sample) are in %s", out)
 
 
 def subjects(
@@ -452,6 +454,7 @@ def _result(
     odd: Mapping[int, dict[str, list[str]]],
 ) -> "Result":
     """Results of every split, and their mean if there are several; finished ones are taken over."""
+    from ..evaluate.metrics.interval import mean_uncertainty
     from ..evaluate.results import Result
 
     by_split = {}
@@ -462,6 +465,7 @@ def _result(
     first = next(iter(by_split.values()))
     if len(sets) == 1:
         return first
+    sure = mean_uncertainty([one.record["uncertainty"] for one in by_split.values()])
     result = Result(
         task.name,
         {
@@ -469,7 +473,11 @@ def _result(
             for column in first.figures
         },
         {f"split {split}": one.figures for split, one in by_split.items()},
-        {**first.record, "settings": {**first.record["settings"], "data": name, "splits": list(sets)}},
+        {
+            **first.record,
+            "settings": {**first.record["settings"], "data": name, "splits": list(sets)},
+            "uncertainty": sure,
+        },
     )
     for one in ("key", "chosen", "classes", "odd_classes"):  # those of the first split alone; each is in its own folder
         result.record.pop(one, None)
@@ -487,6 +495,7 @@ def _result_of_split(
     common: dict[str, Any],
 ) -> "Result":
     from ..evaluate.features import data_fingerprint
+    from ..evaluate.predictions import NAME, write_predictions
     from ..evaluate.provenance import device_name, versions
     from ..evaluate.recognition import class_accuracies
     from ..evaluate.results import Result
@@ -515,7 +524,8 @@ def _result_of_split(
         "device": subject.device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    finished, picture = taken_over(out, key), out / f"{task.name}.png"
+    has_predictions = (out / NAME).is_file()
+    finished, picture = taken_over(out, key) if has_predictions else None, out / f"{task.name}.png"
     if finished is None:
         picture.unlink(missing_ok=True)
         outcome = task.evaluate(subject, layers, data)
@@ -526,6 +536,14 @@ def _result_of_split(
                 data.class_names[one]: value for one, value in class_accuracies(outcome.predicted, label).items()
             }
         features = next(iter(subject.features.values()))
+        write_predictions(
+            out / NAME,
+            task.scored(subject, data),
+            outcome.columns,
+            root=Path(common["root"]),
+            class_names=data.class_names,
+            gallery=subject.readable(data.train),
+        )
         finished = Result(
             task.name,
             outcome.figures,
@@ -535,6 +553,7 @@ def _result_of_split(
                 "protocol": None,
                 "model": subject.description,
                 **listener,
+                "uncertainty": outcome.uncertainty,
                 "chosen": outcome.chosen,
                 "classes": classes,
                 "unreadable": [list(one) for one in features.bad],

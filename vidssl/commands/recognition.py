@@ -328,7 +328,15 @@ def cluster(
         return {}
 
     settings = {"samples": samples, "num_clusters": num_clusters, "num_restarts": num_restarts}
-    measure(Task("cluster", settings, evaluate, chance, look=look), data, model, evaluation, command=command)
+    task = Task(
+        "cluster",
+        settings,
+        evaluate,
+        chance,
+        look=look,
+        scored=lambda subject, split: subject.readable(chosen(split)),
+    )
+    measure(task, data, model, evaluation, command=command)
 
 
 def retrieval(
@@ -453,7 +461,15 @@ def _by_sound(ranks: tuple[int, ...], *, penalty: float | None) -> Task:
 
     settings = {"ranks": list(ranks), "alignment": "none" if penalty is None else f"ridge {penalty:g}"}
     # A video is told from all others, whatever their classes.
-    return Task("audio-video-retrieval", settings, evaluate, chance, picture, look=lambda split: {})
+    return Task(
+        "audio-video-retrieval",
+        settings,
+        evaluate,
+        chance,
+        picture,
+        look=lambda split: {},
+        scored=lambda subject, split: _partner(subject).readable(subject.readable(split.test)),
+    )
 
 
 def _partner(subject: Subject) -> Subject:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .class_counts import check_classes
-from .recognition import Outcome, Samples, accuracies, nearest, top_classes
+from .metrics.interval import uncertainty
+from .predictions import guess_columns
+from .recognition import Outcome, Samples, accuracies, accuracy_intervals, nearest, top_classes
 
 NUM_NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 TEMPERATURES = (0.04, 0.07, 0.1, 0.2, math.inf)
@@ -66,7 +68,8 @@ def evaluate_knn(
     counts = sorted({conventional[0], *(count for count in num_neighbours if count <= len(train))})
     values = sorted({conventional[1], *temperatures})
 
-    ranked = _classify(train, test, counts, values, device)
+    voted = _vote(train, test, counts, values, device)
+    ranked = {setting: classes for setting, (classes, _) in voted.items()}
     drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:_MAX_HELD_OUT]
     held_out = train.take(drawn)
     held_out_top1 = {
@@ -77,6 +80,14 @@ def evaluate_knn(
         setting: accuracies(guesses, test.label, num_classes=num_classes) for setting, guesses in ranked.items()
     }
     best = max(figures, key=lambda setting: (held_out_top1[setting], setting == conventional))
+    intervals = {
+        **accuracy_intervals(ranked[best], test, num_classes=num_classes),
+        **{
+            f"conventional_{name}": bounds
+            for name, bounds in accuracy_intervals(ranked[conventional], test, num_classes=num_classes).items()
+            if name != "mean_class"
+        },
+    }
     return Outcome(
         figures={
             **figures[best],
@@ -98,6 +109,9 @@ def evaluate_knn(
             "num_test": len(test),
         },
         predicted=ranked[best][:, 0],
+        ranked=ranked[best],
+        uncertainty=uncertainty(intervals, num_units=len(test.source.unique()), num_samples=len(test)),
+        columns=guess_columns(*voted[best]),
     )
 
 
@@ -114,9 +128,23 @@ def _classify(
     device: torch.device | str,
 ) -> dict[tuple[int, float], Tensor]:
     """Best five classes of each query, int64 (M, 5), for each number of neighbours (increasing) and temperature."""
+    voted = _vote(train, queries, counts, temperatures, device)
+    return {setting: classes for setting, (classes, _) in voted.items()}
+
+
+def _vote(
+    train: Samples,
+    queries: Samples,
+    counts: Sequence[int],
+    temperatures: Sequence[float],
+    device: torch.device | str,
+) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
+    """As `_classify`, and the share of the votes that each class got, float64 (M, 5)."""
     cosine, index = nearest(train, queries, count=max(counts), device=device)
     num_classes = int(train.label.max()) + 1
-    blocks: dict[tuple[int, float], list[Tensor]] = {(count, t): [] for count in counts for t in temperatures}
+    blocks: dict[tuple[int, float], list[tuple[Tensor, Tensor]]] = {
+        (count, t): [] for count in counts for t in temperatures
+    }
     rows = max(1, _BLOCK // num_classes)
     for similar, neighbour in zip(cosine.split(rows), index.split(rows), strict=True):
         # Far below the nearest there is no difference between nothing and little; at -1 there is no neighbour.
@@ -128,7 +156,11 @@ def _classify(
             start = 0
             for count in counts:
                 votes = votes.scatter_add(1, votes_for[:, start:count], weight[:, start:count])
-                guesses = votes.masked_fill(votes == 0, -torch.inf)
-                blocks[count, temperature].append(top_classes(guesses))
+                classes = top_classes(votes.masked_fill(votes == 0, -torch.inf))
+                share = votes.gather(1, classes.clamp(min=0)) / votes.sum(1, keepdim=True)
+                blocks[count, temperature].append((classes, share))
                 start = count
-    return {setting: torch.cat(parts) for setting, parts in blocks.items()}
+    return {
+        setting: (torch.cat([classes for classes, _ in parts]), torch.cat([share for _, share in parts]))
+        for setting, parts in blocks.items()
+    }

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .class_counts import check_classes
-from .recognition import Outcome, Samples, accuracies, check_widths, hold_out, top_classes
+from .metrics.interval import uncertainty
+from .predictions import NUM_GUESSES, guess_columns
+from .recognition import Outcome, Samples, accuracies, accuracy_intervals, check_widths, hold_out, top_classes
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(2, -9, -1))
 """10 down to 1e-4 in half decades."""
@@ -179,8 +182,20 @@ def evaluate_linear(
             "num_held_out": len(held),
             "num_test": len(test),
         },
-        predicted=ranked[:, 0],
+        **_of_samples(ranked, probabilities, test, num_classes=len(classes)),
     )
+
+
+def _of_samples(ranked: Tensor, probabilities: Tensor, test: Samples, *, num_classes: int) -> dict[str, Any]:
+    """What an outcome says of each test sample, and how sure that makes its figures."""
+    intervals = accuracy_intervals(ranked, test, num_classes=num_classes)
+    scores = probabilities.sort(dim=1, descending=True, stable=True).values[:, :NUM_GUESSES]
+    return {
+        "predicted": ranked[:, 0],
+        "ranked": ranked,
+        "uncertainty": uncertainty(intervals, num_units=len(test.source.unique()), num_samples=len(test)),
+        "columns": guess_columns(ranked, scores),
+    }
 
 
 def _rows(values: Tensor, scale: _Scale, device: torch.device | str) -> Tensor:
@@ -335,9 +350,11 @@ def evaluate_linear_grid(
             own = accuracies(on_held_out, train[layer].label[held], num_classes=len(classes))
             on_tested = accuracies(on_test, test[layer].label, num_classes=len(classes))
             parts[name] = {"held_out_top1": own["top1"], **on_tested}
-            predicted[name] = (layer, rate, on_test[:, 0])
+            predicted[name] = (layer, rate, on_test)
     best = max(parts, key=lambda name: parts[name]["held_out_top1"])
     layer, rate, guesses = predicted[best]
+    head = list(learning_rates).index(rate)
+    probabilities = torch.cat([one[:, head] for one in _probabilities(grids[layer], test[layer], scales[layer])])
     return Outcome(
         figures={name: value for name, value in parts[best].items() if name != "held_out_top1"},
         parts=parts,
@@ -349,7 +366,7 @@ def evaluate_linear_grid(
             "num_held_out": len(held),
             "num_test": len(guesses),
         },
-        predicted=guesses,
+        **_of_samples(guesses, probabilities, test[layer], num_classes=len(classes)),
     )
 
 
@@ -382,10 +399,16 @@ def _batches(num_rows: int, *, batch_size: int, steps: int, seed: int) -> Iterat
 
 def _classify(grid: HeadGrid, samples: Samples, scale: _Scale, classes: Tensor) -> list[Tensor]:
     """Best five classes of each sample, int64 (M, 5), for each head."""
+    ranked = [
+        [_best_classes(one, classes) for one in probabilities.unbind(1)]
+        for probabilities in _probabilities(grid, samples, scale)
+    ]
+    return [torch.cat(blocks) for blocks in zip(*ranked, strict=True)]
+
+
+def _probabilities(grid: HeadGrid, samples: Samples, scale: _Scale) -> Iterator[Tensor]:
+    """Mean over views of what each of the R heads says, float64 (m, R, C), block by block."""
     device = grid.weight.device
     widest = max(samples.values[0].numel(), samples.values.shape[1] * grid.weight.shape[1])
-    ranked: list[list[Tensor]] = []
     for block in samples.values.split(max(1, _BLOCK // widest)):
-        probabilities = grid.logits(scale(block.float()).to(device)).double().softmax(-1).mean(1).cpu()
-        ranked.append([_best_classes(one, classes) for one in probabilities.unbind(1)])
-    return [torch.cat(blocks) for blocks in zip(*ranked, strict=True)]
+        yield grid.logits(scale(block.float()).to(device)).double().softmax(-1).mean(1).cpu()

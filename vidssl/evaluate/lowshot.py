@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .class_counts import check_classes
+from .metrics.interval import Intervals, mean_intervals, uncertainty
+from .predictions import Column
 from .recognition import Outcome, Samples
 
 FRACTIONS = (0.01, 0.1)
@@ -65,11 +67,15 @@ def evaluate_lowshot(
 
     figures: dict[str, float] = {}
     parts: dict[str, dict[str, float]] = {}
+    intervals: Intervals = {}
+    columns: list[Column] = []
     for name, amount in wanted:
-        draws = []
+        draws, ranked = [], []
         for number in range(num_draws):
             index = draw_recordings(train, amount, seed=seed * num_draws + number)
-            found = classifier(train.take(index), test).figures
+            outcome = classifier(train.take(index), test)
+            found = outcome.figures
+            ranked += [] if outcome.ranked is None else [outcome.ranked]
             own = {key: found[key] for key in ("top1", "top5") if key in found}
             draws.append({**own, "num_samples": float(len(index))})
             parts[f"{name} draw {number}"] = draws[-1]
@@ -77,6 +83,14 @@ def evaluate_lowshot(
             values = [draw[key] for draw in draws]
             figures[f"{name} {key}"] = statistics.mean(values)
             figures[f"{name} {key} std"] = statistics.stdev(values) if num_draws > 1 else float("nan")
+        if ranked:  # a classifier of the caller's own may give none
+            right = torch.stack(ranked) == test.label[:, None]  # (draws, M, 5)
+            shares = {"top1": right[..., 0].double().mean(0), "top5": right.any(2).double().mean(0)}
+            bounds = mean_intervals({key: shares[key] for key in own if key in shares}, test.source)
+            intervals |= {f"{name} {key}": pair for key, pair in bounds.items()}
+            columns += _majority(name, torch.stack(ranked)[..., 0])
+    if columns:
+        columns.insert(0, Column("prediction", columns[-2].values, "class"))
     return Outcome(
         figures=figures,
         parts=parts,
@@ -87,7 +101,23 @@ def evaluate_lowshot(
             "num_train": len(train),
             "num_test": len(test),
         },
+        uncertainty=uncertainty(
+            intervals,
+            num_units=len(test.source.unique()),
+            num_samples=len(test),
+            note="of the mean over draws, for other test recordings; std is the spread over draws",
+        ),
+        columns=tuple(columns),
     )
+
+
+def _majority(name: str, guesses: Tensor) -> list[Column]:
+    """The class that most draws name for each test sample, and how many do: int64 (draws, M)."""
+    winner = guesses.mode(0).values
+    return [
+        Column(f"{name} prediction", winner, "class"),
+        Column(f"{name} share of draws", (guesses == winner).double().mean(0)),
+    ]
 
 
 def _recordings(samples: Samples) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,14 @@
 """What the recognition evaluators share: samples, outcomes, held-out parts, neighbours, accuracies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .metrics.interval import Intervals, mean_class_intervals, mean_intervals
+from .predictions import Column
 
 # Cosines that are held at once: 64 MB of float32.
 _BLOCK = 2**24
@@ -73,12 +76,18 @@ class Outcome:
         chosen: What was chosen on held-out data, numbers of samples, what was left out: JSON values.
         predicted: Class (or cluster) of each test sample under the chosen setting, int64 (M,); -1 where there was
             nothing to predict from.
+        ranked: The same and the next best classes, int64 (M, 5), where there are any.
+        uncertainty: How sure the figures are (`vidssl.evaluate.metrics.interval.uncertainty`), JSON values.
+        columns: What was said of each test sample.
     """
 
     figures: dict[str, float]
     parts: dict[str, dict[str, float]]
     chosen: dict[str, Any]
     predicted: Tensor | None = None
+    ranked: Tensor | None = field(default=None, compare=False)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[Column, ...] = field(default=(), compare=False)
 
 
 def check_widths(train: Samples, test: Samples) -> None:
@@ -152,6 +161,16 @@ def accuracies(ranked: Tensor, label: Tensor, *, num_classes: int) -> dict[str, 
         "top1": right[:, 0].double().mean().item(),
         **({"top5": right.any(1).double().mean().item()} if num_classes > 5 else {}),
         "mean_class": sum(by_class.values()) / len(by_class),
+    }
+
+
+def accuracy_intervals(ranked: Tensor, samples: Samples, *, num_classes: int) -> Intervals:
+    """Intervals of what `accuracies` gives for the labels of these samples, over their recordings."""
+    right = ranked == samples.label[:, None]
+    shares = {"top1": right[:, 0], **({"top5": right.any(1)} if num_classes > 5 else {})}
+    return {
+        **mean_intervals(shares, samples.source),
+        **mean_class_intervals(right[:, 0], samples.label, samples.source),
     }
 
 

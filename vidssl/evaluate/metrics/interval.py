@@ -128,6 +128,26 @@ def intervals_of(
     return intervals
 
 
+def mean_uncertainty(splits: list[dict[str, Any]]) -> dict[str, Any]:
+    """What result.json says of means over splits, each of which has its `uncertainty`.
+
+    The bounds are the means of the bounds: right if the splits test the same recordings, else wider than need be.
+    """
+    names = set.intersection(*(set(one["intervals"]) for one in splits))
+    bounds = {
+        name: [sum(one["intervals"][name][end] for one in splits) / len(splits) for end in (0, 1)]
+        for name in splits[0]["intervals"]
+        if name in names
+    }
+    return {
+        **splits[0],
+        "n": sum(one["n"] for one in splits),
+        "num_samples": sum(one["num_samples"] for one in splits),
+        "intervals": bounds,
+        "note": f"bounds are the means of those of {len(splits)} splits; n is the sum of theirs",
+    }
+
+
 def wilson(share: float, num_trials: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of independent trials (Wilson 1927)."""
     square = _QUANTILE**2
