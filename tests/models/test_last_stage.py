@@ -40,7 +40,8 @@ def test_options_go_before_the_last_stage():
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "dim"), [(lambda: ResNet(18, width=4), "layer3", 16), (lambda: ConvNet(widths=(4, 6), strides=(2, 2)), "1", 6)]
+    ("make", "name", "dim"),
+    [(lambda: ResNet(18, width=4), "layer3", 16), (lambda: ConvNet(widths=(4, 6), strides=(2, 2)), "1", 6)],
 )
 def test_an_exported_encoder_ends_where_it_was_trained(tmp_path, make, name, dim):
     export_encoder(make(), tmp_path / "net.safetensors")

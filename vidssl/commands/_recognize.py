@@ -479,7 +479,12 @@ def _result(
             "uncertainty": sure,
         },
     )
-    for one in ("key", "chosen", "classes", "odd_classes"):  # those of the first split alone; each is in its own folder
+    for one in (
+        "key",
+        "chosen",
+        "classes",
+        "odd_classes",
+    ):  # those of the first split alone; each is in its own folder
         result.record.pop(one, None)
     result.write(out)
     return result

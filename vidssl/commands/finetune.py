@@ -1,6 +1,7 @@
 """vidssl evaluate finetune: an encoder and a classifier on top learn from labels together."""
 
 import csv
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -144,7 +145,7 @@ def finetune(
         title=f"finetune on {labelled.name}: {len(labelled.class_names)} classes, {len(labelled.train)} training and "
         f"{len(labelled.test)} test samples; {steps} steps of {batch_size}; {views}; {layers}; per cent",
     )
-    logger.info("result.json, and the training with its checkpoints, are in %s", out)
+    logger.info("result.json, predictions.csv (what was said of each sample) and the training are in %s", out)
 
 
 def _tuned(
@@ -162,6 +163,7 @@ def _tuned(
 ) -> "Result":
     """Fine-tune one encoder, unless `out` holds the result; the files are listed in `lists`."""
     from ..evaluate.features import data_fingerprint
+    from ..evaluate.predictions import NAME, write_predictions
     from ..evaluate.provenance import device_name, fingerprint, versions
     from ..evaluate.results import Result
     from ..finetune import finetune as tune
@@ -184,7 +186,7 @@ def _tuned(
         "device": device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    if (finished := taken_over(out, key)) is not None:
+    if (out / NAME).is_file() and (finished := taken_over(out, key)) is not None:
         return finished
     folder = out / "training" / key[:12]  # another request starts afresh, the same goes on
     clips = {
@@ -215,6 +217,19 @@ def _tuned(
         device=device,
         precision=how["precision"],
         num_workers=num_workers,
+        test_source=_sources(datasets["test"], data.test),
+    )
+    by_path = {item.path: item for item in data.test}
+    entries = datasets["test"].entries
+    write_predictions(
+        out / NAME,
+        [
+            dataclasses.replace(by_path[entries[number].path], label=label)
+            for number, label in zip(found["scored"].tolist(), found["label"].tolist(), strict=True)
+        ],
+        found["columns"],
+        root=Path(common["root"]),
+        class_names=data.class_names,
     )
     bad = [(str(path), reason) for dataset in datasets.values() for path, reason in dataset.corpus.bad]
     result = Result(
@@ -225,6 +240,7 @@ def _tuned(
             "settings": settings,
             "protocol": None,
             "model": model,
+            "uncertainty": found["uncertainty"],
             "chosen": {"num_train": found["num_train"], "num_test": found["num_test"]},
             "classes": {data.class_names[number]: value for number, value in found["classes"].items()},
             "unreadable": [list(one) for one in [*bad, *found["unreadable"].items()]],
@@ -237,6 +253,16 @@ def _tuned(
     )
     result.write(out)
     return result
+
+
+def _sources(dataset: "VideoDataset", items: "Sequence[Item]") -> "Tensor":
+    """Number of the recording of each sample of a dataset of these items, int64."""
+    import torch
+
+    from ..evaluate.features import source_numbers
+
+    number = dict(zip((item.path for item in items), source_numbers(items), strict=True))
+    return torch.tensor([number[entry.path] for entry in dataset.entries])
 
 
 def _check_kind(data: "LabelledSet") -> None:

@@ -5,6 +5,7 @@ Wu et al. 2018, arXiv:1805.01978, Sec. 3.4; the settings are those of DINO (eval
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -80,11 +81,12 @@ def evaluate_knn(
         setting: accuracies(guesses, test.label, num_classes=num_classes) for setting, guesses in ranked.items()
     }
     best = max(figures, key=lambda setting: (held_out_top1[setting], setting == conventional))
+    bounds = partial(accuracy_intervals, label=test.label, source=test.source, num_classes=num_classes)
     intervals = {
-        **accuracy_intervals(ranked[best], test, num_classes=num_classes),
+        **bounds(ranked[best]),
         **{
-            f"conventional_{name}": bounds
-            for name, bounds in accuracy_intervals(ranked[conventional], test, num_classes=num_classes).items()
+            f"conventional_{name}": pair
+            for name, pair in bounds(ranked[conventional]).items()
             if name != "mean_class"
         },
     }

@@ -188,7 +188,7 @@ def evaluate_linear(
 
 def _of_samples(ranked: Tensor, probabilities: Tensor, test: Samples, *, num_classes: int) -> dict[str, Any]:
     """What an outcome says of each test sample, and how sure that makes its figures."""
-    intervals = accuracy_intervals(ranked, test, num_classes=num_classes)
+    intervals = accuracy_intervals(ranked, test.label, test.source, num_classes=num_classes)
     scores = probabilities.sort(dim=1, descending=True, stable=True).values[:, :NUM_GUESSES]
     return {
         "predicted": ranked[:, 0],

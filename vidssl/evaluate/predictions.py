@@ -45,9 +45,12 @@ def guess_columns(ranked: Tensor, scores: Tensor) -> tuple[Column, ...]:
         scores: Probability or share of the votes of each, (M, up to 5).
     """
     columns = [Column("prediction", ranked[:, 0], "class")]
-    for place in range(min(NUM_GUESSES, scores.shape[1])):
+    num_guesses = int((ranked >= 0).any(0).sum())  # of few classes there are fewer than five
+    for place in range(min(num_guesses, scores.shape[1])):
         columns.append(Column(f"class_{place + 1}", ranked[:, place], "class"))
-        columns.append(Column(f"score_{place + 1}", torch.where(ranked[:, place] < 0, torch.nan, scores[:, place])))
+        columns.append(
+            Column(f"score_{place + 1}", torch.where(ranked[:, place] < 0, torch.nan, scores[:, place]))
+        )
     return tuple(columns)
 
 
@@ -75,7 +78,8 @@ def write_predictions(
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "start_s", "end_s", "recording", "label", *(column.name for column in columns)])
     cells = [
-        [_cell(value, column, folder, class_names, gallery) for value in column.values.tolist()] for column in columns
+        [_cell(value, column, folder, class_names, gallery) for value in column.values.tolist()]
+        for column in columns
     ]
     for item, own in zip(items, zip(*cells, strict=True), strict=True):
         part = ["" if one is None else one for one in (item.start_seconds, item.end_seconds)]

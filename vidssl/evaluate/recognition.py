@@ -164,13 +164,13 @@ def accuracies(ranked: Tensor, label: Tensor, *, num_classes: int) -> dict[str, 
     }
 
 
-def accuracy_intervals(ranked: Tensor, samples: Samples, *, num_classes: int) -> Intervals:
-    """Intervals of what `accuracies` gives for the labels of these samples, over their recordings."""
-    right = ranked == samples.label[:, None]
+def accuracy_intervals(ranked: Tensor, label: Tensor, source: Tensor, *, num_classes: int) -> Intervals:
+    """Intervals of what `accuracies` gives, over the recordings `source`, int64 (M,)."""
+    right = ranked == label[:, None]
     shares = {"top1": right[:, 0], **({"top5": right.any(1)} if num_classes > 5 else {})}
     return {
-        **mean_intervals(shares, samples.source),
-        **mean_class_intervals(right[:, 0], samples.label, samples.source),
+        **mean_intervals(shares, source),
+        **mean_class_intervals(right[:, 0], label, source),
     }
 
 

@@ -50,7 +50,10 @@ def side_by_side(results: Mapping[str, Result], *, title: str, width: int | None
     first = next(iter(results.values()))
     columns = list(first.figures)
     caption = _spoken(first.record.get("uncertainty"))
-    rows = [[f"{_figure(result, column)}{_interval(result, column)}" for column in columns] for result in results.values()]
+    rows = [
+        [f"{_figure(result, column)}{_interval(result, column)}" for column in columns]
+        for result in results.values()
+    ]
     # Borders and spaces take three letters a column.
     cells = [[column, *cells] for column, *cells in zip(columns, *rows, strict=True)]
     needed = sum(max(len(line) for cell in own for line in cell.split("\n")) + 3 for own in cells)
@@ -92,7 +95,7 @@ def _spoken(uncertainty: Mapping[str, Any] | None) -> str | None:
     if not uncertainty["intervals"]:
         return uncertainty["note"] or None
     what = f"n = {n} {unit}s" + ("" if num_samples == n else f" ({num_samples} samples)")
-    text = f"{what}; [95 % interval]: bootstrap over {unit}s"
+    text = f"{what}; in brackets: 95 % intervals, by bootstrap over {unit}s"
     return text + (f"; {uncertainty['note']}" if uncertainty["note"] else "")
 
 

@@ -74,9 +74,7 @@ def evaluate_retrieval(
                 for column in (
                     Column(f"hit_{place + 1}", index[:, place], "sample"),
                     Column(f"class_{place + 1}", found[:, place], "class"),
-                    Column(
-                        f"cosine_{place + 1}", torch.where(index[:, place] < 0, torch.nan, cosine[:, place])
-                    ),
+                    Column(f"cosine_{place + 1}", torch.where(index[:, place] < 0, torch.nan, cosine[:, place])),
                 )
             ),
         ),

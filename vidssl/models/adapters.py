@@ -46,7 +46,9 @@ class TimmConvNet(Encoder):
                 f"timm's {name} takes one fixed image size; use a convolutional network or a plain ViT"
             )
         net: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        levels = [level for level, info in enumerate(net.feature_info) if stride is None or info["reduction"] <= stride]
+        levels = [
+            level for level, info in enumerate(net.feature_info) if stride is None or info["reduction"] <= stride
+        ]
         if not levels:
             raise ValueError(
                 f"timm's {name} has no stage of stride {stride} or less; its strides: "
