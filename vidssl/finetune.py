@@ -131,10 +131,10 @@ def finetune(
             each.
 
     Returns:
-        "figures": "top1", "top5" (of six training classes or more), "mean_class"; "classes": accuracy by number of the class; "predicted": int64 (M,)
-        and "label": int64 (M,), in the order of `test`; "uncertainty" (`metrics.interval.uncertainty`); "columns" of
-        predictions.csv; "scored": numbers of the M test samples, all but those that cannot be read, int64 (M,);
-        "num_train", "num_test" (M), and "unreadable": reasons by path of these.
+        "figures": "top1", "top5" (of six training classes or more), "mean_class"; "classes": accuracy by number of the
+        class; "predicted": int64 (M,) and "label": int64 (M,), in the order of `test`; "uncertainty"
+        (`metrics.interval.uncertainty`); "columns" of predictions.csv; "scored": numbers of the M test samples, all but
+        those that cannot be read, int64 (M,); "num_train", "num_test" (M), and "unreadable": reasons by path of these.
 
     Raises:
         ValueError: A label is out of range, a test sample has none, all training samples are of one class, or `out`

@@ -6,9 +6,9 @@ from torch import Tensor
 from ..ops.kmeans import kmeans
 from ..ops.kmeans import nearest as nearest_center
 from .class_counts import check_classes
+from .metrics.clustering import adjusted_rand_index, hungarian_accuracy, normalized_mutual_information, purity
 from .metrics.interval import Intervals, intervals_of, uncertainty
 from .predictions import Column
-from .metrics.clustering import adjusted_rand_index, hungarian_accuracy, normalized_mutual_information, purity
 from .recognition import Outcome, Samples, unit_means
 
 

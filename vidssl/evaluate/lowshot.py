@@ -76,7 +76,7 @@ def evaluate_lowshot(
             outcome = classifier(train.take(index), test)
             found = outcome.figures
             ranked += [] if outcome.ranked is None else [outcome.ranked]
-            own = {key: found[key] for key in ("top1", "top5") if key in found}
+            own: dict[str, float] = {key: found[key] for key in ("top1", "top5") if key in found}
             draws.append({**own, "num_samples": float(len(index))})
             parts[f"{name} draw {number}"] = draws[-1]
         for key in own:

@@ -55,8 +55,8 @@ def side_by_side(results: Mapping[str, Result], *, title: str, width: int | None
         for result in results.values()
     ]
     # Borders and spaces take three letters a column.
-    cells = [[column, *cells] for column, *cells in zip(columns, *rows, strict=True)]
-    needed = sum(max(len(line) for cell in own for line in cell.split("\n")) + 3 for own in cells)
+    by_column = [[column, *texts] for column, *texts in zip(columns, *rows, strict=True)]
+    needed = sum(max(len(line) for text in own for line in text.split("\n")) + 3 for own in by_column)
     needed += 3 + max(map(len, results))
     if width is None or needed <= width:
         table = Table("", *columns, title=title, caption=caption)

@@ -125,7 +125,9 @@ def evaluate_instance_retrieval(
             "cosines need one space; map one to the other with align_ridge, fitted to training pairs"
         )
     figures: dict[str, float] = {}
-    parts, hits, columns = {}, {}, []
+    parts: dict[str, dict[str, float]] = {}
+    hits: dict[str, Tensor] = {}
+    columns: list[Column] = []
     for query, target, name in (
         (first, second, f"{names[0]} to {names[1]}"),
         (second, first, f"{names[1]} to {names[0]}"),

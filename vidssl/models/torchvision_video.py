@@ -16,7 +16,7 @@ KINETICS_STD = (0.22803, 0.22145, 0.216989)
 class TorchvisionVideoNet(Encoder):
     """A 3-D convolutional network of torchvision, cut after the last step whose stride in pixels is at most `stride`.
 
-    `r3d_18`, `mc3_18` and `r2plus1d_18` are kept whole at stride 16, `s3d` up to its third stage of four. The names in the
+    `r3d_18`, `mc3_18` and `r2plus1d_18` are kept whole at stride 16, `s3d` up to its third stage. The names in the
     state dict stay torchvision's.
 
     A single frame is repeated until it fills one time step (`frames_per_step`): 8 frames of r3d_18, 1 of mc3_18.
