@@ -1,6 +1,7 @@
 """The loop: exact resume, stops, epochs, bad files, two processes."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -223,6 +224,16 @@ def test_a_diverged_run_ends(counting, tmp_path):
     counting.method.broken_steps = set(range(12))
     with pytest.raises(FloatingPointError, match="not finite in 11 steps"):
         fit(counting, out=tmp_path, seed=1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_diverged_run_ends_by_the_guard_not_in_a_monitor(counting, tmp_path, monkeypatch, bad):
+    counting.method.broken_steps = set(range(12))
+    monkeypatch.setattr(Counting, "embed", lambda self, batch: torch.full((len(batch), 3), bad))
+    with pytest.raises(FloatingPointError, match="not finite in 11 steps"):
+        fit(counting, out=tmp_path, seed=1, log_every=1)
+    lines = log(tmp_path)
+    assert len(lines) == 10 and all(math.isnan(line["effective_rank"]) for line in lines)
 
 
 def test_a_checkpoint_of_another_method_is_refused(counting, small_corpus, tmp_path):

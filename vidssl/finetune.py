@@ -1,6 +1,7 @@
 """Fine-tuning: an encoder and a linear classifier on top learn from labels together, then face test samples."""
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,10 @@ from .batch import Batch
 from .data.clips import ClipSampler
 from .data.datasets import ArrayDataset, VideoDataset
 from .data.loader import Loader
-from .evaluate.recognition import accuracies, class_accuracies, top_classes
+from .evaluate.class_counts import check_classes
+from .evaluate.metrics.interval import uncertainty
+from .evaluate.predictions import guess_columns
+from .evaluate.recognition import accuracies, accuracy_intervals, class_accuracies, top_classes
 from .method import Method
 from .models import Encoder
 from .stop import check, stoppable
@@ -99,6 +103,7 @@ def finetune(
     device: torch.device | str = "cpu",
     precision: Literal["float32", "bfloat16"] = "float32",
     num_workers: int = 0,
+    test_source: Tensor | None = None,
 ) -> dict[str, Any]:
     """Train encoder and classifier on labelled clips with `fit`, and classify the test samples.
 
@@ -122,14 +127,18 @@ def finetune(
         device: Where to compute.
         precision: Of matrix products in training.
         num_workers: Decoding processes.
+        test_source: Number of the recording of each test sample, int64, in the order of `test`; None is a recording
+            each.
 
     Returns:
-        "figures": "top1", "top5", "mean_class"; "classes": accuracy by number of the class; "predicted": int64 (M,)
-        and "label": int64 (M,), in the order of `test`; "num_train", "num_test", and "unreadable": reasons by
-        path of the test files that others stood in for.
+        "figures": "top1", "top5" (of six training classes or more), "mean_class"; "classes": accuracy by number of the
+        class; "predicted": int64 (M,) and "label": int64 (M,), in the order of `test`; "uncertainty"
+        (`metrics.interval.uncertainty`); "columns" of predictions.csv; "scored": numbers of the M test samples, all but
+        those that cannot be read, int64 (M,); "num_train", "num_test" (M), and "unreadable": reasons by path of these.
 
     Raises:
-        ValueError: A label is out of range, a test sample has none, or `out` holds another run.
+        ValueError: A label is out of range, a test sample has none, all training samples are of one class, or `out`
+            holds another run.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -142,6 +151,7 @@ def finetune(
         )
     _check_labels(train, num_classes=num_classes, least=-1, name="training")
     _check_labels(test, num_classes=num_classes, least=0, name="test")
+    check_classes([label for label in _labels(train) if label >= 0])
     run = Run(
         method=method,
         dataset=train,
@@ -153,24 +163,44 @@ def finetune(
     method = fit(run, out=out, seed=seed, device=device, precision=precision, num_workers=num_workers)  # type: ignore[assignment]
     loader = Loader(test, batch_size=batch_size, num_workers=num_workers)
     probabilities, label = classify(method, loader)
+    scored = _readable(test, loader.bad)
+    probabilities, label = probabilities[scored], label[scored]
+    source = (torch.arange(len(test)) if test_source is None else test_source)[scored]
+    num_classes_learned = len(set(_labels(train)) - {-1})
     ranked = top_classes(probabilities)
+    intervals = accuracy_intervals(ranked, label, source, num_classes=num_classes_learned)
     return {
-        "figures": accuracies(ranked, label),
+        "figures": accuracies(ranked, label, num_classes=num_classes_learned),
         "classes": class_accuracies(ranked[:, 0], label),
         "predicted": ranked[:, 0],
         "label": label,
         "num_train": len(train),
-        "num_test": len(test),
+        "num_test": len(scored),
+        "scored": scored,
+        "uncertainty": uncertainty(intervals, num_units=len(source.unique()), num_samples=len(scored)),
+        "columns": guess_columns(ranked, probabilities.sort(dim=1, descending=True, stable=True).values),
         "unreadable": dict(loader.bad),
     }
 
 
+def _labels(dataset: VideoDataset | ArrayDataset) -> list[int]:
+    if isinstance(dataset, ArrayDataset):
+        return dataset.label.tolist()
+    return [entry.label for entry in dataset.entries]
+
+
+def _readable(dataset: VideoDataset | ArrayDataset, bad: Mapping[str, str]) -> Tensor:
+    """Numbers of the samples that no other one stood in for, int64."""
+    names = [dataset.name(number) for number in range(len(dataset))]
+    scored = [number for number, name in enumerate(names) if name not in bad]
+    if not scored:
+        raise ValueError(f"none of the {len(names)} test samples can be read; the first: {names[0]}")
+    return torch.tensor(scored)
+
+
 def _check_labels(dataset: VideoDataset | ArrayDataset, *, num_classes: int, least: int, name: str) -> None:
     """Refuse labels outside of [least, num_classes), and data without any label."""
-    if isinstance(dataset, ArrayDataset):
-        labels = dataset.label.tolist()
-    else:
-        labels = [entry.label for entry in dataset.entries]
+    labels = _labels(dataset)
     wrong = [number for number, label in enumerate(labels) if not least <= label < num_classes]
     if wrong:
         raise ValueError(

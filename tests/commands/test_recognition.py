@@ -79,7 +79,7 @@ def test_knn_beside_its_baselines(images, model, tmp_path, capsys):
     random = result(out / "baselines/random")
     assert random["model"]["name"] == f"random:{model}" and random["model"]["sha256"] != own["model"]["sha256"]
     assert result(out / "baselines/chance")["figures"] == pytest.approx(
-        {"top1": 1 / 3, "top5": 1, "mean_class": 1 / 3, "conventional_top1": 1 / 3, "conventional_top5": 1}
+        {"top1": 1 / 3, "mean_class": 1 / 3, "conventional_top1": 1 / 3}
     )
     shown = capsys.readouterr().out
     assert "knn on bars: 3 classes, 24 training and 9 test samples; 1 clip x 1 crop of 1 frame, 16 px" in shown
@@ -189,6 +189,78 @@ def test_layers_are_measured_one_by_one_or_together(images, model, tmp_path):
     assert result(tmp_path / "linear")["chosen"]["layer"] in ("layer1", "last")
 
 
+@pytest.mark.parametrize(
+    ("words", "layer", "dim"),
+    [
+        ([], "layer4", 512),
+        (["--layer", "layer3"], "layer3", 256),
+        (["--layers", "layer2"], "layer2", 128),
+        (["--encoder-options", "layer=layer3"], "layer3", 256),
+    ],
+)
+def test_a_resnet_is_measured_by_its_last_stage(images, tmp_path, capsys, words, layer, dim):
+    common = ["--root", images, "--model", "random:torchvision:resnet18", "--size-px", 32, "--num-workers", 0]
+    out = tmp_path / "out"
+    assert run("evaluate", "knn", *common, "--no-baselines", "--out", out, *words) == 0
+    assert result(out)["model"]["layers"] == [{"layer": layer, "dim": dim}]
+    assert f"{layer} ({dim} numbers)" in " ".join(capsys.readouterr().out.split())
+    if len(words) == 0:
+        # Another layer is another request: nothing is taken over.
+        before = result(out)["key"]
+        run("evaluate", "knn", *common, "--no-baselines", "--out", out, "--layers", "layer3")
+        assert result(out)["key"] != before and result(out)["model"]["layers"][0]["dim"] == 256
+
+
+def test_extract_gives_the_last_stage(images, tmp_path, caplog):
+    common = ["--root", images, "--model", "random:torchvision:resnet18", "--size-px", 32, "--num-workers", 0]
+    assert run("extract", *common, "--out", tmp_path / "out") == 0
+    assert np.load(tmp_path / "out/last.npy").shape == (33, 1, 512)
+    assert "layer last (layer4): 33 x 1 x 512" in caplog.text
+
+
+@pytest.mark.parametrize("task", ["knn", "linear", "lowshot", "retrieval", "cluster", "finetune"])
+def test_one_class_is_refused_before_anything_is_read(images, model, tmp_path, capsys, task):
+    for split in ("train", "val"):
+        for name in ("right", "top"):
+            shutil.rmtree(images / split / name)
+    words = ["--root", images, "--model", model, "--size-px", 16, "--num-workers", 0, "--out", tmp_path / "out"]
+    assert run("evaluate", task, *words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    num = 11 if task == "cluster" else 8
+    what = "clustered (all)" if task == "cluster" else "training"
+    assert f"all {num} {what} samples are of class 'left': there is nothing to tell apart" in said
+    assert "--label-column" in said and not (tmp_path / "out").exists() and not (tmp_path / "xdg").exists()
+
+
+@pytest.mark.parametrize("task", ["knn", "finetune"])
+def test_odd_classes_are_counted_and_named(images, model, tmp_path, caplog, task):
+    shutil.rmtree(images / "train/top")
+    for number in range(1, 8):
+        (images / f"train/left/{number}.png").unlink()
+    (images / "train/bottom").mkdir()
+    for number in range(2):
+        Image.fromarray(picture("bottom", seed=number)).save(images / f"train/bottom/{number}.png")
+    words = ["--root", images, "--model", model, "--size-px", 16, "--num-workers", 0, "--no-baselines"]
+    words += ["--steps", 2, "--batch-size", 2] if task == "finetune" else []
+    assert run("evaluate", task, *words, "--out", tmp_path / "out") == 0
+    assert (
+        "1 of 3 test classes have no training sample and cannot be found; their 3 of 9 test samples count as wrong: top"
+    ) in caplog.text
+    assert "1 of 3 training classes have a single training sample" in caplog.text
+    assert "1 of 3 training classes have no test sample, so no figure tells of them: bottom" in caplog.text
+    assert result(tmp_path / "out")["odd_classes"] == {
+        "without_training_samples": ["top"],
+        "with_one_training_sample": ["left"],
+        "without_test_samples": ["bottom"],
+    }
+
+
+def test_ordinary_classes_are_not_spoken_of(images, model, tmp_path, caplog):
+    words = ["--root", images, "--model", model, "--size-px", 16, "--num-workers", 0, "--no-baselines"]
+    assert run("evaluate", "knn", *words, "--out", tmp_path / "out") == 0
+    assert "classes have" not in caplog.text and not any(result(tmp_path / "out")["odd_classes"].values())
+
+
 @pytest.fixture
 def ucf101(tmp_path):
     """Three classes of three groups of one clip; split i tests group i. Split 3 has a video in the wrong class."""
@@ -278,6 +350,8 @@ def test_finetune_learns_from_labels_and_is_taken_over(images, model, tmp_path, 
     assert run(*words) == 0
     own = result(out)
     assert own["figures"]["top1"] == 1.0 and own["classes"] == dict.fromkeys(CLASSES, 1.0)
+    assert own["model"]["layers"] == [{"layer": "layer3", "dim": 16}]  # all that was exported
+    assert "layer3 (16 numbers)" in " ".join(capsys.readouterr().out.split())
     assert own["settings"]["num_frames"] == 1 and own["settings"]["lr_head"] == 0.1
     assert result(out / "baselines/random")["model"]["name"] == f"random:{model}"
     assert result(out / "baselines/chance")["figures"]["top1"] == pytest.approx(1 / 3)

@@ -87,18 +87,28 @@ def test_neighbours_of_the_same_recording_have_no_vote():
 
 
 def test_a_query_without_neighbours_is_wrong():
-    train = Samples(torch.eye(2)[:, None], torch.tensor([0, 0]), torch.tensor([3, 3]))
+    train = Samples(torch.eye(2)[:, None], torch.tensor([0, 1]), torch.tensor([3, 3]))
     outcome = evaluate_knn(train, Samples(torch.eye(2)[:1, None], torch.tensor([0]), torch.tensor([3])))
     assert outcome.predicted.tolist() == [-1]
-    assert outcome.figures["top1"] == outcome.figures["top5"] == 0
+    assert outcome.figures["top1"] == outcome.figures["mean_class"] == 0
     assert (outcome.chosen["num_neighbours"], outcome.chosen["temperature"]) == (2, 0.07)
 
 
 def test_a_single_vote_names_a_single_class():
-    # Five classes, one neighbour: the four others are not "among the best five".
-    outcome = evaluate_knn(clouds(300, distance=0), clouds(400, distance=0, **TEST), num_neighbours=[1, 200])
+    # Six classes, one neighbour: four of the others are not "among the best five".
+    train, test = (clouds(num, distance=0, num_classes=6, **how) for num, how in ((300, {}), (400, TEST)))
+    outcome = evaluate_knn(train, test, num_neighbours=[1, 200])
     assert outcome.parts["k=1 t=0.07"]["top5"] == outcome.parts["k=1 t=0.07"]["top1"]
-    assert outcome.parts["k=200 t=0.07"]["top5"] == 1
+    assert 0.7 < outcome.parts["k=200 t=0.07"]["top5"] < 1
+
+
+@pytest.mark.parametrize(("num_classes", "has_top5"), [(5, False), (6, True)])
+def test_five_guesses_among_five_classes_are_no_figure(num_classes, has_top5):
+    train, test = (clouds(60, num_classes=num_classes, **how) for how in ({}, TEST))
+    outcome = evaluate_knn(train, test)
+    for figures in (outcome.figures, *outcome.parts.values()):
+        assert ("top5" in figures) == has_top5
+    assert ("conventional_top5" in outcome.figures) == has_top5
 
 
 def test_length_and_order_do_not_matter():
@@ -130,8 +140,8 @@ def test_degenerate_data():
     outcome = evaluate_knn(train, test)
     assert outcome.figures["top1"] == 4 / 5
     assert {name.split()[0] for name in outcome.parts} == {"k=1", "k=5", "k=10"}
-    one_class = evaluate_knn(perfect(9, num_classes=1), perfect(4, num_classes=1, first_source=20))
-    assert one_class.figures["top1"] == 1
+    with pytest.raises(ValueError, match="all 9 training samples are of class 0: there is nothing to tell apart"):
+        evaluate_knn(perfect(9, num_classes=1), perfect(4, num_classes=1, first_source=20))
     constant = evaluate_knn(
         dataclasses.replace(clouds(100), values=torch.ones(100, 1, 8)),
         dataclasses.replace(clouds(100, **TEST), values=torch.ones(100, 1, 8)),

@@ -17,12 +17,15 @@ CLASSIFIERS = [evaluate_knn, partial(evaluate_linear, penalties=[1e-2])]
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_perfect_features_need_one_sample_and_random_ones_score_chance(classifier):
-    outcome = evaluate_lowshot(perfect(100), perfect(50, first_source=200), classifier=classifier, shots=[1])
+    train, test = perfect(102, num_classes=6), perfect(60, num_classes=6, first_source=200)
+    outcome = evaluate_lowshot(train, test, classifier=classifier, shots=[1])
     assert {name for name in outcome.figures if not name.endswith("std")} == {
         "1% top1", "1% top5", "10% top1", "10% top5", "1-shot top1", "1-shot top5"
     }  # fmt: skip
     for name, value in outcome.figures.items():
         assert value == (0 if name.endswith("std") else 1)
+    few = evaluate_lowshot(perfect(100), perfect(50, first_source=200), classifier=classifier, shots=[1])
+    assert not any("top5" in name for figures in (few.figures, *few.parts.values()) for name in figures)
     noise = evaluate_lowshot(
         clouds(100, distance=0), clouds(600, distance=0, **TEST), classifier=classifier, shots=[4]
     )
@@ -111,6 +114,8 @@ def test_shots_that_a_class_has_not_enough_recordings_for_are_named():
     assert seen == [5, 5, 30, 30]
     with pytest.raises(ValueError, match="a class has 6 recordings"):
         evaluate_lowshot(clouds(30), clouds(5), classifier=count, fractions=[], shots=[7])
+    with pytest.raises(ValueError, match="all 9 training samples are of class 0"):
+        evaluate_lowshot(clouds(9, num_classes=1), clouds(5), classifier=count)
     for wrong in ({"fractions": [0.0]}, {"fractions": [1.5]}, {"shots": [0]}, {"num_draws": 0}):
         with pytest.raises(ValueError, match="must be in"):
             evaluate_lowshot(clouds(30), clouds(5), classifier=count, **wrong)

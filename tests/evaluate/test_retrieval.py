@@ -58,6 +58,8 @@ def test_a_class_that_the_gallery_lacks_is_wrong():
     assert outcome.parts["class 7"]["R@20"] == 0
     with pytest.raises(ValueError, match="expected numbers from 1"):
         evaluate_retrieval(queries, queries, ranks=[0])
+    with pytest.raises(ValueError, match="all 9 training samples are of class 0: there is nothing to tell apart"):
+        evaluate_retrieval(clouds(9, num_classes=1), clouds(9))
 
 
 def instances(num_samples: int, *, noise: float, dim: int = 16, seed: int = 0) -> tuple[Samples, Samples]:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vidssl.ops.monitors import collapse_monitors
+from vidssl.ops.monitors import collapse_monitors, is_collapsed
 
 
 def test_equal_embeddings_are_a_collapse():
@@ -50,3 +50,21 @@ def test_figures_equal_loops_and_ignore_scale():
     scaled = collapse_monitors(embeddings * torch.rand(7, 1).add(0.5))
     for name, value in figures.items():
         assert float(scaled[name]) == pytest.approx(float(value), abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_embeddings_that_are_not_finite_are_nan_in_the_log_and_no_collapse(bad):
+    embeddings = torch.randn(6, 4)
+    embeddings[3, 2] = bad
+    figures = collapse_monitors(embeddings)
+    assert {name: math.isnan(float(value)) for name, value in figures.items()} == dict.fromkeys(figures, True)
+    assert set(figures) == {"embedding_std", "effective_rank", "mean_cosine"} and not is_collapsed(figures)
+
+
+def test_an_svd_that_does_not_converge_is_nan(monkeypatch):
+    def diverge(matrix):
+        raise torch.linalg.LinAlgError("the algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "svdvals", diverge)
+    figures = collapse_monitors(torch.eye(3))
+    assert math.isnan(float(figures["effective_rank"])) and float(figures["mean_cosine"]) == pytest.approx(0)

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from ..data.labelled import Layout
+from ._classes import look_at_classes
 from .pretrain import default_workers
 
 if TYPE_CHECKING:
@@ -102,8 +105,9 @@ class FeatureOptions:
     weights: Path | None = None
     """File with the weights of timm:, torchvision: or hub:; without it they are random. Nothing is ever
     downloaded."""
-    layers: tuple[str, ...] = ("last",)
-    """Layers whose features are measured, all extracted in one pass: layer3, 9, 11.keys, last.cls, ..."""
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--layer"])] = ("last",)
+    """Layers whose features are measured, all extracted in one pass: layer3, 9, 11.keys, last.cls, ... Convolutional
+    networks of timm and torchvision go to their last stage (layer4 of a ResNet); a run to where it was trained."""
     clips: int = 1
     """Clips of each video or sound, spread evenly; one is the middle."""
     crops: Literal[1, 3] = 1
@@ -119,7 +123,7 @@ class FeatureOptions:
     audio_seconds: float = 1.0
     """Length of a clip of sound."""
     encoder_options: tuple[str, ...] = ()
-    """NAME=VALUE of the encoder, such as stride=8."""
+    """NAME=VALUE of the encoder, such as stride=8, or layer=layer3: a ResNet that ends there."""
     cache: Path | None = None
     """Folder for features; None is ~/.cache/vidssl/features."""
     batch_size: int = 16
@@ -167,10 +171,10 @@ class EvaluationOptions:
 
 def load_pictures_encoder(options: FeatureOptions, *, random: bool = False) -> "Encoder":
     """Load the encoder of pictures that the options name, or the same with random weights."""
-    from ..models import load_encoder
+    from ..models import load_last_stage
     from ._model import parsed_options
 
-    return load_encoder(
+    return load_last_stage(
         f"random:{options.model}" if random else options.model,
         weights=None if random else options.weights,
         seed=options.seed,
@@ -236,6 +240,7 @@ class Subject:
     def description(self) -> dict[str, Any]:
         """The "model" of a result."""
         from ..evaluate.features import model_fingerprint
+        from ._model import layers_measured
 
         architecture = self.encoder.architecture
         has_weights = any(True for _ in self.encoder.parameters())
@@ -243,6 +248,7 @@ class Subject:
             "name": self.model_name,
             "architecture": architecture,
             "sha256": model_fingerprint(self.encoder) if has_weights else None,
+            "layers": layers_measured(self.encoder, self.layers),
         }
 
     def samples(self, layer: str, items: "Sequence[Item]") -> "Samples":
@@ -301,6 +307,8 @@ class Task:
         chance: (data, columns) -> figures of guessing.
         picture: (subject, layer, data, file): draws what was found, if it is something to see.
         joint_layers: Whether all layers are measured together, rather than one after the other.
+        look: (data) -> names of its odd classes; refuses data that cannot be measured, before any is read.
+        scored: (subject, data) -> the samples that the outcome speaks of, in its order.
     """
 
     name: str
@@ -309,6 +317,8 @@ class Task:
     chance: "Callable[[LabelledSet, Sequence[str]], dict[str, float]]"
     picture: "Callable[[Subject, str, LabelledSet, Path], None] | None" = None
     joint_layers: bool = False
+    look: "Callable[[LabelledSet], dict[str, list[str]]]" = look_at_classes
+    scored: "Callable[[Subject, LabelledSet], list[Item]]" = lambda subject, data: subject.readable(data.test)
 
 
 def measure(
@@ -326,6 +336,7 @@ def measure(
     from ._model import slug
 
     sets = {split: data_options.load(split, seed=options.seed) for split in data_options.splits_wanted()}
+    odd = {split: task.look(data) for split, data in sets.items()}
     first = next(iter(sets.values()))
     name = first.name if len(sets) == 1 else f"{first.name.rpartition(' split')[0]} splits {data_options.splits}"
     items = sorted(
@@ -348,13 +359,13 @@ def measure(
             title = row.model_name if row is rows[0] else row.name
             if len(groups) > 1:
                 folder, title = folder / "layers" / slug(layers[0]), f"{title}, {layers[0]}"
-            results[title] = _result(task, row, layers, sets, folder, name=name, common=common)
+            results[title] = _result(task, row, layers, sets, folder, name=name, common=common, odd=odd)
     if evaluation.baselines:
         columns = list(next(iter(results.values())).figures)
         results["chance"] = _chance(task, sets, columns, common, name=name)
         results["chance"].write(out / "baselines" / "chance")
     print_results(results, title=_title(task, first, rows[0], name=name))
-    logger.info("result.json is in %s", out)
+    logger.info("result.json and predictions.csv (what was said of each sample) are in %s", out)
 
 
 def subjects(
@@ -440,17 +451,21 @@ def _result(
     *,
     name: str,
     common: dict[str, Any],
+    odd: Mapping[int, dict[str, list[str]]],
 ) -> "Result":
     """Results of every split, and their mean if there are several; finished ones are taken over."""
+    from ..evaluate.metrics.interval import mean_uncertainty
     from ..evaluate.results import Result
 
     by_split = {}
     for split, data in sets.items():
         folder = out if len(sets) == 1 else out / "splits" / str(split)
-        by_split[split] = _result_of_split(task, subject, layers, data, folder, common=common)
+        own = {**common, "odd_classes": odd[split]}
+        by_split[split] = _result_of_split(task, subject, layers, data, folder, common=own)
     first = next(iter(by_split.values()))
     if len(sets) == 1:
         return first
+    sure = mean_uncertainty([one.record["uncertainty"] for one in by_split.values()])
     result = Result(
         task.name,
         {
@@ -458,10 +473,19 @@ def _result(
             for column in first.figures
         },
         {f"split {split}": one.figures for split, one in by_split.items()},
-        {**first.record, "settings": {**first.record["settings"], "data": name, "splits": list(sets)}},
+        {
+            **first.record,
+            "settings": {**first.record["settings"], "data": name, "splits": list(sets)},
+            "uncertainty": sure,
+        },
     )
-    for own in ("key", "chosen", "classes"):  # those of the first split alone; each is in its own folder
-        result.record.pop(own, None)
+    for one in (
+        "key",
+        "chosen",
+        "classes",
+        "odd_classes",
+    ):  # those of the first split alone; each is in its own folder
+        result.record.pop(one, None)
     result.write(out)
     return result
 
@@ -476,6 +500,7 @@ def _result_of_split(
     common: dict[str, Any],
 ) -> "Result":
     from ..evaluate.features import data_fingerprint
+    from ..evaluate.predictions import NAME, write_predictions
     from ..evaluate.provenance import device_name, versions
     from ..evaluate.recognition import class_accuracies
     from ..evaluate.results import Result
@@ -504,7 +529,8 @@ def _result_of_split(
         "device": subject.device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    finished, picture = taken_over(out, key), out / f"{task.name}.png"
+    has_predictions = (out / NAME).is_file()
+    finished, picture = taken_over(out, key) if has_predictions else None, out / f"{task.name}.png"
     if finished is None:
         picture.unlink(missing_ok=True)
         outcome = task.evaluate(subject, layers, data)
@@ -515,6 +541,14 @@ def _result_of_split(
                 data.class_names[one]: value for one, value in class_accuracies(outcome.predicted, label).items()
             }
         features = next(iter(subject.features.values()))
+        write_predictions(
+            out / NAME,
+            task.scored(subject, data),
+            outcome.columns,
+            root=Path(common["root"]),
+            class_names=data.class_names,
+            gallery=subject.readable(data.train),
+        )
         finished = Result(
             task.name,
             outcome.figures,
@@ -524,6 +558,7 @@ def _result_of_split(
                 "protocol": None,
                 "model": subject.description,
                 **listener,
+                "uncertainty": outcome.uncertainty,
                 "chosen": outcome.chosen,
                 "classes": classes,
                 "unreadable": [list(one) for one in features.bad],
@@ -586,9 +621,12 @@ def _chance(
 
 
 def _title(task: Task, data: "LabelledSet", subject: Subject, *, name: str) -> str:
+    from ._model import spoken_layers
+
+    layers = spoken_layers(subject.description["layers"])
     return (
         f"{task.name} on {name}: {len(data.class_names)} classes, {len(data.train)} training and {len(data.test)} test "
-        f"samples; {_spoken(subject.views)}; per cent"
+        f"samples; {_spoken(subject.views)}; {layers}; per cent"
     )
 
 

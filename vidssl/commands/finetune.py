@@ -1,6 +1,7 @@
 """vidssl evaluate finetune: an encoder and a classifier on top learn from labels together."""
 
 import csv
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ._classes import look_at_classes
 from ._recognize import DataOptions, EvaluationOptions, print_results, taken_over
 from .pretrain import default_workers
 
@@ -62,7 +64,8 @@ def finetune(
             random: before any of these (random weights).
         weights: File with the weights of timm:, torchvision: or hub:; without it they are random. Nothing is ever
             downloaded.
-        encoder_options: NAME=VALUE of the encoder, such as stride=8.
+        encoder_options: NAME=VALUE of the encoder, such as layer=layer3: a ResNet that ends there. Without it
+            convolutional networks of timm and torchvision go to their last stage; a run to where it was trained.
         steps: Of the optimizer.
         batch_size: Samples per step.
         lr_backbone: Learning rate of the encoder.
@@ -78,15 +81,17 @@ def finetune(
         seed: Of random weights, of a drawn test split, of the classifier and the order of the data.
         command: Command line that started this, for the record.
     """
-    from ..models import load_encoder
+    from ..models import load_last_stage
     from ._device import compute_device
     from ._measure import default_folder, has_random_weights
-    from ._model import parsed_options, slug
+    from ._model import parsed_options, slug, spoken_layers
 
     splits = data.splits_wanted()
     if len(splits) > 1:
         raise ValueError(f"--splits is {data.splits!r}; fine-tuning is one training per split: give one at a time")
     labelled = data.load(splits[0], seed=seed)
+    _check_kind(labelled)
+    odd = look_at_classes(labelled)
     still = labelled.media == "image"
     how = {
         "steps": steps,
@@ -110,7 +115,7 @@ def finetune(
     results: dict[str, Result] = {}
     for row, name in rows.items():
         own = row == "model"
-        encoder = load_encoder(
+        encoder = load_last_stage(
             model if own else name,
             weights=weights if own else None,
             seed=seed,
@@ -126,7 +131,7 @@ def finetune(
             num_workers=default_workers() if num_workers is None else num_workers,
             device=compute_device(device),
             bad_file_budget=data.bad_file_budget,
-            common={"root": str(data.root.resolve()), "command": command},
+            common={"root": str(data.root.resolve()), "command": command, "odd_classes": odd},
         )
     if evaluation.baselines:
         results["chance"] = _chance(labelled, how, columns=list(next(iter(results.values())).figures))
@@ -134,12 +139,13 @@ def finetune(
     views = (
         f"{how['num_test_clips']} clip of {how['num_frames']} frames every {how['stride_frames']}, {size_px} px"
     )
+    layers = spoken_layers(next(iter(results.values())).record["model"]["layers"])
     print_results(
         results,
         title=f"finetune on {labelled.name}: {len(labelled.class_names)} classes, {len(labelled.train)} training and "
-        f"{len(labelled.test)} test samples; {steps} steps of {batch_size}; {views}; per cent",
+        f"{len(labelled.test)} test samples; {steps} steps of {batch_size}; {views}; {layers}; per cent",
     )
-    logger.info("result.json, and the training with its checkpoints, are in %s", out)
+    logger.info("result.json, predictions.csv (what was said of each sample) and the training are in %s", out)
 
 
 def _tuned(
@@ -157,11 +163,18 @@ def _tuned(
 ) -> "Result":
     """Fine-tune one encoder, unless `out` holds the result; the files are listed in `lists`."""
     from ..evaluate.features import data_fingerprint
+    from ..evaluate.predictions import NAME, write_predictions
     from ..evaluate.provenance import device_name, fingerprint, versions
     from ..evaluate.results import Result
     from ..finetune import finetune as tune
+    from ._model import layers_measured
 
-    model = {"name": model_name, "architecture": encoder.architecture, "sha256": fingerprint(encoder)}
+    model = {
+        "name": model_name,
+        "architecture": encoder.architecture,
+        "sha256": fingerprint(encoder),
+        "layers": layers_measured(encoder, ["last"]),
+    }
     settings = {"data": data.name, "num_classes": len(data.class_names), **how}
     asked = {
         "task": "finetune",
@@ -173,7 +186,7 @@ def _tuned(
         "device": device.type,
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    if (finished := taken_over(out, key)) is not None:
+    if (out / NAME).is_file() and (finished := taken_over(out, key)) is not None:
         return finished
     folder = out / "training" / key[:12]  # another request starts afresh, the same goes on
     clips = {
@@ -204,6 +217,19 @@ def _tuned(
         device=device,
         precision=how["precision"],
         num_workers=num_workers,
+        test_source=_sources(datasets["test"], data.test),
+    )
+    by_path = {item.path: item for item in data.test}
+    entries = datasets["test"].entries
+    write_predictions(
+        out / NAME,
+        [
+            dataclasses.replace(by_path[entries[number].path], label=label)
+            for number, label in zip(found["scored"].tolist(), found["label"].tolist(), strict=True)
+        ],
+        found["columns"],
+        root=Path(common["root"]),
+        class_names=data.class_names,
     )
     bad = [(str(path), reason) for dataset in datasets.values() for path, reason in dataset.corpus.bad]
     result = Result(
@@ -214,6 +240,7 @@ def _tuned(
             "settings": settings,
             "protocol": None,
             "model": model,
+            "uncertainty": found["uncertainty"],
             "chosen": {"num_train": found["num_train"], "num_test": found["num_test"]},
             "classes": {data.class_names[number]: value for number, value in found["classes"].items()},
             "unreadable": [list(one) for one in [*bad, *found["unreadable"].items()]],
@@ -228,17 +255,32 @@ def _tuned(
     return result
 
 
+def _sources(dataset: "VideoDataset", items: "Sequence[Item]") -> "Tensor":
+    """Number of the recording of each sample of a dataset of these items, int64."""
+    import torch
+
+    from ..evaluate.features import source_numbers
+
+    number = dict(zip((item.path for item in items), source_numbers(items), strict=True))
+    return torch.tensor([number[entry.path] for entry in dataset.entries])
+
+
+def _check_kind(data: "LabelledSet") -> None:
+    """Refuse sounds, and parts of files."""
+    items = (*data.train, *data.test)
+    part = next((item for item in items if item.start_seconds is not None or item.end_seconds is not None), None)
+    if part is not None:
+        raise ValueError(f"{part.path}: fine-tuning reads whole files, not parts of them; cut the files first")
+    if data.media == "audio":
+        raise ValueError(f"{items[0].path} is a sound; fine-tuning is for encoders of pictures")
+
+
 def _dataset(items: "Sequence[Item]", clips: Any, path: Path, *, size_px: int, budget: float) -> "VideoDataset":
     """Look at the files of one split; write their list to `path`."""
     from ..data.corpus import Corpus
     from ..data.datasets import VideoDataset
     from ..files import replacing
 
-    parts = next((item for item in items if item.start_seconds is not None or item.end_seconds is not None), None)
-    if parts is not None:
-        raise ValueError(f"{parts.path}: fine-tuning reads whole files, not parts of them; cut the files first")
-    if any(item.path.suffix.lower() in (".wav", ".ogg", ".flac", ".mp3") for item in items[:1]):
-        raise ValueError(f"{items[0].path} is a sound; fine-tuning is for encoders of pictures")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
         [["path", "label"], *([item.path, item.label] for item in items)]

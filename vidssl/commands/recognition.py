@@ -63,6 +63,7 @@ def extract(
     from ..evaluate import features
     from ..files import replacing
     from ._device import compute_device
+    from ._model import layers_measured
 
     rows, media, class_names = _rows(data, model, labels=labels)
     encoder = (
@@ -81,8 +82,9 @@ def extract(
         bad_file_budget=data.bad_file_budget,
         progress=True,
     )
-    for layer, one in found.items():
-        logger.info("layer %s: %s", layer, " x ".join(map(str, one.values.shape)))
+    for (layer, one), own in zip(found.items(), layers_measured(encoder, found), strict=True):
+        name = layer if layer == own["layer"] else f"{layer} ({own['layer']})"
+        logger.info("layer %s: %s", name, " x ".join(map(str, one.values.shape)))
     if out is None:
         logger.info("the features are in %s", model.cache or features.default_feature_cache())
         return
@@ -317,8 +319,24 @@ def cluster(
         labels = [item.label for item in chosen(split)]
         return cluster_chance(labels, num_clusters=num_clusters or len(set(labels)))
 
+    def look(split: "LabelledSet") -> dict[str, list[str]]:
+        from ..evaluate.class_counts import check_classes
+
+        check_classes(
+            [item.label for item in chosen(split)], what=f"clustered ({samples})", class_names=split.class_names
+        )
+        return {}
+
     settings = {"samples": samples, "num_clusters": num_clusters, "num_restarts": num_restarts}
-    measure(Task("cluster", settings, evaluate, chance), data, model, evaluation, command=command)
+    task = Task(
+        "cluster",
+        settings,
+        evaluate,
+        chance,
+        look=look,
+        scored=lambda subject, split: subject.readable(chosen(split)),
+    )
+    measure(task, data, model, evaluation, command=command)
 
 
 def retrieval(
@@ -442,7 +460,16 @@ def _by_sound(ranks: tuple[int, ...], *, penalty: float | None) -> Task:
         _draw_grid(own, found, right, split.class_names, media=split.media, path=file)
 
     settings = {"ranks": list(ranks), "alignment": "none" if penalty is None else f"ridge {penalty:g}"}
-    return Task("audio-video-retrieval", settings, evaluate, chance, picture)
+    # A video is told from all others, whatever their classes.
+    return Task(
+        "audio-video-retrieval",
+        settings,
+        evaluate,
+        chance,
+        picture,
+        look=lambda split: {},
+        scored=lambda subject, split: _partner(subject).readable(subject.readable(split.test)),
+    )
 
 
 def _partner(subject: Subject) -> Subject:

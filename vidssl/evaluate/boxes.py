@@ -11,6 +11,7 @@ object tracking", arXiv:1606.09549). A lost object keeps its last box.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +43,7 @@ from .metrics.boxes import (
 from .overlay import evenly_spaced, write_video
 from .propagate import Protocol, encode_frames, propagate_labels
 from .runner import Benchmark, Carrier
+from .sequence_intervals import weighted_means
 
 Task = Literal["otb", "got10k"]
 Tracker = Literal["masks", "correlation"]
@@ -127,6 +129,11 @@ def box_benchmark(
         outputs=lambda sequence, out: [predictions_path(sequence, out, task=task)],
         draw=lambda sequence, out: _draw(sequence, out, task=task),
         summarise=lambda records: summarise_boxes(records, task=task),
+        sums=lambda records: weighted_means(
+            records,
+            functools.partial(summarise_boxes, task=task),
+            weight=lambda more: more.get("num_scored_frames", 1),
+        ),
     )
 
 

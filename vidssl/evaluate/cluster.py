@@ -5,7 +5,10 @@ from torch import Tensor
 
 from ..ops.kmeans import kmeans
 from ..ops.kmeans import nearest as nearest_center
+from .class_counts import check_classes
 from .metrics.clustering import adjusted_rand_index, hungarian_accuracy, normalized_mutual_information, purity
+from .metrics.interval import Intervals, intervals_of, uncertainty
+from .predictions import Column
 from .recognition import Outcome, Samples, unit_means
 
 
@@ -37,10 +40,11 @@ def evaluate_clusters(
         predicted: The cluster of each sample.
 
     Raises:
-        ValueError: There are fewer samples than clusters, or no restart.
+        ValueError: There are fewer samples than clusters, no restart, or one class.
     """
     if num_restarts < 1:
         raise ValueError(f"num_restarts is {num_restarts}, expected at least 1")
+    check_classes(samples.label.tolist(), what="clustered")
     num_clusters = len(samples.label.unique()) if num_clusters is None else num_clusters
     points = unit_means(samples.values).float().to(device)
     parts: dict[str, dict[str, float]] = {}
@@ -61,7 +65,24 @@ def evaluate_clusters(
         parts=parts,
         chosen={"num_clusters": num_clusters, "restart": best, "inertia": inertia, "num_samples": len(samples)},
         predicted=clusters[best],
+        uncertainty=uncertainty(
+            _intervals(clusters[best], samples.label, samples.source),
+            num_units=len(samples.source.unique()),
+            num_samples=len(samples),
+            note="of these clusters: k-means is not run again for each draw",
+        ),
+        columns=(Column("cluster", clusters[best]),),
     )
+
+
+def _intervals(cluster: Tensor, label: Tensor, source: Tensor) -> Intervals:
+    _, unit = source.unique(return_inverse=True)
+
+    def agreements(counts: Tensor) -> dict[str, Tensor]:
+        rows = [agreement(*(one.repeat_interleave(row[unit]) for one in (cluster, label))) for row in counts]
+        return {name: torch.tensor([row[name] for row in rows]).double() for name in rows[0]}
+
+    return intervals_of(agreements, int(unit.max()) + 1)
 
 
 def agreement(cluster: Tensor, label: Tensor) -> dict[str, float]:

@@ -37,6 +37,7 @@ from .propagate import Protocol
 from .provenance import Stopwatch, versions
 from .results import Result
 from .runner import Benchmark, Carrier, evaluate_sequences
+from .sequence_intervals import Sums, weighted_means
 
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 # Name of the task by year, for results.
@@ -61,6 +62,7 @@ def davis_benchmark(sequences: Sequence[MaskSequence], *, task: str, **settings:
         outputs=_mask_paths,
         draw=_write_overlays,
         summarise=_summary,
+        sums=_sums,
     )
 
 
@@ -271,6 +273,28 @@ def _summary(
         more["groups"] = by_group
         figures["G-Mean"] = float(np.mean([one["J&F-Mean"] for one in by_group.values()]))
     return figures, sequences, more
+
+
+def _sums(records: list[dict[str, Any]]) -> Sums:
+    """Means over all objects: a sequence weighs as much as it has. Of two groups, the mean of both means as well."""
+    scored = [record for record in records if record["scored_frames"]] or records[:1]
+    rows, figures_of = weighted_means(scored, _summary, weight=lambda more: len(more["objects"]))
+    groups = sorted({group for record in scored for group in record.get("groups", {}).values()})
+    if len(groups) != 2:
+        return rows, figures_of
+    own = np.zeros((len(scored), 2, 2))  # sequence, group, sum and number of its objects
+    for place, record in enumerate(scored):
+        objects = _summary([record])[2]["objects"]
+        for number, group in record["groups"].items():
+            if (name := f"{record['name']}_{number}") in objects:
+                own[place, groups.index(group)] += (objects[name]["J&F-Mean"], 1)
+
+    def with_groups(row: np.ndarray) -> dict[str, float]:
+        sums = row[-4:].reshape(2, 2)
+        with np.errstate(invalid="ignore"):
+            return {**figures_of(row[:-4]), "G-Mean": float((sums[:, 0] / sums[:, 1]).mean())}
+
+    return np.concatenate([rows, own.reshape(len(own), 4)], axis=1), with_groups
 
 
 def _figures(values: dict[str, list[float | None]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ Every joint is a label channel with a small Gaussian around it. The figures are 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from .overlay import evenly_spaced, write_video
 from .propagate import CRW, VFS, Protocol, propagate_labels
 from .results import Result, per_cent
 from .runner import Benchmark, Carrier
+from .sequence_intervals import joint_sums
 
 _FPS = 15  # of the drawn videos: half the speed of most clips
 
@@ -129,6 +131,7 @@ def jhmdb_benchmark(
         outputs=lambda sequence, out: [_prediction_path(sequence, out)],
         draw=_draw,
         summarise=lambda records: summary(records, joint_names=names, variant=variant),
+        sums=functools.partial(joint_sums, variant=variant),
     )
 
 

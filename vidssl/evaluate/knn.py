@@ -5,11 +5,15 @@ Wu et al. 2018, arXiv:1805.01978, Sec. 3.4; the settings are those of DINO (eval
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .recognition import Outcome, Samples, accuracies, nearest, top_classes
+from .class_counts import check_classes
+from .metrics.interval import uncertainty
+from .predictions import guess_columns
+from .recognition import Outcome, Samples, accuracies, accuracy_intervals, nearest, top_classes
 
 NUM_NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 TEMPERATURES = (0.04, 0.07, 0.1, 0.2, math.inf)
@@ -46,35 +50,54 @@ def evaluate_knn(
         device: Where cosines are computed.
 
     Returns:
-        figures: "top1", "top5" and "mean_class" of the chosen setting, "conventional_top1" and "conventional_top5".
+        figures: "top1", "top5" (of six classes or more) and "mean_class" of the chosen setting, "conventional_top1"
+            and "conventional_top5".
         parts: The same and "held_out_top1" of every setting, named "k=20 t=0.07" or "k=20 uniform".
         chosen: "num_neighbours", "temperature" (None: uniform), "held_out_top1", and numbers of samples.
 
     Raises:
-        ValueError: A number of neighbours or a temperature is not above 0, or the features differ in width.
+        ValueError: A number of neighbours or a temperature is not above 0, the training samples are of one class, or
+            the features differ in width.
     """
     if not all(count > 0 for count in num_neighbours) or not all(value > 0 for value in temperatures):
         raise ValueError(
             f"neighbours {tuple(num_neighbours)} and temperatures {tuple(temperatures)} must be above 0"
         )
+    check_classes(train.label.tolist())
+    num_classes = len(train.label.unique())
     conventional = (min(CONVENTIONAL[0], len(train)), CONVENTIONAL[1])
     counts = sorted({conventional[0], *(count for count in num_neighbours if count <= len(train))})
     values = sorted({conventional[1], *temperatures})
 
-    ranked = _classify(train, test, counts, values, device)
+    voted = _vote(train, test, counts, values, device)
+    ranked = {setting: classes for setting, (classes, _) in voted.items()}
     drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:_MAX_HELD_OUT]
     held_out = train.take(drawn)
     held_out_top1 = {
-        setting: accuracies(guesses, held_out.label)["top1"]
+        setting: accuracies(guesses, held_out.label, num_classes=num_classes)["top1"]
         for setting, guesses in _classify(train, held_out, counts, values, device).items()
     }
-    figures = {setting: accuracies(guesses, test.label) for setting, guesses in ranked.items()}
+    figures = {
+        setting: accuracies(guesses, test.label, num_classes=num_classes) for setting, guesses in ranked.items()
+    }
     best = max(figures, key=lambda setting: (held_out_top1[setting], setting == conventional))
+    bounds = partial(accuracy_intervals, label=test.label, source=test.source, num_classes=num_classes)
+    intervals = {
+        **bounds(ranked[best]),
+        **{
+            f"conventional_{name}": pair
+            for name, pair in bounds(ranked[conventional]).items()
+            if name != "mean_class"
+        },
+    }
     return Outcome(
         figures={
             **figures[best],
-            "conventional_top1": figures[conventional]["top1"],
-            "conventional_top5": figures[conventional]["top5"],
+            **{
+                f"conventional_{name}": value
+                for name, value in figures[conventional].items()
+                if name != "mean_class"
+            },
         },
         parts={
             _name(setting): {**figures[setting], "held_out_top1": held_out_top1[setting]} for setting in figures
@@ -88,6 +111,9 @@ def evaluate_knn(
             "num_test": len(test),
         },
         predicted=ranked[best][:, 0],
+        ranked=ranked[best],
+        uncertainty=uncertainty(intervals, num_units=len(test.source.unique()), num_samples=len(test)),
+        columns=guess_columns(*voted[best]),
     )
 
 
@@ -104,9 +130,23 @@ def _classify(
     device: torch.device | str,
 ) -> dict[tuple[int, float], Tensor]:
     """Best five classes of each query, int64 (M, 5), for each number of neighbours (increasing) and temperature."""
+    voted = _vote(train, queries, counts, temperatures, device)
+    return {setting: classes for setting, (classes, _) in voted.items()}
+
+
+def _vote(
+    train: Samples,
+    queries: Samples,
+    counts: Sequence[int],
+    temperatures: Sequence[float],
+    device: torch.device | str,
+) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
+    """As `_classify`, and the share of the votes that each class got, float64 (M, 5)."""
     cosine, index = nearest(train, queries, count=max(counts), device=device)
     num_classes = int(train.label.max()) + 1
-    blocks: dict[tuple[int, float], list[Tensor]] = {(count, t): [] for count in counts for t in temperatures}
+    blocks: dict[tuple[int, float], list[tuple[Tensor, Tensor]]] = {
+        (count, t): [] for count in counts for t in temperatures
+    }
     rows = max(1, _BLOCK // num_classes)
     for similar, neighbour in zip(cosine.split(rows), index.split(rows), strict=True):
         # Far below the nearest there is no difference between nothing and little; at -1 there is no neighbour.
@@ -118,7 +158,11 @@ def _classify(
             start = 0
             for count in counts:
                 votes = votes.scatter_add(1, votes_for[:, start:count], weight[:, start:count])
-                guesses = votes.masked_fill(votes == 0, -torch.inf)
-                blocks[count, temperature].append(top_classes(guesses))
+                classes = top_classes(votes.masked_fill(votes == 0, -torch.inf))
+                share = votes.gather(1, classes.clamp(min=0)) / votes.sum(1, keepdim=True)
+                blocks[count, temperature].append((classes, share))
                 start = count
-    return {setting: torch.cat(parts) for setting, parts in blocks.items()}
+    return {
+        setting: (torch.cat([classes for classes, _ in parts]), torch.cat([share for _, share in parts]))
+        for setting, parts in blocks.items()
+    }

@@ -3,12 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .recognition import Outcome, Samples, accuracies, check_widths, hold_out, top_classes
+from .class_counts import check_classes
+from .metrics.interval import uncertainty
+from .predictions import NUM_GUESSES, guess_columns
+from .recognition import Outcome, Samples, accuracies, accuracy_intervals, check_widths, hold_out, top_classes
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(2, -9, -1))
 """10 down to 1e-4 in half decades."""
@@ -94,10 +98,7 @@ def _check(train: Samples, test: Samples) -> tuple[Tensor, Tensor]:
     """Classes of the training samples, and each sample's number among them."""
     check_widths(train, test)
     classes, target = train.label.unique(return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(
-            f"all {len(train)} training samples are of class {int(classes[0])}; a linear classifier needs two classes"
-        )
+    check_classes(train.label.tolist())
     return classes, target
 
 
@@ -132,7 +133,7 @@ def evaluate_linear(
         device: Where to solve; needs float64.
 
     Returns:
-        figures: "top1", "top5", "mean_class".
+        figures: "top1", "top5" (of six classes or more), "mean_class".
         parts: "held_out_top1" and "held_out_cross_entropy" of every penalty, named "penalty=0.01".
         chosen: "penalty", its figures, "largest_gradient" of the final fit (0 at the optimum), numbers of samples.
 
@@ -171,7 +172,7 @@ def evaluate_linear(
     probabilities = torch.cat([(scale(block.double()) @ weight + bias).softmax(2).mean(1) for block in blocks])
     ranked = _best_classes(probabilities, classes)
     return Outcome(
-        figures=accuracies(ranked, test.label),
+        figures=accuracies(ranked, test.label, num_classes=len(classes)),
         parts=parts,
         chosen={
             "penalty": penalty,
@@ -181,8 +182,20 @@ def evaluate_linear(
             "num_held_out": len(held),
             "num_test": len(test),
         },
-        predicted=ranked[:, 0],
+        **_of_samples(ranked, probabilities, test, num_classes=len(classes)),
     )
+
+
+def _of_samples(ranked: Tensor, probabilities: Tensor, test: Samples, *, num_classes: int) -> dict[str, Any]:
+    """What an outcome says of each test sample, and how sure that makes its figures."""
+    intervals = accuracy_intervals(ranked, test.label, test.source, num_classes=num_classes)
+    scores = probabilities.sort(dim=1, descending=True, stable=True).values[:, :NUM_GUESSES]
+    return {
+        "predicted": ranked[:, 0],
+        "ranked": ranked,
+        "uncertainty": uncertainty(intervals, num_units=len(test.source.unique()), num_samples=len(test)),
+        "columns": guess_columns(ranked, scores),
+    }
 
 
 def _rows(values: Tensor, scale: _Scale, device: torch.device | str) -> Tensor:
@@ -293,7 +306,7 @@ def evaluate_linear_grid(
         device: Where the heads are trained.
 
     Returns:
-        figures: "top1", "top5", "mean_class" of the chosen head.
+        figures: "top1", "top5" (of six classes or more), "mean_class" of the chosen head.
         parts: The same and "held_out_top1" of every head, named "last lr=0.1".
         chosen: "layer", "learning_rate", "held_out_top1", numbers of samples.
 
@@ -334,13 +347,16 @@ def evaluate_linear_grid(
         tested = _classify(grid, test[layer], scales[layer], classes)
         for rate, on_held_out, on_test in zip(learning_rates, held_out, tested, strict=True):
             name = f"{layer} lr={rate:g}"
-            held_out_top1 = accuracies(on_held_out, train[layer].label[held])["top1"]
-            parts[name] = {"held_out_top1": held_out_top1, **accuracies(on_test, test[layer].label)}
-            predicted[name] = (layer, rate, on_test[:, 0])
+            own = accuracies(on_held_out, train[layer].label[held], num_classes=len(classes))
+            on_tested = accuracies(on_test, test[layer].label, num_classes=len(classes))
+            parts[name] = {"held_out_top1": own["top1"], **on_tested}
+            predicted[name] = (layer, rate, on_test)
     best = max(parts, key=lambda name: parts[name]["held_out_top1"])
     layer, rate, guesses = predicted[best]
+    head = list(learning_rates).index(rate)
+    probabilities = torch.cat([one[:, head] for one in _probabilities(grids[layer], test[layer], scales[layer])])
     return Outcome(
-        figures={name: parts[best][name] for name in ("top1", "top5", "mean_class")},
+        figures={name: value for name, value in parts[best].items() if name != "held_out_top1"},
         parts=parts,
         chosen={
             "layer": layer,
@@ -350,7 +366,7 @@ def evaluate_linear_grid(
             "num_held_out": len(held),
             "num_test": len(guesses),
         },
-        predicted=guesses,
+        **_of_samples(guesses, probabilities, test[layer], num_classes=len(classes)),
     )
 
 
@@ -383,10 +399,16 @@ def _batches(num_rows: int, *, batch_size: int, steps: int, seed: int) -> Iterat
 
 def _classify(grid: HeadGrid, samples: Samples, scale: _Scale, classes: Tensor) -> list[Tensor]:
     """Best five classes of each sample, int64 (M, 5), for each head."""
+    ranked = [
+        [_best_classes(one, classes) for one in probabilities.unbind(1)]
+        for probabilities in _probabilities(grid, samples, scale)
+    ]
+    return [torch.cat(blocks) for blocks in zip(*ranked, strict=True)]
+
+
+def _probabilities(grid: HeadGrid, samples: Samples, scale: _Scale) -> Iterator[Tensor]:
+    """Mean over views of what each of the R heads says, float64 (m, R, C), block by block."""
     device = grid.weight.device
     widest = max(samples.values[0].numel(), samples.values.shape[1] * grid.weight.shape[1])
-    ranked: list[list[Tensor]] = []
     for block in samples.values.split(max(1, _BLOCK // widest)):
-        probabilities = grid.logits(scale(block.float()).to(device)).double().softmax(-1).mean(1).cpu()
-        ranked.append([_best_classes(one, classes) for one in probabilities.unbind(1)])
-    return [torch.cat(blocks) for blocks in zip(*ranked, strict=True)]
+        yield grid.logits(scale(block.float()).to(device)).double().softmax(-1).mean(1).cpu()

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .class_counts import check_classes
+from .metrics.interval import Intervals, mean_intervals, uncertainty
+from .predictions import Column
 from .recognition import Outcome, Samples
 
 FRACTIONS = (0.01, 0.1)
@@ -42,17 +45,19 @@ def evaluate_lowshot(
 
     Returns:
         figures: "1% top1", "1% top1 std", "1-shot top1", ... also for top5: mean and standard deviation (NaN of a
-            single draw) over draws.
+            single draw) over draws. top5 of six classes or more.
         parts: "top1", "top5" and "num_samples" of every draw, named "1% draw 0".
         chosen: "num_draws", "shots_left_out", "fewest_recordings" of a class, and numbers of samples.
 
     Raises:
-        ValueError: A fraction or a number is out of range, or no fraction and no shot is left.
+        ValueError: A fraction or a number is out of range, no fraction and no shot is left, or the training samples
+            are of one class.
     """
     if not all(0 < fraction <= 1 for fraction in fractions) or min([num_draws, *shots]) < 1:
         raise ValueError(
             f"fractions {tuple(fractions)} must be in (0, 1], shots {tuple(shots)} and num_draws {num_draws} above 0"
         )
+    check_classes(train.label.tolist())
     fewest = int(recordings_per_class(train).min())
     usable = [shot for shot in shots if shot <= fewest]
     if not usable and not fractions:
@@ -62,17 +67,30 @@ def evaluate_lowshot(
 
     figures: dict[str, float] = {}
     parts: dict[str, dict[str, float]] = {}
+    intervals: Intervals = {}
+    columns: list[Column] = []
     for name, amount in wanted:
-        draws = []
+        draws, ranked = [], []
         for number in range(num_draws):
             index = draw_recordings(train, amount, seed=seed * num_draws + number)
-            found = classifier(train.take(index), test).figures
-            draws.append({"top1": found["top1"], "top5": found["top5"], "num_samples": float(len(index))})
+            outcome = classifier(train.take(index), test)
+            found = outcome.figures
+            ranked += [] if outcome.ranked is None else [outcome.ranked]
+            own: dict[str, float] = {key: found[key] for key in ("top1", "top5") if key in found}
+            draws.append({**own, "num_samples": float(len(index))})
             parts[f"{name} draw {number}"] = draws[-1]
-        for key in ("top1", "top5"):
+        for key in own:
             values = [draw[key] for draw in draws]
             figures[f"{name} {key}"] = statistics.mean(values)
             figures[f"{name} {key} std"] = statistics.stdev(values) if num_draws > 1 else float("nan")
+        if ranked:  # a classifier of the caller's own may give none
+            right = torch.stack(ranked) == test.label[:, None]  # (draws, M, 5)
+            shares = {"top1": right[..., 0].double().mean(0), "top5": right.any(2).double().mean(0)}
+            bounds = mean_intervals({key: shares[key] for key in own if key in shares}, test.source)
+            intervals |= {f"{name} {key}": pair for key, pair in bounds.items()}
+            columns += _majority(name, torch.stack(ranked)[..., 0])
+    if columns:
+        columns.insert(0, Column("prediction", columns[-2].values, "class"))
     return Outcome(
         figures=figures,
         parts=parts,
@@ -83,7 +101,23 @@ def evaluate_lowshot(
             "num_train": len(train),
             "num_test": len(test),
         },
+        uncertainty=uncertainty(
+            intervals,
+            num_units=len(test.source.unique()),
+            num_samples=len(test),
+            note="of the mean over draws, for other test recordings; std is the spread over draws",
+        ),
+        columns=tuple(columns),
     )
+
+
+def _majority(name: str, guesses: Tensor) -> list[Column]:
+    """The class that most draws name for each test sample, and how many do: int64 (draws, M)."""
+    winner = guesses.mode(0).values
+    return [
+        Column(f"{name} prediction", winner, "class"),
+        Column(f"{name} share of draws", (guesses == winner).double().mean(0)),
+    ]
 
 
 def _recordings(samples: Samples) -> tuple[Tensor, Tensor]:

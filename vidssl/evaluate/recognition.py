@@ -1,11 +1,14 @@
 """What the recognition evaluators share: samples, outcomes, held-out parts, neighbours, accuracies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .metrics.interval import Intervals, mean_class_intervals, mean_intervals
+from .predictions import Column
 
 # Cosines that are held at once: 64 MB of float32.
 _BLOCK = 2**24
@@ -73,12 +76,18 @@ class Outcome:
         chosen: What was chosen on held-out data, numbers of samples, what was left out: JSON values.
         predicted: Class (or cluster) of each test sample under the chosen setting, int64 (M,); -1 where there was
             nothing to predict from.
+        ranked: The same and the next best classes, int64 (M, 5), where there are any.
+        uncertainty: How sure the figures are (`vidssl.evaluate.metrics.interval.uncertainty`), JSON values.
+        columns: What was said of each test sample.
     """
 
     figures: dict[str, float]
     parts: dict[str, dict[str, float]]
     chosen: dict[str, Any]
     predicted: Tensor | None = None
+    ranked: Tensor | None = field(default=None, compare=False)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[Column, ...] = field(default=(), compare=False)
 
 
 def check_widths(train: Samples, test: Samples) -> None:
@@ -138,19 +147,30 @@ def top_classes(scores: Tensor, *, count: int = 5) -> Tensor:
     return F.pad(classes, (0, count - classes.shape[1]), value=-1)
 
 
-def accuracies(ranked: Tensor, label: Tensor) -> dict[str, float]:
+def accuracies(ranked: Tensor, label: Tensor, *, num_classes: int) -> dict[str, float]:
     """Top-1, top-5 and mean class accuracy (mean over the classes that `label` holds).
 
     Args:
         ranked: Guesses, best first, int64 (M, 5), from `top_classes`.
         label: int64 (M,).
+        num_classes: That are guessed among. Of fewer than six, five guesses leave none to miss: no "top5" then.
     """
     right = ranked == label[:, None]
     by_class = class_accuracies(ranked[:, 0], label)
     return {
         "top1": right[:, 0].double().mean().item(),
-        "top5": right.any(1).double().mean().item(),
+        **({"top5": right.any(1).double().mean().item()} if num_classes > 5 else {}),
         "mean_class": sum(by_class.values()) / len(by_class),
+    }
+
+
+def accuracy_intervals(ranked: Tensor, label: Tensor, source: Tensor, *, num_classes: int) -> Intervals:
+    """Intervals of what `accuracies` gives, over the recordings `source`, int64 (M,)."""
+    right = ranked == label[:, None]
+    shares = {"top1": right[:, 0], **({"top5": right.any(1)} if num_classes > 5 else {})}
+    return {
+        **mean_intervals(shares, source),
+        **mean_class_intervals(right[:, 0], label, source),
     }
 
 

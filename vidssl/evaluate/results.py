@@ -21,7 +21,8 @@ class Result:
         parts: The same, or some of them, for each part: sequence, class, split, direction.
         record: What else result.json holds, JSON values: "settings" (knobs of the task), "protocol" (all knobs of a
             propagation protocol, or None), "model" ({"name", "architecture", "sha256"}; the sha256 of a baseline
-            without weights is None), "root", "device", "versions", "command", "date".
+            without weights is None), "uncertainty" (n, and an interval of each figure:
+            `vidssl.evaluate.metrics.interval.uncertainty`), "root", "device", "versions", "command", "date".
     """
 
     task: str
@@ -39,32 +40,63 @@ def side_by_side(results: Mapping[str, Result], *, title: str, width: int | None
     """Draw several results of one task for the terminal, in per cent.
 
     A result is a line where its figures fit into the width; else a figure is a line, with its standard deviation
-    ("NAME std") beside it.
+    ("NAME std") beside it. Intervals stand below their figures, and what they are in the caption.
 
     Args:
         results: Name -> result; which figures are shown, the first decides.
         title: Of the table; say what was measured, on what, by which protocol.
         width: Letters of a line; None is as many as it takes.
     """
-    columns = list(next(iter(results.values())).figures)
+    first = next(iter(results.values()))
+    columns = list(first.figures)
+    caption = _spoken(first.record.get("uncertainty"))
+    rows = [
+        [f"{_figure(result, column)}{_interval(result, column)}" for column in columns]
+        for result in results.values()
+    ]
     # Borders and spaces take three letters a column.
-    needed = sum(len(column) + 3 for column in ["", *columns]) + max(map(len, results))
+    by_column = [[column, *texts] for column, *texts in zip(columns, *rows, strict=True)]
+    needed = sum(max(len(line) for text in own for line in text.split("\n")) + 3 for own in by_column)
+    needed += 3 + max(map(len, results))
     if width is None or needed <= width:
-        table = Table("", *columns, title=title)
-        for name, result in results.items():
-            table.add_row(name, *(per_cent(result.figures.get(column, math.nan)) for column in columns))
+        table = Table("", *columns, title=title, caption=caption)
+        for name, row in zip(results, rows, strict=True):
+            table.add_row(name, *row)
         return table
-    table = Table("", *results, title=title)
+    table = Table("", *results, title=title, caption=caption)
     for column in columns:
         if column.endswith(" std"):
             continue
         cells = []
         for result in results.values():
             spread = result.figures.get(f"{column} std", math.nan)
-            text = per_cent(result.figures.get(column, math.nan))
-            cells.append(text if math.isnan(spread) else f"{text} ± {per_cent(spread)}")
+            text = _figure(result, column)
+            text += "" if math.isnan(spread) else f" ± {per_cent(spread)}"
+            cells.append(text + _interval(result, column))
         table.add_row(column, *cells)
     return table
+
+
+def _figure(result: Result, column: str) -> str:
+    return per_cent(result.figures.get(column, math.nan))
+
+
+def _interval(result: Result, column: str) -> str:
+    """A line with the bounds of a figure, where it has any."""
+    bounds = result.record.get("uncertainty", {}).get("intervals", {}).get(column)
+    return "" if bounds is None else f"\n[{per_cent(bounds[0])}, {per_cent(bounds[1])}]"
+
+
+def _spoken(uncertainty: Mapping[str, Any] | None) -> str | None:
+    """Say what the intervals are, or why there are none."""
+    if not uncertainty:
+        return None
+    unit, n, num_samples = (uncertainty[name] for name in ("unit", "n", "num_samples"))
+    if not uncertainty["intervals"]:
+        return uncertainty["note"] or None
+    what = f"n = {n} {unit}s" + ("" if num_samples == n else f" ({num_samples} samples)")
+    text = f"{what}; in brackets: 95 % intervals, by bootstrap over {unit}s"
+    return text + (f"; {uncertainty['note']}" if uncertainty["note"] else "")
 
 
 def per_cent(value: float) -> str:

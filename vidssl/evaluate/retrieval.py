@@ -9,6 +9,9 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .class_counts import check_classes
+from .metrics.interval import mean_intervals, uncertainty
+from .predictions import NUM_HITS, Column
 from .recognition import Outcome, Samples, check_widths, nearest, unit_means
 
 RANKS = (1, 5, 10, 20)
@@ -41,10 +44,11 @@ def evaluate_retrieval(
         nearest sample.
 
     Raises:
-        ValueError: A rank is below 1, or the features differ in width.
+        ValueError: A rank is below 1, the gallery is of one class, or the features differ in width.
     """
     _check_ranks(ranks)
-    _, index = nearest(gallery, queries, count=max(ranks), device=device)
+    check_classes(gallery.label.tolist())
+    cosine, index = nearest(gallery, queries, count=max(ranks), device=device)
     found = torch.where(index < 0, -1, gallery.label[index.clamp(min=0)])
     right = found == queries.label[:, None]
     hits = {f"R@{rank}": right[:, :rank].any(1).double() for rank in ranks}
@@ -57,6 +61,23 @@ def evaluate_retrieval(
         parts=parts,
         chosen={"num_gallery": len(gallery), "num_queries": len(queries)},
         predicted=found[:, 0],
+        uncertainty=uncertainty(
+            mean_intervals(hits, queries.source),
+            num_units=len(queries.source.unique()),
+            num_samples=len(queries),
+        ),
+        columns=(
+            Column("prediction", found[:, 0], "class"),
+            *(
+                column
+                for place in range(min(NUM_HITS, index.shape[1]))
+                for column in (
+                    Column(f"hit_{place + 1}", index[:, place], "sample"),
+                    Column(f"class_{place + 1}", found[:, place], "class"),
+                    Column(f"cosine_{place + 1}", torch.where(index[:, place] < 0, torch.nan, cosine[:, place])),
+                )
+            ),
+        ),
     )
 
 
@@ -104,7 +125,9 @@ def evaluate_instance_retrieval(
             "cosines need one space; map one to the other with align_ridge, fitted to training pairs"
         )
     figures: dict[str, float] = {}
-    parts = {}
+    parts: dict[str, dict[str, float]] = {}
+    hits: dict[str, Tensor] = {}
+    columns: list[Column] = []
     for query, target, name in (
         (first, second, f"{names[0]} to {names[1]}"),
         (second, first, f"{names[1]} to {names[0]}"),
@@ -113,7 +136,17 @@ def evaluate_instance_retrieval(
         parts[name] = {f"R@{rank}": (rank_of <= rank).double().mean().item() for rank in ranks}
         parts[name]["median_rank"] = rank_of.double().quantile(0.5).item()
         figures |= {f"{name} {key}": value for key, value in parts[name].items()}
-    return Outcome(figures=figures, parts=parts, chosen={"num_samples": len(first)})
+        hits |= {f"{name} R@{rank}": rank_of <= rank for rank in ranks}
+        columns.append(Column(f"{name} rank", rank_of))
+    return Outcome(
+        figures=figures,
+        parts=parts,
+        chosen={"num_samples": len(first)},
+        uncertainty=uncertainty(
+            mean_intervals(hits, first.source), num_units=len(first.source.unique()), num_samples=len(first)
+        ),
+        columns=tuple(columns),
+    )
 
 
 def counterpart_ranks(queries: Samples, targets: Samples, *, device: torch.device | str = "cpu") -> Tensor:

@@ -29,6 +29,7 @@ from .overlap import write_behind
 from .propagate import Protocol, identity_masks, propagate_masks
 from .provenance import device_name, fingerprint, frame_progress, versions, write_json
 from .results import Result
+from .sequence_intervals import Sums, sequence_uncertainty, weighted_means
 
 # Part of what decides whether a sequence is taken over; raise it when what is read or counted changes.
 _VERSION = 2
@@ -106,6 +107,8 @@ class Benchmark:
         outputs: (sequence, out) -> the files that must be there for the sequence to count as done.
         draw: (sequence, out): writes OUT/overlays/NAME.png and NAME.mp4.
         summarise: Records of all sequences -> figures, the same by part, and what else the result records.
+        sums: Records of all sequences -> what intervals of the figures are made of; None takes the figures for plain
+            means over sequences.
     """
 
     task: str
@@ -117,6 +120,7 @@ class Benchmark:
     summarise: Callable[
         [list[dict[str, Any]]], tuple[dict[str, float], dict[str, dict[str, float]], dict[str, Any]]
     ]
+    sums: Callable[[list[dict[str, Any]]], Sums] | None = None
 
 
 @stoppable
@@ -201,7 +205,9 @@ def evaluate_sequences(
         "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    result = Result(benchmark.task, figures, parts, facts | more)
+    sums = benchmark.sums(records) if benchmark.sums else weighted_means(records, benchmark.summarise)
+    sure = {"uncertainty": sequence_uncertainty(sums, figures)}
+    result = Result(benchmark.task, figures, parts, facts | sure | more)
     result.write(out)
     return result
 

@@ -28,6 +28,7 @@ from .metrics.miou import confusion_matrix, figures, iou_per_class
 from .overlay import evenly_spaced, overlay, write_video
 from .propagate import CRW, VFS, Protocol
 from .runner import Benchmark, Carrier
+from .sequence_intervals import confusion_sums
 
 _FPS = 5  # of the drawn videos: VIP annotates a frame a second
 
@@ -75,6 +76,7 @@ def vip_benchmark(
         outputs=mask_paths,
         draw=draw,
         summarise=summary,
+        sums=confusion_sums,
     )
 
 

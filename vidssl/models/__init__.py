@@ -6,6 +6,7 @@ from .convnet import ConvNet
 from .encoder import Encoder
 from .hub import HubEncoder
 from .huggingface import HuggingFaceEncoder
+from .last_stage import load_last_stage
 from .layers import layer_of
 from .load import (
     encoder_family,
@@ -41,4 +42,5 @@ __all__ = [
     "layer_of",
     "load_audio_encoder",
     "load_encoder",
+    "load_last_stage",
 ]

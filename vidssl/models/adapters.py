@@ -23,7 +23,7 @@ class TimmConvNet(Encoder):
 
     Args:
         name: As in `timm.list_models()`.
-        stride: Pixels per feature cell, at most.
+        stride: Pixels per feature cell, at most; None takes the last stage.
         mean: Per RGB channel. ImageNet's by default: whoever trained the weights decides, not the architecture.
         std: Per RGB channel.
 
@@ -35,7 +35,7 @@ class TimmConvNet(Encoder):
         self,
         name: str,
         *,
-        stride: int = 16,
+        stride: int | None = 16,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
@@ -47,7 +47,9 @@ class TimmConvNet(Encoder):
                 f"timm's {name} takes one fixed image size; use a convolutional network or a plain ViT"
             )
         net: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        levels = [level for level, info in enumerate(net.feature_info) if info["reduction"] <= stride]
+        levels = [
+            level for level, info in enumerate(net.feature_info) if stride is None or info["reduction"] <= stride
+        ]
         if not levels:
             raise ValueError(
                 f"timm's {name} has no stage of stride {stride} or less; its strides: "
@@ -78,6 +80,11 @@ class TimmConvNet(Encoder):
         """Stages as timm counts them, "0" to "2" say; the last of them is "last" too."""
         return (*map(str, range(self.level + 1)), "last")
 
+    @property
+    def last_name(self) -> str:
+        """Of the deepest stage that is kept."""
+        return str(self.level)
+
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""
         return self.level_sizes[self.level if name == "last" else int(name)]
@@ -105,7 +112,7 @@ class TorchvisionConvNet(Encoder):
 
     Args:
         name: As in `torchvision.models.list_models()`.
-        stride: Pixels per feature cell, at most; a power of two.
+        stride: Pixels per feature cell, at most, a power of two; None takes all steps before the classifier.
         mean: Per RGB channel.
         std: Per RGB channel.
 
@@ -117,7 +124,7 @@ class TorchvisionConvNet(Encoder):
         self,
         name: str,
         *,
-        stride: int = 16,
+        stride: int | None = 16,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
@@ -154,6 +161,11 @@ class TorchvisionConvNet(Encoder):
         """Steps as torchvision names them, "features.3" or "layer2.0" say; the last of them is "last" too."""
         return (*self.step_sizes, "last")
 
+    @property
+    def last_name(self) -> str:
+        """Of the last step that is kept."""
+        return list(self.step_sizes)[-1]
+
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""
         return list(self.step_sizes.values())[-1] if name == "last" else self.step_sizes[name]
@@ -179,7 +191,7 @@ def run_steps(
 
 @torch.no_grad()
 def cut(
-    model: nn.Module, stride: int, *, probe: Tensor
+    model: nn.Module, stride: int | None, *, probe: Tensor
 ) -> tuple[nn.Sequential, dict[str, tuple[int, int]], Tensor]:
     """Keep the leading steps of a network up to a total stride.
 
@@ -187,7 +199,7 @@ def cut(
 
     Args:
         model: Of torchvision, for images or clips.
-        stride: Pixels per cell, at most; a power of two.
+        stride: Pixels per cell, at most, a power of two; None keeps all that put out maps.
         probe: Pixels to try it with, (1, 3, ..., side, side).
 
     Returns:
@@ -198,7 +210,7 @@ def cut(
     sizes: dict[str, tuple[int, int]] = {}
     kept: OrderedDict[str, nn.Module] = OrderedDict()
     for name, child in model.named_children():
-        if name in ("avgpool", "classifier"):
+        if name in ("avgpool", "classifier", "fc"):
             break
         # Subclasses of Sequential are steps of their own: they cannot be sliced.
         is_sequence = type(child) is nn.Sequential
@@ -209,7 +221,7 @@ def cut(
             # Convolutions without padding give slightly fewer cells, hence the rounding.
             is_map = following.ndim == probe.ndim
             step_stride = 2 ** round(math.log2(side / following.shape[-1])) if is_map else math.inf
-            if step_stride > stride:
+            if not is_map or (stride is not None and step_stride > stride):
                 break
             sizes[f"{name}.{num_steps}" if is_sequence else name] = (following.shape[1], int(step_stride))
             maps, num_steps = following, num_steps + 1

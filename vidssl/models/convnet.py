@@ -88,6 +88,11 @@ class ConvNet(Encoder):
         """Blocks, "0" to "5" say, the last of which is "last" too."""
         return (*map(str, range(len(self.widths))), "last")
 
+    @property
+    def last_name(self) -> str:
+        """Of the last block."""
+        return str(len(self.widths) - 1)
+
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""
         number = len(self.widths) - 1 if name == "last" else int(name)

@@ -60,6 +60,11 @@ class Encoder(nn.Module):
         """Layers that `layers` gives; "last" is what `features` gives."""
         return ("last",)
 
+    @property
+    def last_name(self) -> str:
+        """What "last" is called among the other layers; "last" where it is none of them."""
+        return "last"
+
     def layers(self, clip: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Encode densely, several layers in one pass.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -53,9 +53,9 @@ class ResNet(Encoder):
     ) -> None:
         if depth not in BLOCKS:
             raise ValueError(f"ResNet has no depth {depth}; depths: {', '.join(map(str, BLOCKS))}")
-        if layer not in _LAYERS:
-            raise ValueError(f"ResNet has no layer {layer!r}; layers: {', '.join(_LAYERS)}")
-        num_layers = _LAYERS.index(layer) + 1
+        if layer not in LAYERS:
+            raise ValueError(f"ResNet has no layer {layer!r}; layers: {', '.join(LAYERS)}")
+        num_layers = LAYERS.index(layer) + 1
         strides = [4 * 2**position for position in range(num_layers)]
         if stride not in strides:
             raise ValueError(f"stride {stride} cannot be had at {layer}; strides: {', '.join(map(str, strides))}")
@@ -80,14 +80,14 @@ class ResNet(Encoder):
                 "color": color,
                 "width": width,
             },
-            unused_keys=("fc.", *(f"{name}." for name in _LAYERS[num_layers:])),
+            unused_keys=("fc.", *(f"{name}." for name in LAYERS[num_layers:])),
         )
         self.color = color
         self.conv1 = nn.Conv2d(len(mean), width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.kept_layers = _LAYERS[:num_layers]
+        self.kept_layers = LAYERS[:num_layers]
         self.layer_sizes: dict[str, tuple[int, int]] = {}
         channels = width
         for position, name in enumerate(self.kept_layers):
@@ -126,6 +126,11 @@ class ResNet(Encoder):
     def layer_names(self) -> tuple[str, ...]:
         """ "layer1" to the last one kept, which is "last" too."""
         return (*self.kept_layers, "last")
+
+    @property
+    def last_name(self) -> str:
+        """ "layer4", unless the network was cut before."""
+        return self.kept_layers[-1]
 
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""

@@ -24,7 +24,7 @@ class TorchvisionVideoNet(Encoder):
 
     Args:
         name: As in `torchvision.models.list_models(torchvision.models.video)`.
-        stride: Pixels per feature cell, at most; a power of two.
+        stride: Pixels per feature cell, at most, a power of two; None takes all steps before the classifier.
         mean: Per RGB channel. Those of the Kinetics weights that torchvision published by default.
         std: Per RGB channel.
 
@@ -39,7 +39,7 @@ class TorchvisionVideoNet(Encoder):
         self,
         name: str,
         *,
-        stride: int = 16,
+        stride: int | None = 16,
         mean: tuple[float, ...] = KINETICS_MEAN,
         std: tuple[float, ...] = KINETICS_STD,
     ) -> None:
@@ -74,6 +74,11 @@ class TorchvisionVideoNet(Encoder):
     def layer_names(self) -> tuple[str, ...]:
         """Steps as torchvision names them, "stem", "layer2.0" or "features.3" say; the last is "last" too."""
         return (*self.step_sizes, "last")
+
+    @property
+    def last_name(self) -> str:
+        """Of the last step that is kept."""
+        return list(self.step_sizes)[-1]
 
     def layer_size(self, name: str) -> tuple[int, int]:
         """Width of a layer, and its pixels per cell."""

@@ -19,11 +19,13 @@ def collapse_monitors(embeddings: Tensor) -> dict[str, Tensor]:
     "effective_rank": exp of the entropy of the normalised singular values (RankMe, Garrido et al. 2022,
     arXiv:2210.02885, Eq. 4), of the centred embeddings; at most min(N - 1, D).
     "mean_cosine": of all pairs of different samples; 1 if all are equal.
+
+    Embeddings that are not finite give NaN: whether the training ends is for the guard to say.
     """
     unit = F.normalize(embeddings.float(), dim=1)
     num_samples, dim = unit.shape
     centered = unit - unit.mean(0)
-    singular = torch.linalg.svdvals(centered)
+    singular = _singular_values(centered)
     # Equal samples leave nothing but rounding: their rank is 1.
     shares = singular / singular.sum().clamp(min=1e-12)
     rank = (-torch.special.xlogy(shares, shares).sum()).exp()
@@ -32,6 +34,14 @@ def collapse_monitors(embeddings: Tensor) -> dict[str, Tensor]:
         "effective_rank": rank,
         "mean_cosine": (unit.sum(0).square().sum() - num_samples) / (num_samples * (num_samples - 1)),
     }
+
+
+def _singular_values(matrix: Tensor) -> Tensor:
+    """Singular values, all NaN where the algorithm does not converge, as with numbers that are not finite."""
+    try:
+        return torch.linalg.svdvals(matrix)
+    except torch.linalg.LinAlgError:
+        return matrix.new_full((min(matrix.shape),), torch.nan)
 
 
 def is_collapsed(figures: Mapping[str, Tensor]) -> bool:
