@@ -1,6 +1,7 @@
 """The `vidssl` command: finds the command that is asked for, and turns errors of the user into one paragraph.
 
-Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 error of the user; 128 + signal if stopped.
+Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 error of the user; 128 + signal if stopped
+(SIGINT 130, SIGTERM 143, SIGUSR1 138, SIGHUP 129).
 Nothing here imports torch: help, lists and mistyped commands answer at once. Signatures of the commands
 (vidssl/commands) are their options.
 """

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,24 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def own_file(path: Path, *, folder: Path) -> Path:
+    """`path`, if it is a regular file below `folder` to which no link leads; the folder itself may be reached by one.
+
+    For what is copied from a folder that somebody else may have filled into something that is passed on.
+
+    Raises:
+        ValueError: It is a link, a device or a pipe, or lies elsewhere.
+        OSError: There is no such file.
+    """
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else None
+    inside = None if relative is None or ".." in relative.parts else folder.resolve() / relative
+    if inside is None or inside.resolve() != inside:
+        raise ValueError(f"{path} leads out of {folder} or is a link; put the file itself there")
+    if not stat.S_ISREG(inside.lstat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+    return path
 
 
 def flush(path: Path) -> None:

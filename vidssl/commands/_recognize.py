@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.labelled import Layout
+from ..json_files import ResultRecord, read_json
 from .pretrain import default_workers
 
 if TYPE_CHECKING:
@@ -557,7 +558,7 @@ def read_result(path: Path) -> "Result | None":
     from ..evaluate.results import Result
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, ResultRecord)
         figures = {name: math.nan if value is None else value for name, value in document.pop("figures").items()}
         parts = {
             part: {name: math.nan if value is None else value for name, value in values.items()}

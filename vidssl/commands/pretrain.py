@@ -26,13 +26,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from rich.console import Console
 
 from .. import catalog, config
 from ..data.corpus import Corpus
 from ..files import locked, move_aside, replacing
+from ..json_files import RunRecord, read_json
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -45,6 +46,20 @@ LASTING = ("seed", "precision", "accumulate", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
+
+
+class _Later(TypedDict, total=False):
+    changeable: dict[str, Any]
+
+
+class BegunRecord(RunRecord, _Later):
+    """run.json of a run that is continued."""
+
+    command: str | None
+    num_videos: int
+    num_processes: int
+    device: str
+    versions: dict[str, str]
 
 
 def default_workers() -> int:
@@ -269,7 +284,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
     if checkpoint.latest(out / "checkpoints") is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, BegunRecord)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"{out} holds checkpoints, but its run.json, which tells what of, cannot be read ({error}); put it back, "
@@ -279,7 +294,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
 
 def _recipe_sha256(out: Path) -> str:
     """Hash of what decides what a run learns: its options and its config, as they were when it began."""
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    record = read_json(out / "run.json", RunRecord)
     options = json.dumps(record["options"], sort_keys=True).encode()
     return hashlib.sha256(options + b"\n" + (out / "config.py").read_bytes()).hexdigest()
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -40,6 +40,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ..json_files import read_json
 from ._rar import RAR4, list_rar, unpack_rar
 
 GIB = 2**30
@@ -48,6 +49,14 @@ RECORD = "prepared.json"
 LITTER = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._|Thumbs\.db$|desktop\.ini$)")
 
 logger = logging.getLogger(__name__)
+
+
+class _File(TypedDict):
+    num_bytes: int
+
+
+class _Prepared(TypedDict):
+    files: dict[str, _File]
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def prepare(
     paths = present(given)
     sizes = {path.name: path.stat().st_size for path in paths}
     if (out / RECORD).is_file():
-        known = json.loads((out / RECORD).read_text())["files"]
+        known = read_json(out / RECORD, _Prepared)["files"]
         if {name: facts["num_bytes"] for name, facts in known.items()} == sizes:
             logger.info("%s is there already, from the same files; nothing to do", out)
             return False

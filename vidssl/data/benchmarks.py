@@ -19,7 +19,6 @@ YouTube-VOS (Xu et al. 2018, arXiv:1809.03327), a split of it:
 import contextlib
 import difflib
 import functools
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,8 @@ import torch
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
+
+from ..json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +231,7 @@ def _categories(path: Path) -> dict[str, dict[int, str]]:
     if not path.is_file():
         return {}
     try:
-        videos = json.loads(path.read_text())["videos"]
+        videos = read_json(path)["videos"]
         return {
             name: {int(number): one["category"] for number, one in video["objects"].items()}
             for name, video in videos.items()
