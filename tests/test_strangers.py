@@ -17,7 +17,7 @@ from vidssl.data._bad_samples import BadSamples
 from vidssl.files import own_file
 from vidssl.json_files import MAX_DEPTH, mismatch, parse_json, read_json
 from vidssl.models import ConvNet, ResNet, TimmConvNet, export_encoder, load_encoder
-from vidssl.report.comparison import find
+from vidssl.report.comparison import find, write_comparison
 from vidssl.report.page import write_report
 
 DEEP = "[" * 200_000 + "]" * 200_000
@@ -204,19 +204,24 @@ def test_a_report_of_wrong_json_is_one_line(tmp_path, capsys, name):
         ({"figures": {"J&F-Mean": "0.5"}}, 'figures.J&F-Mean is "0.5", expected a number or null'),
         ({"parts": {"a": 3}}, "parts.a is 3, expected an object"),
         ({"model": "me"}, 'model is "me", expected an object'),
-        ({"model": {}}, "model.name is missing"),
-        ({"model": {"name": 5}}, "model.name is 5, expected a text"),
+        ({"model": {}}, "model.architecture, model.name, model.sha256 is missing"),
+        ({"model": {"name": 5, "sha256": None, "architecture": None}}, "model.name is 5, expected a text"),
         ({"task": 3}, "task is 3, expected a text"),
         ({"date": 5}, "date is 5, expected a text or null"),
     ],
 )
 def test_mistyped_results_are_named(tmp_path, content, said):
-    good = {"task": "davis", "figures": {}, "parts": {}, "model": {"name": "me", "sha256": None}}
+    good = {
+        "task": "davis",
+        "figures": {},
+        "parts": {},
+        "model": {"name": "me", "sha256": None, "architecture": None},
+    }
     path = tmp_path / "result.json"
     path.write_text(json.dumps(good))
     assert len(find(tmp_path)) == 1
     path.write_text(json.dumps(good | content))
-    with pytest.raises(ValueError, match="result.json is not what") as caught:
+    with pytest.raises(ValueError, match=r"result\.json is not what") as caught:
         find(tmp_path)
     assert said in str(caught.value)
 
@@ -242,7 +247,7 @@ def test_descriptions_and_manifests_of_wrong_json_are_one_line(tmp_path):
 def test_a_manifest_names_files_of_its_checkpoint_alone(tmp_path):
     path = checkpoint.save(tmp_path, {}, step=1)
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"]["../../dev/zero"] = {"bytes": 1, "sha256": "0"}
+    manifest["files"]["../../dev/zero"] = {"bytes": 1, "sha256": "0", "architecture": None}
     del manifest["sha256"]
     (path / "manifest.json").write_bytes(checkpoint._manifest_bytes(manifest))
     with pytest.raises(checkpoint.Damaged, match=r"names '\.\./\.\./dev/zero', which is no file of a checkpoint"):
@@ -277,7 +282,7 @@ def test_reports_embed_regular_files_of_the_run_alone(tmp_path, name, kind):
         pytest.skip("it lies in the run folder itself")
     if kind == "pipe" and name == "run.json":
         return  # said to be no run folder
-    with pytest.raises(ValueError, match="is a link|is no regular file"):
+    with pytest.raises(ValueError, match=r"is a link|is no regular file"):
         write_report(run)
     assert not (run / "report.html").exists()
 
@@ -300,7 +305,7 @@ def test_files_of_a_folder(tmp_path):
         folder / "loop" / "c",
         folder / ".." / "a" / "b",
     ):
-        with pytest.raises(ValueError, match="leads out of .* or is a link"):
+        with pytest.raises(ValueError, match=r"leads out of .* or is a link"):
             own_file(path, folder=folder)
     with pytest.raises(ValueError, match="is no regular file"):
         own_file(folder / "b", folder=folder)
@@ -309,7 +314,12 @@ def test_files_of_a_folder(tmp_path):
 
 
 def test_results_and_sheets_are_no_links(tmp_path):
-    good = {"task": "davis", "figures": {}, "parts": {}, "model": {"name": "me", "sha256": None}}
+    good = {
+        "task": "davis",
+        "figures": {},
+        "parts": {},
+        "model": {"name": "me", "sha256": None, "architecture": None},
+    }
     (tmp_path / "outside.json").write_text(json.dumps(good))
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "result.json").symlink_to(tmp_path / "outside.json")
@@ -320,3 +330,44 @@ def test_results_and_sheets_are_no_links(tmp_path):
 def test_read_json_reads(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+# -- the same twice
+
+
+def test_what_is_written_twice_is_equal_byte_by_byte(tmp_path, monkeypatch, capsys):
+    import time
+
+    from conftest import moving_square, write_video
+
+    contents = []
+    for number, seconds in enumerate((1_000_000_000, 2_000_000_000)):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: float(seconds))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torch.manual_seed(3)
+        export_encoder(ResNet(18, width=4), folder / "encoder.safetensors")
+        monkeypatch.chdir(folder)
+        run = write_run(folder / "run")
+        write_report(Path("run"))
+        (run / "report.html").rename(folder / "report.html")
+        good = {
+            "task": "knn",
+            "figures": {"top1": 0.5},
+            "parts": {},
+            "model": {"name": "me", "sha256": "0", "architecture": None},
+        }
+        (folder / "e").mkdir()
+        (folder / "e" / "result.json").write_text(json.dumps(good))
+        write_comparison(["e"], folder / "comparison.html")
+        (folder / "videos").mkdir()
+        write_video(Path("videos/a.mp4"), moving_square(3))
+        for name in ("b.mp4", "c.mp4"):
+            Path("videos", name).write_bytes(b"nothing")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        capsys.readouterr()
+        assert main(["data", "check", "videos"]) == 1
+        printed = capsys.readouterr().out.replace(str(folder), "")
+        names = ("encoder.safetensors", "encoder.json", "report.html", "comparison.html")
+        contents.append([printed, *((folder / name).read_bytes() for name in names)])
+    assert contents[0] == contents[1] and "b.mp4" in contents[0][0]

@@ -120,6 +120,7 @@ def save(
         _set_aside(path)
     temporary.replace(path)
     flush(folder)
+    flush(folder.parent)  # the folder itself may be new
     for old in _all(folder)[:-num_kept]:
         if _step(old) < step:
             _remove(old)

@@ -102,13 +102,15 @@ def locked(folder: Path) -> Iterator[None]:
     dead machine after its lease; where it offers none, a warning says that nothing guards the folder.
 
     Raises:
-        ValueError: Another process holds the lock; the message names it.
+        ValueError: Another process holds the lock; the message names it. Or the file is not ours.
     """
     file = _open_locked(folder)
     # Opened once: closing any descriptor of the file would drop the lock of this process.
     with file:
         file.seek(0)
         if left := file.read().strip():
+            if not re.match(r"process \d+ on ", left):
+                raise ValueError(f"{folder / LOCK} is a file of somebody else; choose another --out")
             logger.info("%s was last used by %s, which ended without leaving", folder, left)
         file.truncate(0)
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -25,15 +25,12 @@ class RunRecord(TypedDict):
     options: RunOptions
 
 
-class _ModelFacts(TypedDict, total=False):
-    sha256: str | None
-    architecture: Object | None
-
-
-class ModelRecord(_ModelFacts):
+class ModelRecord(TypedDict):
     """Of result.json: what was measured."""
 
     name: str
+    sha256: str | None
+    architecture: Object | None
 
 
 class ResultRecord(TypedDict, total=False):

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from .. import catalog, config
 from ..data.corpus import Corpus
-from ..files import locked, move_aside, replacing
+from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def train(
     out = options.out or Path("runs") / chosen.path.stem
     is_first = os.environ.get("RANK", "0") == "0"
     if options.restart and is_first and out.exists():
+        _refuse_other_folders(out)
         logger.info("%s is moved to %s", out, move_aside(out))
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():
@@ -290,6 +291,25 @@ def _begun(out: Path) -> dict[str, Any] | None:
             f"{out} holds checkpoints, but its run.json, which tells what of, cannot be read ({error}); put it back, "
             "or begin anew by --restart, which keeps what is there under another name"
         ) from error
+
+
+def _refuse_other_folders(out: Path) -> None:
+    """Raise ValueError if a folder is no run of ours, nor what is there before a run begins; nothing is touched."""
+    from .. import checkpoint
+
+    if not out.is_dir():
+        raise ValueError(f"--restart begins a run folder anew, but --out {out} is no folder; choose another --out")
+    if checkpoint.latest(out / "checkpoints") is not None:
+        return
+    names = {path.name for path in out.iterdir()}
+    with contextlib.suppress(OSError, ValueError):
+        if (out / "config.py").is_file() and read_json(out / "run.json", RunRecord):
+            return
+    if foreign := sorted(names - {LOCK, "bad_files.txt"}):
+        raise ValueError(
+            f"--restart moves run folders aside, but {out} is none: it has neither a run.json of ours nor checkpoints, "
+            f"but {', '.join(foreign[:5])}{', ...' * (len(foreign) > 5)}; nothing was touched, choose another --out"
+        )
 
 
 def _recipe_sha256(out: Path) -> str:

@@ -107,7 +107,7 @@ class Evaluation:
         protocol = self.result.get("protocol")
         architecture = self.result["model"]["architecture"] or {}
         chosen = {
-            option: protocol[knob] if protocol else architecture.get(option)
+            option: protocol.get(knob) if protocol else architecture.get(option)
             for option, knob in CHOSEN_BY_PROTOCOL.items()
         }
         return {name: value for name, value in architecture.items() if name not in chosen or value != chosen[name]}
