@@ -146,7 +146,7 @@ class Calls:
             return re.sub(r"\.\d+\.tmp", ".tmp", str(Path(path).resolve().relative_to(folder.resolve())))
 
         def spied_fsync(descriptor):
-            self.seen.append(("fsync", named(os.readlink(f"/proc/self/fd/{descriptor}"))))
+            self.seen.append(("fsync", named(Path(f"/proc/self/fd/{descriptor}").readlink())))
             fsync(descriptor)
 
         def spied(what, call):

@@ -110,11 +110,12 @@ def _run(name: str, words: list[str]) -> int:
         return function() or 0  # spares the import of tyro
     import tyro
 
+    from . import options as door
     from .config import constructor
 
-    options = tyro.cli(
+    options = door.parse(
         constructor(function, without=["command"]),
-        args=words,
+        words,
         prog=f"vidssl {name}",
         config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
     )

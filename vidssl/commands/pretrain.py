@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from rich.console import Console
 
 from .. import catalog, config
+from .. import options as door
 from ..data.corpus import Corpus
 from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
@@ -144,9 +145,14 @@ def parsed(words: list[str]) -> tuple[config.Config, dict[str, Any], FitOptions]
     ) -> tuple[dict[str, Any], FitOptions]:
         return values, options
 
-    values, options = tyro.cli(
+    values, options = door.parse(
         main,
-        args=words[1:],
+        words[1:],
+        defaults={
+            name: parameter.default
+            for name, parameter in inspect.signature(chosen.run).parameters.items()
+            if parameter.default is not parameter.empty
+        },
         prog=f"vidssl pretrain {words[0]}",
         description=chosen.summary,
         config=(tyro.conf.DisallowNone,),
