@@ -330,6 +330,44 @@ def test_restart_keeps_the_old_run_under_another_name(capsys, config, small_corp
     assert [len(Path(f"{name}/metrics.jsonl").read_text().splitlines()) for name in ("run", "run.old-1")] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("names", "said_of"),
+    [
+        (["thesis.tex"], "but thesis.tex"),
+        (["run.json"], "but run.json"),
+        (["run.json", "config.py"], "but config.py, run.json"),
+        (["lock", "photos/a.jpg"], "but photos"),
+        (["checkpoints/last.ckpt"], "but checkpoints"),
+        (["a", "b", "c", "d", "e", "f"], "but a, b, c, d, e, ..."),
+    ],
+)
+def test_restart_touches_run_folders_alone(capsys, config, small_corpus, names, said_of):
+    for name in names:
+        (Path("run") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("run") / name).write_text("[]")
+    assert pretrain(config, small_corpus, "--restart") == 2
+    text = said(capsys)
+    assert "--restart moves run folders aside, but run is none" in text and said_of in text
+    assert sorted(str(path) for path in Path("run").rglob("*") if path.is_file()) == sorted(
+        f"run/{name}" for name in names
+    )
+    assert all((Path("run") / name).read_text() == "[]" for name in names)
+    assert not Path("run.old-1").exists()
+
+
+def test_restart_of_a_file_and_of_a_lock_of_somebody_else(capsys, config, small_corpus):
+    Path("run").write_text("mine")
+    assert pretrain(config, small_corpus, "--restart") == 2
+    assert "--out run is no folder" in said(capsys) and Path("run").read_text() == "mine"
+    Path("run").unlink()
+    Path("run").mkdir()
+    Path("run/lock").write_text("yale 7")
+    for options in ([], ["--restart"]):
+        assert pretrain(config, small_corpus, *options) == 2
+        assert "run/lock is a file of somebody else" in said(capsys)
+        assert Path("run/lock").read_text() == "yale 7"
+
+
 def test_a_run_folder_in_use_is_refused(capsys, config, small_corpus):
     with holder(Path("run")) as process:
         for options in ([], ["--restart"]):

@@ -1,7 +1,9 @@
 """One owner of a folder, files that appear whole."""
 
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -131,3 +133,80 @@ def test_leftovers_have_names_of_ours_alone(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.x.tmp", ".mine.tmp", "notes.tmp"]
+
+
+class Calls:
+    """Real calls of the system in their order: what is flushed, and what gets which name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.seen: list[tuple[str, ...]] = []
+        fsync, replace, rename = os.fsync, os.replace, os.rename
+
+        def named(path) -> str:
+            return re.sub(r"\.\d+\.tmp", ".tmp", str(Path(path).resolve().relative_to(folder.resolve())))
+
+        def spied_fsync(descriptor):
+            self.seen.append(("fsync", named(Path(f"/proc/self/fd/{descriptor}").readlink())))
+            fsync(descriptor)
+
+        def spied(what, call):
+            def move(source, target, **options):
+                self.seen.append((what, named(source), named(target)))
+                call(source, target, **options)
+
+            return move
+
+        monkeypatch.setattr(os, "fsync", spied_fsync)
+        monkeypatch.setattr(os, "replace", spied("rename", replace))
+        monkeypatch.setattr(os, "rename", spied("rename", rename))
+
+
+def test_a_file_is_flushed_before_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    calls = Calls(monkeypatch, tmp_path)
+    with replacing(tmp_path / "a" / "file") as temporary:
+        temporary.write_text("new")
+    assert calls.seen == [
+        ("fsync", "a/.file.tmp"),
+        ("rename", "a/.file.tmp", "a/file"),
+        ("fsync", "a"),
+    ]
+
+
+def test_a_checkpoint_is_flushed_before_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    from vidssl import checkpoint
+
+    checkpoint.save(tmp_path / "run" / "checkpoints", {"a": 1}, step=1)
+    shards = tmp_path / "run" / "checkpoints" / ".shards.1.tmp"
+    shards.mkdir()
+    calls = Calls(monkeypatch, tmp_path / "run")
+    new, path = "checkpoints/.step_00000002.tmp", "checkpoints/step_00000002"
+    checkpoint.save(tmp_path / "run" / "checkpoints", {"a": 2}, step=2, num_kept=1)
+    old = "checkpoints/step_00000001"
+    flushed = [("fsync", f"{new}/state.pt"), ("fsync", f"{new}/manifest.json"), ("fsync", new)]
+    after = [("rename", new, path), ("fsync", "checkpoints"), ("fsync", ".")]
+    # The old one goes only then.
+    assert calls.seen == [*flushed, *after, ("rename", old, "checkpoints/.step_00000001.tmp")]
+    calls.seen.clear()
+    checkpoint.save(tmp_path / "run" / "checkpoints", {"a": 2}, step=3, num_kept=2, shards=shards, shard_files={})
+    moved = [
+        ("rename", "checkpoints/.shards.tmp", f"{new[:-5]}3.tmp/shards"),
+        ("fsync", f"{new[:-5]}3.tmp/shards"),
+    ]
+    assert calls.seen == [
+        *moved,
+        *((name, *(one.replace("02", "03") for one in rest)) for name, *rest in flushed + after),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "umask"), reason="no masks of modes here")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_an_export_has_the_mode_of_its_neighbours(tmp_path, mask):
+    from vidssl.models import ConvNet, export_encoder
+
+    before = os.umask(mask)
+    try:
+        export_encoder(ConvNet(widths=(2,), strides=(2,)), tmp_path / "encoder.safetensors")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"encoder.safetensors": 0o666 & ~mask, "encoder.json": 0o666 & ~mask}

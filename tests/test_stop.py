@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_train import assert_equal
 from tiny_davis import write_davis
-from tiny_run import tiny_run, train
+from tiny_run import Tiny, tiny_run, train
 
 from vidssl import checkpoint, fit
 from vidssl.data import ArrayDataset
@@ -22,7 +22,7 @@ from vidssl.evaluate.video import propagate_video
 from vidssl.models import Encoder
 from vidssl.stop import SIGNALS, StopFlag, Stopped, check, stoppable
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGHUP: 129}
 
 
 def send(number: int) -> None:
@@ -57,6 +57,51 @@ def test_the_echo_of_torchrun_is_no_second_signal(monkeypatch):
         time.sleep(0.05)
         send(signal.SIGTERM)
     assert not isinstance(insisted.value, Stopped)
+
+
+def test_a_terminal_that_is_closed_tells_twice_and_asks_once(monkeypatch):
+    with pytest.raises(Stopped) as stopped, StopFlag() as stop:
+        send(signal.SIGHUP)
+        send(signal.SIGHUP)  # of the shell, and of the kernel
+        stop.check()
+    assert stopped.value.code == 129
+    monkeypatch.setattr("vidssl.stop.ECHO_SECONDS", 0.01)
+    with pytest.raises(SystemExit) as insisted, StopFlag():
+        send(signal.SIGHUP)
+        time.sleep(0.05)
+        send(signal.SIGHUP)
+    assert not isinstance(insisted.value, Stopped) and insisted.value.code == 129
+
+
+def test_nohup_goes_on(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopFlag() as stop:
+            send(signal.SIGHUP)
+            assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_saves_like_a_scheduler(tmp_path, monkeypatch):
+    """SIGHUP in the third step: the state of that step is saved, and the run goes on to the same end."""
+    whole = train(tmp_path / "whole", save_every=100)
+    forward, seen = Tiny.forward, []
+
+    def hangs(self, batch, progress):
+        seen.append(progress)
+        if len(seen) == 3:
+            send(signal.SIGHUP)
+        return forward(self, batch, progress)
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped) as stopped:
+        patched.setattr(Tiny, "forward", hangs)
+        train(tmp_path / "run", save_every=100)
+    assert stopped.value.code == 129
+    assert (
+        checkpoint.latest(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "step_00000003"
+    )
+    assert_equal(train(tmp_path / "run", save_every=100).state_dict(), whole.state_dict())
 
 
 def test_a_flag_inside_of_another_is_the_same():

@@ -5,10 +5,11 @@ Configs are read as text (`ast`), never run, so that listing them needs no torch
 
 import ast
 import difflib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .json_files import read_json
 
 PACKAGE = Path(__file__).parent
 BENCHMARK = "benchmark.json"  # in results: speeds (vidssl.benchmark); every other file there is a proof
@@ -102,7 +103,7 @@ def find(name: str, *, package: Path = PACKAGE) -> Entry:
 def proof_results(folder: Path) -> list[dict[str, Any]]:
     """Read what the proofs measured: results/NAME.json of each, in order of their names."""
     paths = sorted(path for path in folder.glob("*.json") if path.name != BENCHMARK)
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [read_json(path) for path in paths]
 
 
 def near_misses(word: str, known: list[str]) -> list[str]:

@@ -19,12 +19,13 @@ import shutil
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 import torch
 
 from . import __version__
 from .files import file_sha256, flush, remove_leftovers, temporary_beside
+from .json_files import parse_json
 
 FORMAT_VERSION = 3
 STATE, SHARDS, MANIFEST = "state.pt", "shards", "manifest.json"
@@ -34,7 +35,23 @@ _ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, 
 _BYTES_PER_TENSOR = 1024
 _FIXED_BYTES = 1 << 16
 
+_FILE_NAME = re.compile(rf"{re.escape(STATE)}|{SHARDS}/(?!\.\.?$)[\w.-]+")
+
 logger = logging.getLogger(__name__)
+
+
+class _File(TypedDict):
+    bytes: int
+    sha256: str
+
+
+class _Manifest(TypedDict):
+    sha256: str
+    format_version: int
+    step: int
+    recipe_sha256: str | None
+    versions: dict[str, str]
+    files: dict[str, _File]
 
 
 class Damaged(ValueError):
@@ -103,6 +120,7 @@ def save(
         _set_aside(path)
     temporary.replace(path)
     flush(folder)
+    flush(folder.parent)  # the folder itself may be new
     for old in _all(folder)[:-num_kept]:
         if _step(old) < step:
             _remove(old)
@@ -201,25 +219,28 @@ def load(path: Path) -> dict[str, Any]:
 def _check_manifest(path: Path, *, step: int, with_shards: bool) -> dict[str, Any]:
     try:
         data = (path / MANIFEST).read_bytes()
-        manifest = json.loads(data)
+        manifest = parse_json(data, _Manifest, where=MANIFEST)
         told = manifest.pop("sha256")
         is_whole = data == _manifest_bytes(manifest) and told == _digest(manifest)
     except FileNotFoundError as error:
         raise Damaged(f"{path} is damaged: it has no {MANIFEST}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise Damaged(f"{path} is damaged: its {MANIFEST} cannot be read ({error})") from error
     if not is_whole:
         raise Damaged(f"{path} is damaged: its {MANIFEST} was changed")
     if manifest["format_version"] not in (2, 3):
         raise ValueError(
             f"{path} has checkpoint format {manifest['format_version']}, this version of vidssl reads up to "
-            f"{FORMAT_VERSION}; go on with the version that wrote it, {manifest['versions']['vidssl']}, or a newer one"
+            f"{FORMAT_VERSION}; go on with the version that wrote it, "
+            f"{manifest['versions'].get('vidssl', 'unknown')}, or a newer one"
         )
     if manifest["step"] != step:
         raise Damaged(f"{path} is damaged: it is the checkpoint of step {manifest['step']}")
     for name, told in manifest["files"].items():
         if name.startswith(f"{SHARDS}/") and not with_shards:
             continue
+        if not _FILE_NAME.fullmatch(name):
+            raise Damaged(f"{path} is damaged: its {MANIFEST} names {name!r}, which is no file of a checkpoint")
         try:
             found = measure(path / name)
         except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """The `vidssl` command: finds the command that is asked for, and turns errors of the user into one paragraph.
 
-Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 error of the user; 128 + signal if stopped.
+Exit codes: 0 done; 1 `vidssl data check` found unreadable files; 2 error of the user; 128 + signal if stopped
+(SIGINT 130, SIGTERM 143, SIGUSR1 138, SIGHUP 129).
 Nothing here imports torch: help, lists and mistyped commands answer at once. Signatures of the commands
 (vidssl/commands) are their options.
 """
@@ -109,11 +110,12 @@ def _run(name: str, words: list[str]) -> int:
         return function() or 0  # spares the import of tyro
     import tyro
 
+    from . import options as door
     from .config import constructor
 
-    options = tyro.cli(
+    options = door.parse(
         constructor(function, without=["command"]),
-        args=words,
+        words,
         prog=f"vidssl {name}",
         config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
     )

@@ -6,7 +6,6 @@ OUT/run/evaluate/    identity, random weights, pretrained: label propagation on 
 OUT/run/report.html  all of it on a page
 """
 
-import json
 import logging
 import shlex
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import catalog, config
+from .json_files import read_json
 
 if TYPE_CHECKING:
     from .evaluate.results import Result as Evaluation
@@ -114,7 +114,7 @@ def write_corpus(folder: Path, *, seed: int, **sizes: int) -> None:
     """
     script = config.load_module(catalog.shared_folder("datasets") / "prepare_moving_shapes.py")
     if folder.exists():
-        record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        record = read_json(folder / "corpus.json")
         there = {
             "seed": record["seed"],
             "num_train_videos": record["train"]["num_videos"],

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,24 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def own_file(path: Path, *, folder: Path) -> Path:
+    """`path`, if it is a regular file below `folder` to which no link leads; the folder itself may be reached by one.
+
+    For what is copied from a folder that somebody else may have filled into something that is passed on.
+
+    Raises:
+        ValueError: It is a link, a device or a pipe, or lies elsewhere.
+        OSError: There is no such file.
+    """
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else None
+    inside = None if relative is None or ".." in relative.parts else folder.resolve() / relative
+    if inside is None or inside.resolve() != inside:
+        raise ValueError(f"{path} leads out of {folder} or is a link; put the file itself there")
+    if not stat.S_ISREG(inside.lstat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+    return path
+
+
 def flush(path: Path) -> None:
     """Have the file system write a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -83,13 +102,15 @@ def locked(folder: Path) -> Iterator[None]:
     dead machine after its lease; where it offers none, a warning says that nothing guards the folder.
 
     Raises:
-        ValueError: Another process holds the lock; the message names it.
+        ValueError: Another process holds the lock; the message names it. Or the file is not ours.
     """
     file = _open_locked(folder)
     # Opened once: closing any descriptor of the file would drop the lock of this process.
     with file:
         file.seek(0)
         if left := file.read().strip():
+            if not re.match(r"process \d+ on ", left):
+                raise ValueError(f"{folder / LOCK} is a file of somebody else; choose another --out")
             logger.info("%s was last used by %s, which ended without leaving", folder, left)
         file.truncate(0)
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -25,6 +25,7 @@ from rich.progress import (
 from torch import Tensor
 
 from .files import remove_leftovers, replacing
+from .json_files import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -180,10 +181,10 @@ def _lines_until(step: int, path: Path) -> list[tuple[str, dict[str, Any]]]:
     kept = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line, dict[str, float], where=f"{path}:{number}")
             if record["step"] <= step:
                 kept.append((line, record))
-        except (json.JSONDecodeError, TypeError, KeyError):
+        except (ValueError, KeyError):
             if number < len(lines):
                 logger.warning("%s:%d is damaged and left out: %.60s", path, number, line)
     return kept

@@ -1,7 +1,8 @@
 """Stopping long work at a good moment: signals set a flag, loops look at it between steps.
 
-SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (what schedulers send before they take a machine away) all ask for a stop; the
-exit code is 128 + signal. The second one stops at once, wherever the program is.
+SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (what schedulers send before they take a machine away) and SIGHUP (a terminal or
+connection that is closed) all ask for a stop; the exit code is 128 + signal: 130, 143, 138 and 129. The second one
+stops at once, wherever the program is. Under nohup SIGHUP stays ignored.
 """
 
 import functools
@@ -14,9 +15,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # torchrun passes on what its processes may have received already, as every process of a terminal or a job does: for
-# so long the same request counts once.
+# so long the same request counts once. Of a terminal that is closed, shell and kernel both tell.
 ECHO_SECONDS = 2.0
 
 P = ParamSpec("P")
@@ -50,7 +51,11 @@ class StopFlag:
             return StopFlag._active
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._previous = {
+            number: signal.signal(number, self._note)
+            for number in SIGNALS
+            if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN)  # nohup
+        }
         StopFlag._active = self
         return self
 
@@ -68,7 +73,9 @@ class StopFlag:
         now = time.monotonic()
         if self.received is None:
             self.received, self._received_at = number, now
-        elif "TORCHELASTIC_RUN_ID" not in os.environ or now - self._received_at > ECHO_SECONDS:
+            return
+        comes_twice = "TORCHELASTIC_RUN_ID" in os.environ or number == self.received == signal.SIGHUP
+        if not comes_twice or now - self._received_at > ECHO_SECONDS:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def check(self) -> None:
@@ -106,5 +113,5 @@ def leave_to_parent() -> None:
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

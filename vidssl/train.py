@@ -77,8 +77,8 @@ def fit(
 
     Writes metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors and encoder.json, and
     audio_encoder.* where the method listens. Under torchrun every process takes its part of each batch, and what is
-    logged is the mean over the processes. SIGINT, SIGTERM and SIGUSR1 end it after the step, with a checkpoint, also
-    within an evaluation or a clustering. One process at a time may train into `out`.
+    logged is the mean over the processes. SIGINT, SIGTERM, SIGUSR1 and SIGHUP end it after the step, with a
+    checkpoint, also within an evaluation or a clustering. One process at a time may train into `out`.
 
     Args:
         run: What to train.

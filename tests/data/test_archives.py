@@ -1,8 +1,11 @@
 """Archives: what they hold arrives unchanged, and what is hostile or broken is refused and leaves nothing behind."""
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -16,7 +19,7 @@ from pathlib import Path
 import pytest
 from tiny_archives import vint, write_rar4, write_rar5, write_tar, write_zip
 
-from vidssl.data import _rar, archives
+from vidssl.data import _archive_limits, _rar, archives
 from vidssl.data.archives import Published, below, extract, prepare
 
 FILES = {"set/a.txt": b"first", "set/deep/b.bin": bytes(range(256)) * 300, "set/empty": b""}
@@ -377,3 +380,187 @@ def test_what_the_user_did_wrong_is_one_paragraph(tmp_path):
         "error: nothing is downloaded here; get ESC-50-master.zip (not given) from https://github.com"
         in done.stderr
     )
+
+
+# Limits.
+
+
+def header_of(name: str, size: int, kind: bytes) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g", b"X"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_tar_headers_of_absurd_size_are_refused_unread(tmp_path, here, kind, pack):
+    """A header says 8 GiB; nothing of that is there, as the limit must come before."""
+    archive = here / "a.tar"
+    archive.write_bytes(pack(header_of("x", 8 * 2**30, kind) + bytes(1024)))
+    with pytest.raises(ValueError, match=r"a\.tar has a header of 8,589,934,592 bytes, more than 1,048,576"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+def test_headers_in_a_row_are_refused(tmp_path, here):
+    archive = here / "a.tar"
+    long = header_of("x", 5, b"L") + b"name".ljust(512, b"\0")
+    for count, fine in ((8, True), (9, False), (3000, False)):
+        archive.write_bytes(long * count + header_of("x", 0, b"0") + bytes(1024))
+        if fine:
+            assert extract(archive, here / "out", max_bytes=10) == 1
+            shutil.rmtree(here / "out")
+        else:
+            with pytest.raises(ValueError, match=r"more than 8 headers before a single member"):
+                unpack(archive, here / "out")
+            assert_untouched(tmp_path, archive)
+
+
+def test_global_headers_add_up_to_the_limit(tmp_path, here, monkeypatch):
+    monkeypatch.setattr(_archive_limits, "MAX_HEADER_BYTES", 2048)
+    one = header_of("x", 800, b"g") + b"800 a=".ljust(799, b"b") + b"\n" + bytes(224) + header_of("x", 0, b"0")
+    (here / "a.tar").write_bytes(one * 3 + bytes(1024))
+    with pytest.raises(ValueError, match=r"has a header of 2,400 bytes, more than 2,048"):
+        unpack(here / "a.tar", here / "out")
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.1", "0.0"])
+def test_sparse_files_are_refused_before_their_map(tmp_path, here, version):
+    major, minor = version.split(".")
+    facts = {
+        "GNU.sparse.major": major,
+        "GNU.sparse.minor": minor,
+        "GNU.sparse.name": "x",
+        "GNU.sparse.realsize": "9",
+    }
+    facts |= {"GNU.sparse.map": "0,9", "GNU.sparse.size": "9", "GNU.sparse.numblocks": "999999999"}
+    kept = {
+        "1.0": ("major", "minor", "name", "realsize"),
+        "0.1": ("map", "name", "size"),
+        "0.0": ("size", "numblocks"),
+    }
+    headers = {name: value for name, value in facts.items() if name.rpartition(".")[2] in kept[version]}
+    archive = here / "a.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as file:
+        info = tarfile.TarInfo("x")
+        info.pax_headers = headers
+        info.size = 512
+        file.addfile(info, io.BytesIO(b"999999999\n".ljust(512, b"0")))
+    with pytest.raises(ValueError, match=r"holds a sparse file; refused"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar, write_rar4, write_rar5])
+def test_too_many_members_are_refused(tmp_path, here, monkeypatch, write):
+    files = {f"{number}.txt": b"x" for number in range(5)}
+    archive = write(here / "a.bin", files)
+    monkeypatch.setattr(_archive_limits, "MAX_MEMBERS", 4)
+    with pytest.raises(ValueError, match=r"a\.bin holds more than 4 members \(MAX_MEMBERS\)"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+    monkeypatch.setattr(_archive_limits, "MAX_MEMBERS", 5)
+    if write in (write_zip, write_tar):
+        assert extract(archive, here / "out", max_bytes=100) == 5
+
+
+def zeros_zip(path: Path) -> Path:
+    return write_zip(path, {"a": bytes(10**6)})
+
+
+def zeros_tar(path: Path) -> Path:
+    return write_tar(path, {"a": bytes(10**6)}, "w:gz")
+
+
+def zeros_rar(path: Path) -> Path:
+    content = write_rar5(path, {"a": bytes(16384)}).read_bytes()
+    path.write_bytes(content.replace(vint(16384) + vint(0o100644), vint(2 * 10**6) + vint(0o100644)))
+    return path
+
+
+@pytest.mark.parametrize("write", [zeros_zip, zeros_tar])
+def test_expansion_is_bounded(tmp_path, here, monkeypatch, write):
+    archive = write(here / "a.bin")
+    assert extract(archive, here / "out", max_bytes=2 * 10**6) == 1
+    shutil.rmtree(here / "out")
+    monkeypatch.setattr(_archive_limits, "FREE_BYTES", 10**5)
+    with pytest.raises(ValueError, match=r"a\.bin unpacks to more than 200 times its size \(MAX_RATIO\)"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+@pytest.mark.parametrize("is_64", [False, True])
+def test_a_zip_directory_is_measured_before_it_is_read(tmp_path, here, monkeypatch, is_64):
+    archive = write_zip(here / "a.zip", {f"{number}.txt": b"x" for number in range(20)})
+    if is_64:
+        content = archive.read_bytes()
+        end = content[-22:]
+        count, size, start = struct.unpack_from("<HII", end, 10)
+        record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+        locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, len(content) - 22, 1)
+        hidden = end[:8] + struct.pack("<HHII", 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1) + end[20:]
+        archive.write_bytes(content[:-22] + record + locator + hidden)
+        assert len(zipfile.ZipFile(archive).namelist()) == 20
+    monkeypatch.setattr(_archive_limits, "MAX_DIRECTORY_BYTES", 100)
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # it would read all of it
+    with pytest.raises(ValueError, match=r"a\.zip has a directory of [\d,]+ bytes, more than 100"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_unpack_in_one_piece_are_refused(tmp_path, here, kind):
+    archive = here / "a.zip"
+    with zipfile.ZipFile(archive, "w", kind) as file:
+        file.writestr("x", bytes(1000))
+    with pytest.raises(ValueError, match=rf"a\.zip holds 'x' in compression {kind}; expected 0 .* or 8"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"Rar!\x1a\x07\x01\x00" + bytes(4) + vint(2**40),
+            "has a header of 1,099,511,627,776 bytes, more than 2,097,152",
+        ),
+        (b"Rar!\x1a\x07\x01\x00" + bytes(4) + b"\xff" * 200, "ends in the middle of a header"),
+        (b"Rar!\x1a\x07\x00" + struct.pack("<HBHH", 0, 0x73, 0, 3), "ends in the middle of a header"),
+        (
+            b"Rar!\x1a\x07\x00" + struct.pack("<HBHHI", 0, 0x75, 0x8000, 11, 2**32 - 1),
+            "ends in the middle of a header",
+        ),
+    ],
+)
+def test_rar_headers_of_absurd_size_are_refused(tmp_path, here, content, message):
+    archive = here / "a.rar"
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.rar {message}"):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+
+
+def test_a_rar_archive_of_too_much_is_refused_before_any_program_sees_it(tmp_path, here, monkeypatch):
+    archive = zeros_rar(here / "a.rar")
+    monkeypatch.setattr(archives, "unpack_rar", None)
+    with pytest.raises(ValueError, match=r"a\.rar holds more than 9.54e-07 GiB"):
+        unpack(archive, here / "out", max_bytes=1024)
+    monkeypatch.setattr(_archive_limits, "FREE_BYTES", 10**5)
+    monkeypatch.setattr(_archive_limits, "MAX_RATIO", 50)
+    with pytest.raises(ValueError, match=r"a\.rar unpacks to more than 50 times its size"):
+        unpack(archive, here / "out", max_bytes=10**9)
+    assert_untouched(tmp_path, archive)
+
+
+def test_programs_have_limits(here, monkeypatch, tmp_path):
+    """What the program is told of its memory and of the size of files, in blocks of 1024 and 512 bytes."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "bsdtar").write_text('#!/bin/sh\n(ulimit -v; ulimit -f) | tr "\\n" " " > "$5/a.txt"\n')
+    (programs / "bsdtar").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    monkeypatch.setattr(_rar, "PROGRAMS", {"bsdtar": _rar.PROGRAMS["bsdtar"]})
+    expected = b"6291456 1 "
+    unpack(write_rar4(here / "a.rar", {"a.txt": expected}), here / "out")
+    assert (here / "out" / "a.txt").read_bytes() == expected

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..evaluate.provenance import versions
 from ..files import replacing
+from ..json_files import read_json
 
 PICTURE = "scaling.svg"  # beside the page
 
@@ -24,7 +25,7 @@ def machine() -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """Give the records by row; none if nothing was measured yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def write(

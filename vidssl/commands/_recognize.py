@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..data.labelled import Layout
+from ..json_files import ResultRecord, read_json
 from ._classes import look_at_classes
 from .pretrain import default_workers
 
@@ -592,7 +593,7 @@ def read_result(path: Path) -> "Result | None":
     from ..evaluate.results import Result
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, ResultRecord)
         figures = {name: math.nan if value is None else value for name, value in document.pop("figures").items()}
         parts = {
             part: {name: math.nan if value is None else value for name, value in values.items()}

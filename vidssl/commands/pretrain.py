@@ -26,13 +26,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from rich.console import Console
 
 from .. import catalog, config
+from .. import options as door
 from ..data.corpus import Corpus
-from ..files import locked, move_aside, replacing
+from ..files import LOCK, locked, move_aside, replacing
+from ..json_files import RunRecord, read_json
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -45,6 +47,20 @@ LASTING = ("seed", "precision", "accumulate", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
+
+
+class _Later(TypedDict, total=False):
+    changeable: dict[str, Any]
+
+
+class BegunRecord(RunRecord, _Later):
+    """run.json of a run that is continued."""
+
+    command: str | None
+    num_videos: int
+    num_processes: int
+    device: str
+    versions: dict[str, str]
 
 
 def default_workers() -> int:
@@ -129,9 +145,14 @@ def parsed(words: list[str]) -> tuple[config.Config, dict[str, Any], FitOptions]
     ) -> tuple[dict[str, Any], FitOptions]:
         return values, options
 
-    values, options = tyro.cli(
+    values, options = door.parse(
         main,
-        args=words[1:],
+        words[1:],
+        defaults={
+            name: parameter.default
+            for name, parameter in inspect.signature(chosen.run).parameters.items()
+            if parameter.default is not parameter.empty
+        },
         prog=f"vidssl pretrain {words[0]}",
         description=chosen.summary,
         config=(tyro.conf.DisallowNone,),
@@ -165,6 +186,7 @@ def train(
     out = options.out or Path("runs") / chosen.path.stem
     is_first = os.environ.get("RANK", "0") == "0"
     if options.restart and is_first and out.exists():
+        _refuse_other_folders(out)
         logger.info("%s is moved to %s", out, move_aside(out))
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():
@@ -269,7 +291,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
     if checkpoint.latest(out / "checkpoints") is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, BegunRecord)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"{out} holds checkpoints, but its run.json, which tells what of, cannot be read ({error}); put it back, "
@@ -277,9 +299,28 @@ def _begun(out: Path) -> dict[str, Any] | None:
         ) from error
 
 
+def _refuse_other_folders(out: Path) -> None:
+    """Raise ValueError if a folder is no run of ours, nor what is there before a run begins; nothing is touched."""
+    from .. import checkpoint
+
+    if not out.is_dir():
+        raise ValueError(f"--restart begins a run folder anew, but --out {out} is no folder; choose another --out")
+    if checkpoint.latest(out / "checkpoints") is not None:
+        return
+    names = {path.name for path in out.iterdir()}
+    with contextlib.suppress(OSError, ValueError):
+        if (out / "config.py").is_file() and read_json(out / "run.json", RunRecord):
+            return
+    if foreign := sorted(names - {LOCK, "bad_files.txt"}):
+        raise ValueError(
+            f"--restart moves run folders aside, but {out} is none: it has neither a run.json of ours nor checkpoints, "
+            f"but {', '.join(foreign[:5])}{', ...' * (len(foreign) > 5)}; nothing was touched, choose another --out"
+        )
+
+
 def _recipe_sha256(out: Path) -> str:
     """Hash of what decides what a run learns: its options and its config, as they were when it began."""
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    record = read_json(out / "run.json", RunRecord)
     options = json.dumps(record["options"], sort_keys=True).encode()
     return hashlib.sha256(options + b"\n" + (out / "config.py").read_bytes()).hexdigest()
 

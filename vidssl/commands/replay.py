@@ -1,10 +1,11 @@
 """vidssl replay: a step whose numbers were not finite, computed again."""
 
-import json
 from pathlib import Path
 
 import tyro
 from rich.console import Console
+
+from ..json_files import RunRecord, read_json
 
 
 def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device: str = "auto") -> None:
@@ -31,7 +32,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         raise ValueError(
             f"{run} has no run.json, so the method cannot be built; build it and call vidssl.guard.replay"
         )
-    begun = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    begun = read_json(run / "run.json", RunRecord)
     options = {name: value for name, value in begun["options"].items() if name not in LASTING}
     method = config.load(begun["config"]).run(**options).method
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))

@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from .. import options
 from ..files import replacing
 from .pretrain import parsed
 
@@ -66,20 +67,20 @@ def slurm(words: list[str]) -> None:
             "others."
         )
         return Console().print(text, markup=False, highlight=False, soft_wrap=True)
-    job, rest = tyro.cli(
+    job, rest = options.parse(
         SlurmOptions,
-        args=words[1:],
+        words[1:],
         prog=f"vidssl slurm {words[0]}",
         config=(tyro.conf.DisallowNone,),
         return_unknown_args=True,
     )
     training = [words[0], *rest]
-    chosen, _, options = parsed(training)  # what is wrong with them should show now, not when the job starts
-    if options.restart:
+    chosen, _, fit_options = parsed(training)  # what is wrong with them should show now, not when the job starts
+    if fit_options.restart:
         raise ValueError(
             "--restart would begin anew each time the job is queued again; move the run folder aside yourself"
         )
-    out = options.out or Path("runs") / chosen.path.stem
+    out = fit_options.out or Path("runs") / chosen.path.stem
     if job.submit:
         submit(training, job, name=chosen.path.stem, folder=out.with_name(f"{out.name}.jobs"))
         return
@@ -141,9 +142,8 @@ def sbatch(training: Sequence[str], job: SlurmOptions, *, name: str) -> str:
 
 
 def _check(job: SlurmOptions) -> None:
-    for name, least in (("nodes", 1), ("gpus", 0), ("cpus_per_process", 1), ("hours", 0), ("notice_seconds", 0)):
-        if getattr(job, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(job, name)}, expected at least {least}")
+    for name in ("nodes", "gpus", "cpus_per_process", "hours", "memory_gb", "notice_seconds"):
+        options.check(name, getattr(job, name))
     for name in ("partition", "account"):
         value = getattr(job, name)
         # They stand in lines that SLURM reads and that a line break would turn into commands.

@@ -3,8 +3,16 @@
 import collections
 import json
 from pathlib import Path
+from typing import TypedDict
 
 from ..files import replacing
+from ..json_files import parse_json
+
+
+class _Record(TypedDict):
+    step: int
+    file: str
+    reason: str
 
 
 class BadSamples:
@@ -29,11 +37,15 @@ class BadSamples:
             return
         written = path.read_text(encoding="utf-8").splitlines(keepends=True)
         # A line without its end was being written when the run was killed.
-        lines = [line for line in written if line.endswith("\n") and json.loads(line)["step"] < first_step]
+        whole = [line for line in written if line.endswith("\n")]
+        records = [
+            parse_json(line, _Record, where=f"{path}:{number}") for number, line in enumerate(whole, start=1)
+        ]
+        lines = [line for line, record in zip(whole, records, strict=True) if record["step"] < first_step]
         if lines != written:
             with replacing(path) as temporary:
                 temporary.write_text("".join(lines), encoding="utf-8")
-        for record in map(json.loads, lines):
+        for record in (one for one in records if one["step"] < first_step):
             self._counts[record["file"]] += 1
             self.reasons.setdefault(record["file"], record["reason"])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..json_files import parse_json
 from ._container import MediaError, check_pixels, describe
 from ._index import PacketIndex
 from ._member import Member
@@ -73,12 +74,13 @@ def unpack(known: bytes, path: Path) -> tuple[VideoInfo, PacketIndex, float] | N
 def restamp(known: bytes, *, num_bytes: int) -> bytes:
     """Return what is known of a file for the same file as a member of a shard."""
     line, _, body = known.partition(b"\n")
-    return json.dumps({**json.loads(line), "stamp": _member_stamp(num_bytes)}).encode() + b"\n" + body
+    head = parse_json(line, where="what is known of the file")
+    return json.dumps({**head, "stamp": _member_stamp(num_bytes)}).encode() + b"\n" + body
 
 
 def _unpack(known: bytes, path: Path) -> tuple[VideoInfo, PacketIndex, float] | None:
     line, _, body = known.partition(b"\n")
-    head: dict[str, Any] = json.loads(line)
+    head: dict[str, Any] = parse_json(line, where="its description")
     if head["version"] != _VERSION or head["stamp"] != _stamp(path):
         return None
     num_packets, num_listed = head["index"]["num_packets"], head["num_listed"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from ..json_files import parse_json
+
 # A member of a remote archive is fetched whole. Prepared clips have a few megabytes; more is a film.
 MAX_FETCHED_BYTES = 2**28
 
@@ -69,7 +71,7 @@ class Member(os.PathLike[str]):
     @classmethod
     def parsed(cls, text: str) -> Member:
         """Read what `spelled` returned."""
-        return cls(**json.loads(text))
+        return cls(**parse_json(text, where="the name of a sample"))
 
     def load(self) -> tuple[Member, bytes]:
         """Return the member, with its content if it is remote, and what is known of it, in a single request.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
+from ..json_files import parse_json
 from ._encode import encode
 from ._known import restamp
 from .corpus import probe
@@ -50,7 +51,7 @@ class Packer:
         self.shards: list[dict[str, Any]] = []
         if self._file.exists():
             lines = self._file.read_bytes().rpartition(b"\n")[0].splitlines()  # a kill may have cut the last one
-            self.shards = [json.loads(line) for line in lines]
+            self.shards = [parse_json(line, where=str(self._file)) for line in lines]
             _rewrite(self._file, self.shards)
         self.packed = {name for shard in self.shards for name, *_ in shard["members"]}
 

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ._archive_limits import LimitError, check_members
+
 RAR4, RAR5 = b"Rar!\x1a\x07\x00", b"Rar!\x1a\x07\x01\x00"
 
+MAX_HEADER_BYTES = 2**21  # as the format has it
+MAX_PROGRAM_BYTES = 6 * 2**30  # of memory: dictionaries of the format take up to 4 GiB
 # Program -> its command, in the order in which they are looked for. Paths are absolute, so none is taken for an option.
 PROGRAMS = {
     "unrar": ["unrar", "x", "-y", "-idq", "-p-", "{archive}", "{folder}/"],
@@ -52,18 +56,28 @@ def list_rar(path: Path) -> list[Entry]:
         try:
             magic = stream.read(len(RAR4))
             if magic == RAR4:
-                return list(_rar4(stream))
+                return _counted(_rar4(stream), path)
             if magic + stream.read(1) == RAR5:
-                return list(_rar5(stream))
-        except (struct.error, IndexError) as error:
+                return _counted(_rar5(stream, str(path)), path)
+        except (struct.error, IndexError, OverflowError) as error:  # or points far behind its end
             raise ValueError(f"{path} ends in the middle of a header: it is damaged, get it again") from error
         except _EncryptedError as error:
             raise ValueError(f"{path} is encrypted; no published data set is") from error
     raise ValueError(f"{path} is no rar archive")
 
 
-def unpack_rar(path: Path, folder: Path) -> None:
+def _counted(entries: Iterator[Entry], path: Path) -> list[Entry]:
+    found = []
+    for entry in entries:
+        found.append(entry)
+        check_members(len(found), str(path))
+    return found
+
+
+def unpack_rar(path: Path, folder: Path, *, max_file_bytes: int | None = None) -> None:
     """Unpack a rar archive into an empty folder with the first of `PROGRAMS` that can.
+
+    A program gets no more memory than `MAX_PROGRAM_BYTES` and writes no file larger than `max_file_bytes`.
 
     Raises:
         ValueError: None is installed, or those that are failed.
@@ -71,7 +85,10 @@ def unpack_rar(path: Path, folder: Path) -> None:
     failures = []
     for program in (name for name in PROGRAMS if shutil.which(name)):
         command = [word.format(archive=path.resolve(), folder=folder.resolve()) for word in PROGRAMS[program]]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        blocks = "unlimited" if max_file_bytes is None else max_file_bytes // 512 + 1
+        limits = f"ulimit -v {MAX_PROGRAM_BYTES // 1024}; ulimit -f {blocks}"
+        bounded = ["/bin/sh", "-c", f'{limits}; exec "$@"', "sh", *command]
+        done = subprocess.run(bounded, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode == 0:
             return
         # The next one may know better: 7z of Debian, for one, is built without rar.
@@ -93,6 +110,8 @@ class _EncryptedError(Exception):
 def _rar4(stream: BinaryIO) -> Iterator[Entry]:
     while head := stream.read(7):
         _, kind, flags, size = struct.unpack("<HBHH", head)
+        if size < 7:
+            raise IndexError("a header smaller than its own size")
         body = stream.read(size - 7)
         num_packed = struct.unpack_from("<I", body)[0] if flags & 0x8000 else 0
         if kind == 0x73 and flags & 0x80:
@@ -117,9 +136,11 @@ def _rar4(stream: BinaryIO) -> Iterator[Entry]:
     raise IndexError("no end block")
 
 
-def _rar5(stream: BinaryIO) -> Iterator[Entry]:
+def _rar5(stream: BinaryIO, label: str) -> Iterator[Entry]:
     while stream.read(4):  # checksum of the header
         size = _number(stream)
+        if size > MAX_HEADER_BYTES:
+            raise LimitError(f"{label} has a header of {size:,} bytes, more than {MAX_HEADER_BYTES:,}; refused")
         header = stream.read(size)
         if len(header) < size:
             raise IndexError("header cut off")
@@ -167,6 +188,8 @@ class _Numbers:
             if byte < 0x80:
                 return value
             shift += 7
+            if shift > 63:
+                raise IndexError("a number of more than 64 bits")
 
 
 def _number(stream: BinaryIO) -> int:
@@ -177,4 +200,6 @@ def _number(stream: BinaryIO) -> int:
         if not byte:
             raise IndexError("number cut off")
         digits += byte
+        if len(digits) > 10:
+            raise IndexError("a number of more than 64 bits")
     return _Numbers(digits).next()

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -40,6 +40,15 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ..json_files import read_json
+from ._archive_limits import (
+    bounded_headers,
+    check_members,
+    check_ratio,
+    check_zip_directory,
+    check_zip_member,
+    unpacked,
+)
 from ._rar import RAR4, list_rar, unpack_rar
 
 GIB = 2**30
@@ -48,6 +57,14 @@ RECORD = "prepared.json"
 LITTER = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._|Thumbs\.db$|desktop\.ini$)")
 
 logger = logging.getLogger(__name__)
+
+
+class _File(TypedDict):
+    num_bytes: int
+
+
+class _Prepared(TypedDict):
+    files: dict[str, _File]
 
 
 @dataclass(frozen=True)
@@ -113,7 +130,7 @@ def prepare(
     paths = present(given)
     sizes = {path.name: path.stat().st_size for path in paths}
     if (out / RECORD).is_file():
-        known = json.loads((out / RECORD).read_text())["files"]
+        known = read_json(out / RECORD, _Prepared)["files"]
         if {name: facts["num_bytes"] for name, facts in known.items()} == sizes:
             logger.info("%s is there already, from the same files; nothing to do", out)
             return False
@@ -235,9 +252,13 @@ def extract(
     out.mkdir(parents=True, exist_ok=True)
     with damage_named(label):
         if isinstance(archive, Path):
-            return write(members(archive, out), out, max_bytes=max_bytes, place=place, label=label)
+            found = members(archive, out, max_bytes=max_bytes)
+            size = archive.stat().st_size
+            return write(found, out, max_bytes=max_bytes, place=place, label=label, num_packed=size)
         with io.BufferedReader(_Joined(archive)) as stream:
-            return write(tar_members(stream, label), out, max_bytes=max_bytes, place=place, label=label)
+            found = tar_members(stream, label)
+            size = sum(part.stat().st_size for part in archive)
+            return write(found, out, max_bytes=max_bytes, place=place, label=label, num_packed=size)
 
 
 def write(
@@ -247,17 +268,17 @@ def write(
     max_bytes: int,
     label: str,
     place: Callable[[str], str | None] = lambda name: name,
+    num_packed: int | None = None,
 ) -> int:
-    """Write members of an archive below `out`; see `extract`."""
+    """Write members of an archive of `num_packed` bytes below `out`; see `extract`."""
     num_files = num_bytes = 0
     with progress(f"unpacking {Path(label).name}", None) as advance:
         for member in found:
             name = safe_name(member.name, label)
             num_bytes += member.num_bytes
-            if num_bytes > max_bytes:
-                raise ValueError(
-                    f"{label} holds more than {max_bytes / GIB:.3g} GiB, the most expected; is it the right file?"
-                )
+            _check_total(num_bytes, max_bytes, label)
+            if num_packed is not None:
+                check_ratio(num_bytes, num_packed, label)
             target = None if LITTER.search(name) else place(name)
             if target is not None:
                 with member.open() as stream:
@@ -267,23 +288,33 @@ def write(
     return num_files
 
 
-def members(path: Path, scratch: Path) -> Iterator[Member]:
+def _check_total(num_bytes: int, max_bytes: int | None, label: str) -> None:
+    if max_bytes is not None and num_bytes > max_bytes:
+        raise ValueError(
+            f"{label} holds more than {max_bytes / GIB:.3g} GiB, the most expected; is it the right file?"
+        )
+
+
+def members(path: Path, scratch: Path, *, max_bytes: int | None = None) -> Iterator[Member]:
     """Regular files of an archive, in its order; rar archives are unpacked to a folder inside `scratch` meanwhile."""
     with path.open("rb") as stream:
         magic = stream.read(8)
     if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        yield from zip_members(path, scratch)
+        yield from zip_members(path, scratch, max_bytes=max_bytes)
     elif magic[: len(RAR4) - 1] == RAR4[:-1]:
-        yield from rar_members(path, scratch)
+        yield from rar_members(path, scratch, max_bytes=max_bytes)
     else:
         with path.open("rb") as stream:
             yield from tar_members(stream, str(path))
 
 
-def zip_members(path: Path, scratch: Path) -> Iterator[Member]:
+def zip_members(path: Path, scratch: Path, *, max_bytes: int | None = None) -> Iterator[Member]:
     """Regular files of a zip archive."""
+    check_zip_directory(path)
     with zipfile.ZipFile(path) as archive:
+        check_members(len(archive.infolist()), str(path))
         infos = [info for info in archive.infolist() if not info.is_dir()]
+        _check_total(sum(info.file_size for info in infos), max_bytes, str(path))
         _room(sum(info.file_size for info in infos), scratch, str(path))
         for info in infos:
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -291,6 +322,7 @@ def zip_members(path: Path, scratch: Path) -> Iterator[Member]:
                 raise ValueError(f"{path} holds {info.filename!r}, which is a link or a device; refused")
             if info.flag_bits & 1:
                 raise ValueError(f"{path} holds {info.filename!r}, which is encrypted; no published data set is")
+            check_zip_member(info, str(path))
             yield Member(info.filename, info.file_size, partial(archive.open, info))
 
 
@@ -298,8 +330,9 @@ def tar_members(stream: IO[bytes], label: str) -> Iterator[Member]:
     """Regular files of a tar archive, compressed or not, read from front to back."""
     # Content is read here and written by `_copy`, so the extraction filters of tarfile, which Python has from 3.10.12
     # and 3.11.4 on, are not needed: owners, modes and links of the archive never reach the disk.
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+    with tarfile.open(fileobj=unpacked(stream), mode="r|", tarinfo=bounded_headers(label)) as archive:
         for info in archive:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
@@ -307,7 +340,7 @@ def tar_members(stream: IO[bytes], label: str) -> Iterator[Member]:
             yield Member(info.name, info.size, partial(_opened, archive, info))
 
 
-def rar_members(path: Path, scratch: Path) -> Iterator[Member]:
+def rar_members(path: Path, scratch: Path, *, max_bytes: int | None = None) -> Iterator[Member]:
     """Regular files of a rar archive, which another program unpacks to a folder inside `scratch` first."""
     entries = list_rar(path)
     for entry in entries:
@@ -315,9 +348,11 @@ def rar_members(path: Path, scratch: Path) -> Iterator[Member]:
         if entry.trouble:
             raise ValueError(f"{path} holds {entry.name!r}, which is {entry.trouble}; refused")
     listed = sorted(entry.num_bytes for entry in entries if not entry.is_folder)
+    check_ratio(sum(listed), path.stat().st_size, str(path))
+    _check_total(sum(listed), max_bytes, str(path))
     _room(2 * sum(listed), scratch, str(path))
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".rar-") as folder:
-        unpack_rar(path, Path(folder))
+        unpack_rar(path, Path(folder), max_file_bytes=max(listed, default=0))
         found = sorted(item for item in Path(folder).rglob("*") if item.is_symlink() or not item.is_dir())
         if any(not stat.S_ISREG(item.lstat().st_mode) for item in found):
             raise ValueError(f"{path} holds links or devices; refused")
@@ -395,6 +430,8 @@ def damage_named(label: str) -> Iterator[None]:
             f"{label} is no zip, tar or rar archive, or damaged ({error}); a web page may have been saved in its "
             "place. Get it again"
         ) from error
+    except RecursionError as error:
+        raise ValueError(f"{label} is damaged (headers within headers); get it again") from error
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, LZMAError) as error:
         raise ValueError(f"{label} is damaged ({error}); get it again") from error
 

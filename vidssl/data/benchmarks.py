@@ -18,7 +18,6 @@ YouTube-VOS (Xu et al. 2018, arXiv:1809.03327), a split of it:
 
 import difflib
 import functools
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..json_files import read_json
 from ._images import image_size, read_image
 from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
 
@@ -252,7 +252,7 @@ def _categories(path: Path) -> dict[str, dict[int, str]]:
     if not path.is_file():
         return {}
     try:
-        videos = json.loads(path.read_text())["videos"]
+        videos = read_json(path)["videos"]
         return {
             name: {int(number): one["category"] for number, one in video["objects"].items()}
             for name, video in videos.items()

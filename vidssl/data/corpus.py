@@ -19,9 +19,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..files import replacing
+from ..json_files import Object, read_json
 from ._audit import Finding, packet_findings
 from ._container import MediaError, complaints, printable, regular_file
 from ._isolation import allowed_seconds, call_each
@@ -322,6 +323,16 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidssl"
 
 
+class _Answer(TypedDict):
+    stamp: list[int]
+    answer: Object
+
+
+class _Stored(TypedDict, total=False):
+    version: int
+    records: dict[str, _Answer]
+
+
 @dataclass
 class _Cache:
     """Answers of `probe` by path, with the size and the time of change for which they hold."""
@@ -334,10 +345,10 @@ class _Cache:
         name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
         file = folder / f"scan-{name}.json"
         try:
-            stored = json.loads(file.read_bytes())
+            stored = read_json(file, _Stored)
         except (OSError, ValueError):  # absent, or not ours: look at the files again
             stored = {}
-        return cls(file, stored["records"] if stored.get("version") == _PROBE_VERSION else {})
+        return cls(file, stored.get("records", {}) if stored.get("version") == _PROBE_VERSION else {})
 
     def get(self, path: Path, stamp: list[int]) -> dict[str, Any] | None:
         record = self.records.get(os.fspath(path))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import csv
-import json
 import logging
 import math
 import os
@@ -22,6 +21,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from ..json_files import parse_json
 from ._container import printable
 from ._images import IMAGE_SUFFIXES, natural_key
 from ._sources import _AUDIO_SUFFIXES, VIDEO_SUFFIXES, _kind, refuse_outside
@@ -654,9 +654,9 @@ def _table(path: Path, *, needed: Sequence[str]) -> Iterator[tuple[str, dict[str
 
 def _json(path: Path, layout: str) -> Any:
     try:
-        return json.loads(_text(path, layout))
+        return parse_json(_text(path, layout), Any, where=printable(path))
     except ValueError as error:
-        raise ValueError(f"{printable(path)} is no JSON: {error}; expected\n{_indented(TREES[layout])}") from error
+        raise ValueError(f"{error}; expected\n{_indented(TREES[layout])}") from error
 
 
 def _seconds(text: str, where: str) -> float | None:

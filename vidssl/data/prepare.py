@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import replacing
+from ..json_files import parse_json
 from ._container import MediaError, printable
 from ._isolation import call_each
 from ._sources import Source, find
@@ -388,7 +389,7 @@ class _Ledger:
         if cut:  # a kill in the middle of a line
             self._file.write_bytes(whole + b"\n" if whole else b"")
         for line in whole.splitlines():
-            record = json.loads(line)
+            record = parse_json(line, where=str(self._file))
             self.records[record.pop("path")] = record
 
     def flush(self) -> None:

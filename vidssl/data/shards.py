@@ -31,7 +31,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from ._sources import VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+from ..json_files import parse_json, read_json
 from .corpus import Audit, Corpus, Entry, Finding, default_cache, default_workers, probe, stamp_of, with_progress
 
 __all__ = ["ShardEntries", "is_sharded", "scan_shards"]
@@ -105,7 +106,7 @@ class Part:
             ValueError: It is damaged, or of another version.
         """
         try:
-            facts = json.loads((folder / INDEX).read_bytes())
+            facts = read_json(folder / INDEX)
             if facts["format"] != FORMAT:
                 raise ValueError(f"its format is {facts['format']!r}, expected {FORMAT!r}")
             records, names = _array(folder / RECORDS), _array(folder / NAMES)
@@ -290,6 +291,10 @@ def _folder_of(name: str) -> str:
     return folder
 
 
+class _Digests(TypedDict):
+    files: dict[str, str]
+
+
 def index_of(known: bytes, member: Member) -> bytes:
     """What `open_video(..., index=)` wants, of what a shard says of a sample.
 
@@ -299,7 +304,7 @@ def index_of(known: bytes, member: Member) -> bytes:
     if not known:
         return b""
     try:
-        return base64.b64decode(json.loads(known)["index"], validate=True)
+        return base64.b64decode(parse_json(known, where="its description")["index"], validate=True)
     except (KeyError, TypeError, ValueError) as error:
         raise MediaError(
             member, f"what its shard says of it is damaged ({describe(error)}); copy it again"
@@ -536,7 +541,7 @@ class _Remote:
             content = self._system.cat_file(f"{remote}/{INDEX}")
             if (folder / INDEX).is_file() and (folder / INDEX).read_bytes() == content:
                 return folder
-            digests = json.loads(content)["files"]
+            digests = parse_json(content, _Digests, where=INDEX)["files"]
             for name in (RECORDS, NAMES):
                 with replacing(folder / name) as temporary:
                     self._system.get_file(f"{remote}/{name}", os.fspath(temporary))
@@ -682,7 +687,7 @@ def _cached(cache: Path, place: str) -> Path:
 
 def _is_current(folder: Path, stamp: Any) -> bool:
     try:
-        facts = json.loads((folder / INDEX).read_bytes())
+        facts = read_json(folder / INDEX)
         return facts["format"] == FORMAT and facts["stamp"] == stamp
     except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: look at the shard again
         return False

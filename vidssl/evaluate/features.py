@@ -41,6 +41,7 @@ from ..data.corpus import default_cache
 from ..data.labelled import Item
 from ..data.video import MediaError, open_audio, open_video
 from ..files import replacing
+from ..json_files import parse_json
 from ..models.audio import LogMel
 from ..models.encoder import Encoder
 from ..stop import Stopped, check, leave_to_parent, stoppable
@@ -826,7 +827,9 @@ def _line(record: dict[str, Any]) -> bytes:
 def _record(line: bytes) -> dict[str, Any] | None:
     """What a line of the journal says; None if it is not as it was written."""
     digest, _, text = line.removesuffix(b"\n").partition(b" ")
-    return json.loads(text) if line.endswith(b"\n") and digest == _digest(text).encode() else None
+    if not line.endswith(b"\n") or digest != _digest(text).encode():
+        return None
+    return parse_json(text, where="the journal of features")
 
 
 def _digest(data: bytes) -> str:

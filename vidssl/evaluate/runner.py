@@ -23,6 +23,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from ..json_files import read_json
 from ..models.encoder import Encoder
 from ..stop import stoppable
 from .overlap import write_behind
@@ -189,7 +190,7 @@ def evaluate_sequences(
             if overlays and not _overlay_path(one.name, out).exists():
                 later(benchmark.draw, one, out)
 
-    records = [json.loads(_record_path(one.name, out).read_text()) for one in sequences]
+    records = [read_json(_record_path(one.name, out)) for one in sequences]
     figures, parts, more = benchmark.summarise(records)
     num_frames = sum(record["num_frames"] for record in records)
     facts = {
@@ -218,7 +219,7 @@ def _is_complete(one: Video, key: dict[str, Any], benchmark: Benchmark, out: Pat
     if not path.is_file():
         return False
     try:
-        old = json.loads(path.read_text())["key"]
+        old = read_json(path)["key"]
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s is done again: %s is damaged (%r)", one.name, path, error)
         return False

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ..json_files import read_json
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .layers import block_layer_names, tapped, token_maps
 from .sizes import named_sizes
@@ -165,6 +166,27 @@ def import_transformers() -> Any:
     return transformers
 
 
+def plain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a config.json what the installed package knows of models of its type.
+
+    Anything else decides nothing about the network, but may name code or kernels to fetch (auto_map,
+    attn_implementation).
+
+    Raises:
+        ValueError: A model of another type.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"models of the type {kind!r:.80} are not handled; these are: {', '.join(_KINDS)}")
+    known = import_transformers().AutoConfig.for_model(kind).to_dict()
+    left_out = sorted(name for name in config if name not in known or name.startswith("_"))
+    if left_out:
+        logger.info(
+            "left out of the config of a %s, as it says nothing of the network: %s", kind, ", ".join(left_out)
+        )
+    return {name: value for name, value in config.items() if name not in left_out}
+
+
 def read_folder(folder: str) -> dict[str, Any]:
     """Read what `save_pretrained` wrote about a model as arguments of `HuggingFaceEncoder`: config, mean and std.
 
@@ -210,7 +232,7 @@ def _colors(folder: Path) -> dict[str, tuple[float, ...]]:
     for name in ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"):
         if not (folder / name).is_file():
             continue
-        content = json.loads((folder / name).read_text())
+        content = read_json(folder / name)
         for part in (content, content.get("video_processor", {}), content.get("image_processor", {})):
             if part.get("do_normalize") is False:
                 return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

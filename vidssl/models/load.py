@@ -6,22 +6,23 @@ stride, dim, the version of vidssl that wrote it).
 
 import difflib
 import inspect
-import json
 import logging
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from .. import __version__
+from ..json_files import mismatch, read_json
 from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .audio import AudioEncoder
 from .convnet import ConvNet
-from .encoder import Encoder
+from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .hub import HubEncoder
-from .huggingface import HuggingFaceEncoder, read_folder, read_weights
+from .huggingface import HuggingFaceEncoder, plain_config, read_folder, read_weights
 from .resnet import BLOCKS, ResNet
 from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
@@ -29,6 +30,32 @@ from .vit import ViT
 from .weights import check_finite, fill, read_tensors, write_weights
 
 logger = logging.getLogger(__name__)
+
+# What constructors raise for sizes that cannot be.
+_MISFITS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
+
+
+class _Architecture(TypedDict):
+    family: str
+
+
+class _AudioDescription(TypedDict):
+    architecture: _Architecture
+
+
+class _Description(_AudioDescription):
+    mean: list[float]
+    std: list[float]
+
 
 FAMILIES: dict[str, type[Encoder]] = {
     "resnet": ResNet,
@@ -42,6 +69,8 @@ FAMILIES: dict[str, type[Encoder]] = {
     "hub": HubEncoder,
     "hf": HuggingFaceEncoder,
 }
+# A file never chooses code: a hub repository is named on the command line alone.
+_FROM_FILES = tuple(name for name in FAMILIES if name != "hub")
 # Encoders around a network of a library: files of that library hold the inner one.
 _WRAPPERS = (
     ViT,
@@ -93,7 +122,11 @@ def load_encoder(spec: str | Path, *, weights: str | Path | None = None, seed: i
     """
     spec = str(spec)
     architecture, path = _resolve(spec.removeprefix("random:"), bare=spec.startswith("random:"))
-    encoder = _build({**architecture, **options}, spec=spec, seed=seed)
+    if chosen := [name for name in options if name in ("family", *_IN_SPEC)]:
+        raise ValueError(f"{', '.join(chosen)} of {spec} stands in the spec and is no option beside it")
+    # The description of an exported file may be anybody's.
+    is_own = path is None or path.is_dir()
+    encoder = _build({**architecture, **options}, spec=spec, seed=seed, is_own=is_own)
     if spec.startswith("random:"):
         if weights is not None:
             raise ValueError(f"{spec} asks for random weights; drop `random:` or the weights file {weights}")
@@ -136,8 +169,11 @@ def load_audio_encoder(spec: str | Path, *, seed: int = 0) -> AudioEncoder:
             "checkpoints, or an exported .safetensors file"
         )
     architecture = _read_description(path.with_suffix(".json"), families=("audio",))
-    with _seeded(seed):
-        encoder = AudioEncoder.from_architecture(architecture)
+    try:
+        with _seeded(seed):
+            encoder = AudioEncoder.from_architecture(architecture)
+    except _MISFITS as error:
+        raise ValueError(f"{path.with_suffix('.json')} describes no encoder of sound: {error!r}") from error
     if name == spec:
         fill(encoder, read_tensors(path), path=path, architecture=architecture)
     check_finite(encoder, what=spec)
@@ -163,6 +199,11 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
         "dim": encoder.dim,
         "vidssl": __version__,
     }
+    if isinstance(encoder, HubEncoder):
+        description["load"] = _how_to_load(encoder.architecture, description, Path(path))
+        logger.info(
+            "%s holds weights alone, as code of a repository builds the network: %s", path, description["load"]
+        )
     write_weights(encoder.state_dict(), description, Path(path))
 
 
@@ -205,7 +246,7 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
         return {"family": "hf", **read_folder(name)}, Path(name)
     path = Path(spec) / "encoder.safetensors" if Path(spec).is_dir() else Path(spec)
     if path.suffix == ".safetensors" and path.is_file():
-        return _read_description(path.with_suffix(".json"), families=FAMILIES), path
+        return _read_description(path.with_suffix(".json"), families=_FROM_FILES), path
     if bare and "/" not in spec and not path.suffix == ".safetensors":
         import torchvision
 
@@ -254,21 +295,71 @@ def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
     """Read the json of an exported encoder as constructor arguments and "family", which is one of `families`."""
     if not path.is_file():
         raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
+    description = read_json(path)
+    is_audio = "audio" in families
+    if problem := mismatch(description, _AudioDescription if is_audio else _Description):
+        raise ValueError(f"{path} does not describe an encoder of vidssl: {problem}")
+    architecture = description["architecture"]
+    family = architecture["family"]
+    if family == "hub" and not is_audio:
+        raise ValueError(
+            f"{path} describes a network that code of a hub repository builds, which no file may choose; with a clone "
+            f"that you trust, load it by {_how_to_load(architecture, description, path)}"
+        )
+    if family not in families:
+        raise ValueError(f"{path} describes the family {family!r:.80}; expected one of {', '.join(families)}")
+    if is_audio:
+        return architecture
+    colors = {name: tuple(description[name]) for name in ("mean", "std")}
+    if unsound := [name for name, values in colors.items() if len(values) not in (1, 3)]:
+        raise ValueError(f"{path}: {' and '.join(unsound)} must have one value per channel, 1 or 3")
     try:
-        description = json.loads(path.read_text())
-        architecture = description["architecture"]
-        if architecture["family"] not in families:
-            raise ValueError(
-                f"{path} describes the family {architecture['family']!r}; expected one of {', '.join(families)}"
-            )
-        if architecture["family"] == "audio":
-            return architecture
-        return {**architecture, "mean": tuple(description["mean"]), "std": tuple(description["std"])}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not describe an encoder of vidssl: {error!r}") from error
+        return {**_checked(architecture), **colors}
+    except ValueError as error:
+        raise ValueError(f"{path} does not describe an encoder of vidssl: {error}") from error
 
 
-def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
+def _checked(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Hold the names in an architecture to what specs are held to, so that installed packages alone build it.
+
+    timm takes `hf-hub:` and `local-dir:` as names, which reach network and disk; torchvision has detectors that
+    download their backbone.
+    """
+    family, name = architecture["family"], architecture.get("name")
+    if family in ("vit", "timm_conv"):
+        name = "vit_small_patch16_224" if name is None and family == "vit" else name
+        if not isinstance(name, str):
+            raise ValueError(f"name is {name!r:.80}, expected one of timm.list_models()")
+        _timm_architecture(name)
+    elif family.startswith("torchvision_"):
+        if not isinstance(name, str):
+            raise ValueError(f"name is {name!r:.80}, expected one of torchvision.models.list_models()")
+        if (expected := _torchvision_architecture(name)["family"]) != family and (expected, family) != (
+            "resnet",
+            "torchvision_conv",
+        ):
+            raise ValueError(f"torchvision's {name} is of the family {expected}, not {family}")
+    elif family == "hf":
+        if not isinstance(architecture.get("config"), dict):
+            raise ValueError("config is no object")
+        return {**architecture, "config": plain_config(architecture["config"])}
+    return architecture
+
+
+def _how_to_load(architecture: dict[str, Any], description: dict[str, Any], path: Path) -> str:
+    """Options of the command line that load the weights of an exported hub network."""
+    colors = [
+        f"{name}={tuple(description[name])}".replace(" ", "")
+        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+        if not torch.equal(torch.tensor(description[name]), torch.tensor(usual))
+    ]
+    words = ["--model", "hub:FOLDER:ENTRY", "--weights", str(path.with_suffix(".safetensors"))]
+    told = (architecture.get("folder"), architecture.get("entry"))
+    origin = f" (it was made with FOLDER {told[0]!r:.200} and ENTRY {told[1]!r:.80})"
+    return shlex.join([*words, *(["--encoder-options", *colors] if colors else [])]) + origin
+
+
+def _build(architecture: dict[str, Any], *, spec: str, seed: int, is_own: bool) -> Encoder:
     """Construct an encoder with weights drawn from `seed`, leaving the global random state as it was."""
     arguments = {name: value for name, value in architecture.items() if name != "family"}
     family = FAMILIES[architecture["family"]]
@@ -276,8 +367,15 @@ def _build(architecture: dict[str, Any], *, spec: str, seed: int) -> Encoder:
     unknown = sorted(arguments.keys() - {*known, *_IN_SPEC})
     if unknown:
         raise ValueError(f"{spec} has no option {', '.join(unknown)}; its options: {', '.join(known)}")
-    with _seeded(seed):
-        return family(**arguments)
+    try:
+        with _seeded(seed):
+            return family(**arguments)
+    except _MISFITS as error:
+        if is_own:  # a fault of ours, or of the code of a hub repository
+            raise
+        raise ValueError(
+            f"{spec}: no {architecture['family']} can be built of this description: {error or type(error).__name__}"
+        ) from error
 
 
 @contextmanager

@@ -39,7 +39,10 @@ def write_weights(tensors: Mapping[str, Tensor], description: dict[str, Any], pa
     if path.suffix != ".safetensors":
         raise ValueError(f"cannot export to {path}: the name must end in .safetensors")
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of any new file; safetensors gives its own to its owner alone
         save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, temporary)
+        temporary.chmod(mode)
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(description, indent=2))
 

@@ -6,7 +6,6 @@ results stand together if they share protocol and settings, for figures of diffe
 points. Runs of one config that differ in nothing but their seed are one row: mean, sample standard deviation, number.
 """
 
-import datetime
 import json
 import math
 import statistics
@@ -18,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
-from ..files import replacing
+from ..files import own_file, replacing
+from ..json_files import ResultRecord, RunRecord, mismatch, read_json
 from . import charts
 from .embed import jpeg_uri, svg_uri
 from .published import PUBLISHED, Figure, Setup, changed_knobs, why_not
@@ -234,13 +234,14 @@ def find(folder: str | Path) -> list[Evaluation]:
 
 
 def _read(path: Path, *, run_folder: Path) -> Evaluation:
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(own_file(path, folder=path.parent))
+    if missing := [name for name in ("task", "figures", "model") if name not in result]:
+        raise ValueError(f"{path} has no {', '.join(missing)}: an older version wrote it; evaluate again")
+    if problem := mismatch(result, ResultRecord):
+        raise ValueError(f"{path} is not what vidssl writes: {problem}")
     # Recognition has the accuracy of every class beside its parts.
     by_class = {f"class {name}": {"accuracy": value} for name, value in result.get("classes", {}).items()}
     result["parts"] = {**result.get("parts", {}), **by_class}
-    missing = [name for name in ("task", "figures", "parts", "model") if name not in result]
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}: an older version wrote it; evaluate again")
     name, kind = result["model"]["name"], "model"
     if path.parents[1].name == "baselines" and path.parent.name in BASELINES:
         kind = path.parent.name
@@ -248,7 +249,7 @@ def _read(path: Path, *, run_folder: Path) -> Evaluation:
         kind = name.partition(":")[0]
     # Of a run that was measured with --out, the name says where it is.
     places = [folder / "run.json" for folder in (run_folder, Path(name))] if kind == "model" else []
-    run = next((json.loads(place.read_text(encoding="utf-8")) for place in places if place.is_file()), None)
+    run = next((read_json(place, RunRecord) for place in places if place.is_file()), None)
     return Evaluation(path.parent, kind, result, run)
 
 
@@ -554,10 +555,11 @@ def _pictures(shown: Sequence[Shown], column: str) -> list[dict[str, Any]]:
 
 def _drawn(folder: Path) -> dict[str, Path]:
     """Pictures of an evaluation by the name of the sequence, or of what they show."""
-    sheets = {path.stem: path for path in sorted(folder.glob("overlays/*.png"))}
-    grids = [
+    sheets = {path.stem: own_file(path, folder=folder) for path in sorted(folder.glob("overlays/*.png"))}
+    found = [
         path for path in sorted(folder.rglob("retrieval.png")) if "baselines" not in path.relative_to(folder).parts
     ]
+    grids = [own_file(path, folder=folder) for path in found]
     return sheets | ({RETRIEVED: grids[0]} if grids else {})
 
 
@@ -603,7 +605,6 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
                 dict.fromkeys(one.result["command"] for one in evaluations if one.result.get("command"))
             ),
             version=__version__,
-            date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
     with replacing(out) as temporary:

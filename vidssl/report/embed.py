@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..files import own_file
+
 
 def jpeg_uri(image: Image.Image) -> str:
     """An RGB picture, slightly compressed."""
@@ -19,9 +21,9 @@ def svg_uri(text: str) -> str:
     return _uri(text.encode(), "image/svg+xml")
 
 
-def file_uri(path: Path, kind: str) -> str:
-    """A file as it is; `kind` is its media type."""
-    return _uri(path.read_bytes(), kind)
+def file_uri(path: Path, kind: str, *, folder: Path) -> str:
+    """A file of a folder as it is; `kind` is its media type. Links are refused: see `own_file`."""
+    return _uri(own_file(path, folder=folder).read_bytes(), kind)
 
 
 def _uri(content: bytes, kind: str) -> str:

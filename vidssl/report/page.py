@@ -3,14 +3,14 @@
 The page needs no other file and no network: charts, pictures and videos are inside it.
 """
 
-import datetime
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from einops import rearrange
@@ -22,7 +22,8 @@ from ..data.benchmarks import MaskSequence, davis_sequences, read_frame
 from ..evaluate.davis import COLUMNS, TASKS
 from ..evaluate.masks import read_mask
 from ..evaluate.overlay import evenly_spaced, overlay
-from ..files import replacing
+from ..files import own_file, replacing
+from ..json_files import ResultRecord, RunRecord, mismatch, parse_json, read_json
 from . import charts, comparison
 from .embed import file_uri, jpeg_uri, svg_uri
 
@@ -36,6 +37,63 @@ PICTURE_WIDTH_PX = 480
 MAX_VIDEO_BYTES = 24 * 2**20
 
 logger = logging.getLogger(__name__)
+
+
+class _Run(RunRecord):
+    overrides: dict[str, Any]
+    num_videos: int
+    device: str
+    date: str
+    versions: dict[str, str]
+    command: str | None
+
+
+class _Encoder(TypedDict):
+    architecture: dict[str, Any]
+    dim: int
+
+
+class _Curves(TypedDict):
+    J: list[float | None]
+    F: list[float | None]
+
+
+class _Scores(TypedDict):
+    scored_frames: list[str]
+    objects: dict[str, _Curves]
+
+
+class _DavisModel(TypedDict):
+    name: str
+    sha256: str | None
+
+
+class _DavisSettings(TypedDict):
+    year: int | str
+    resolution: str
+
+
+class _DavisProtocol(TypedDict):
+    name: str
+
+
+_Columns = TypedDict("_Columns", dict.fromkeys(COLUMNS, float | None))  # type: ignore[misc]
+
+
+class _Measured(TypedDict):
+    """Of a result.json of `evaluate_davis`, what the page shows."""
+
+    model: _DavisModel
+    protocol: _DavisProtocol | None
+    settings: _DavisSettings
+    root: str
+    figures: _Columns
+    parts: dict[str, dict[str, float | None]]
+    objects: dict[str, _Columns]
+    unscored: list[str]
+    frames_per_second: float
+    num_sequences: int
+    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +131,8 @@ class Evaluation:
 
     def mask(self, sequence: str, frame: Path) -> Tensor:
         """Read the mask that belongs to a frame."""
-        return read_mask(self.folder / "masks" / sequence / f"{frame.stem}.png")
+        path = self.folder / "masks" / sequence / f"{frame.stem}.png"
+        return read_mask(own_file(path, folder=self.folder))
 
 
 def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
@@ -102,9 +161,9 @@ def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     page = environment.get_template("page.html").render(
         name=folder.resolve().name,
         folder=str(folder),
-        run=_read(folder / "run.json"),
-        source=(folder / "config.py").read_text(encoding="utf-8"),
-        encoder=_read(folder / "encoder.json") if (folder / "encoder.json").is_file() else None,
+        run=_read(folder / "run.json", folder=folder, kind=_Run),
+        source=own_file(folder / "config.py", folder=folder).read_text(encoding="utf-8", errors="replace"),
+        encoder=_encoder(folder),
         training=_training(folder),
         columns=COLUMNS,
         evaluations=evaluations,
@@ -112,7 +171,6 @@ def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
         sections=_other_tasks(folder),
         propagation=_propagation(evaluations),
         version=__version__,
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
     out = Path(out or folder / "report.html")
     with replacing(out) as temporary:
@@ -130,9 +188,11 @@ def find_evaluations(folder: Path) -> list[Evaluation]:
         for path in sorted(folder.glob(f"evaluate/{pattern}"))
     ]
     for path in paths:
-        result = _read(path)
-        if result["task"] not in TASKS.values():
+        result = _read(path, folder=folder, kind=ResultRecord)
+        if result.get("task") not in TASKS.values():
             continue
+        if problem := mismatch(result, _Measured):
+            raise ValueError(f"{path} is not what `vidssl evaluate davis` writes: {problem}")
         kind = "run"
         if result["model"]["sha256"] is None:
             kind = "identity"
@@ -152,7 +212,7 @@ def find_evaluations(folder: Path) -> list[Evaluation]:
             color = RUN_COLORS[0]
         # Several of a kind are told apart by their folders.
         label = label if kinds.count(kind) == 1 else f"{label}: {name}"
-        records = {name: _read(place / "sequences" / f"{name}.json") for name in result["parts"]}
+        records = {name: _sequence(place / "sequences" / f"{name}.json", folder=place) for name in result["parts"]}
         evaluations.append(Evaluation(place, kind, label, color, result, records))
     return evaluations
 
@@ -168,14 +228,15 @@ def _other_tasks(folder: Path) -> list[dict[str, Any]]:
 def _training(folder: Path) -> dict[str, Any] | None:
     """Curves and last pictures of the training; None before anything was logged."""
     path = folder / "metrics.jsonl"
-    lines = _metrics(path) if path.is_file() else []
+    lines = _metrics(own_file(path, folder=folder)) if path.exists() else []
     if not any("loss" in line for line in lines):
         return None
     names = [name for name in dict.fromkeys(name for line in lines for name in line) if name != "step"]
     # Evaluations in between have lines, and steps, of their own.
     scalars = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
     # PATH is NAME_00000500.png; the last one of each name is shown.
-    pictures = {path.stem.rpartition("_")[0]: path for path in sorted((folder / "pictures").glob("*.png"))}
+    found = sorted((folder / "pictures").glob("*.png"))
+    pictures = {path.stem.rpartition("_")[0]: path for path in found if re.fullmatch(r".+_\d+", path.stem)}
     drawn = {
         name: svg_uri(
             charts.curve(
@@ -193,7 +254,11 @@ def _training(folder: Path) -> dict[str, Any] | None:
         "num_steps": lines[-1]["step"],
         "last": [line for line in lines if "loss" in line][-1],
         "pictures": [
-            {"name": name, "step": int(path.stem.rpartition("_")[2]), "uri": file_uri(path, "image/png")}
+            {
+                "name": name,
+                "step": path.stem.rpartition("_")[2].lstrip("0") or "0",
+                "uri": file_uri(path, "image/png", folder=folder),
+            }
             for name, path in pictures.items()
         ],
     }
@@ -237,6 +302,7 @@ def _gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         for one in evaluations
         for other in evaluations
         if one.kind == "run" and other.kind != "run"
+        if None not in (one.result["figures"]["J&F-Mean"], other.result["figures"]["J&F-Mean"])
         if one.result["parts"].keys() == other.result["parts"].keys() and one.result["parts"]
         # The identity is the same under every protocol.
         if other.kind == "identity" or one.result["protocol"] == other.result["protocol"]
@@ -328,13 +394,15 @@ def _videos(shown: Evaluation, ranking: Iterable[str]) -> dict[str, Any]:
     embedded, left_out, num_bytes = [], [], 0
     for name in ranking:
         path = shown.folder / "overlays" / f"{name}.mp4"
-        if not path.is_file():
+        if not path.exists():
             continue
-        num_bytes += path.stat().st_size
+        num_bytes += own_file(path, folder=shown.folder).stat().st_size
         if num_bytes > MAX_VIDEO_BYTES:
             left_out.append(str(path))
         else:
-            embedded.append({"name": name, "score": shown.score(name), "uri": file_uri(path, "video/mp4")})
+            embedded.append(
+                {"name": name, "score": shown.score(name), "uri": file_uri(path, "video/mp4", folder=shown.folder)}
+            )
     return {"videos": embedded, "left_out": left_out}
 
 
@@ -368,5 +436,31 @@ def _points(value: float | None, *, sign: bool = False) -> str:
     return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path, *, folder: Path, kind: Any) -> dict[str, Any]:
+    return read_json(own_file(path, folder=folder), kind)
+
+
+def _encoder(folder: Path) -> dict[str, Any] | None:
+    """Content of encoder.json; None before the first checkpoint."""
+    path = folder / "encoder.json"
+    return _read(path, folder=folder, kind=_Encoder) if path.exists() else None
+
+
+def _metrics(path: Path) -> list[dict[str, float]]:
+    """Lines of metrics.jsonl; the last one may be cut short by a kill, or be under way."""
+    lines = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        line = parse_json(text, dict[str, float], where=f"{path}:{number}")
+        if "step" not in line:
+            raise ValueError(f"{path}:{number} has no step")
+        lines.append(line)
+    return lines
+
+
+def _sequence(path: Path, *, folder: Path) -> dict[str, Any]:
+    """Scores of a sequence by object and frame."""
+    record = _read(path, folder=folder, kind=_Scores)
+    lengths = {len(curve) for curves in record["objects"].values() for curve in (curves["J"], curves["F"])}
+    if lengths != {len(record["scored_frames"])}:
+        raise ValueError(f"{path} has {len(record['scored_frames'])} scored frames, but other numbers of scores")
+    return record
