@@ -40,7 +40,7 @@ from ._container import MediaError, describe, printable
 from ._images import IMAGE_SUFFIXES, natural_key
 from ._isolation import call_each
 from ._member import Member
-from ._sources import VIDEO_SUFFIXES
+from ._suffixes import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
