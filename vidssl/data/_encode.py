@@ -16,7 +16,7 @@ import numpy as np
 
 from ._audio import AudioReader, audio_stream
 from ._audit import WHOLE
-from ._container import MediaError, describe, open_container, printable, sniff
+from ._container import MediaError, complaints, describe, open_container, printable, sniff
 from ._index import read_index, stated_index, statement
 from ._pyav import PyAVReader, video_stream
 from .video import open_video
@@ -74,8 +74,10 @@ def encode(request: str) -> dict[str, Any]:
     warnings = _Warnings()
     logging.getLogger("vidssl").addHandler(warnings)
     try:
-        answer = encode_file(source, temporary, **wanted)
-        answer["note"] = "; ".join(note for note in (*warnings.texts, answer["note"]) if note)
+        with complaints() as said:
+            answer = encode_file(source, temporary, **wanted)
+        damaged = f"damaged data: {len(said)} complaints of FFmpeg, first {said[0]}" if said else ""
+        answer["note"] = "; ".join(note for note in (*warnings.texts, answer["note"], damaged) if note)
         answer["num_bytes"] = temporary.stat().st_size
         _publish(temporary, target)
         return answer

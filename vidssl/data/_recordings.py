@@ -25,8 +25,13 @@ _GROUPED = re.compile(r"(.*g\d+)_c\d+")  # groups of UCF101 under other names
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
-def recordings(paths: Sequence[Path], class_names: Sequence[str]) -> list[str]:
-    """Name the recording of each file; "" where its name says nothing.
+def recordings(paths: Sequence[Path]) -> list[str]:
+    """Name the recording of each file; "" where its name says nothing."""
+    return [_named(path) for path in paths]
+
+
+def frames_of(paths: Sequence[Path], class_names: Sequence[str]) -> list[str]:
+    """Name the video of each image that is a frame of one; "" if they are none.
 
     Images that are numbered without a gap in folders of their own, several of a class, are the frames of a video
     each.
@@ -35,9 +40,9 @@ def recordings(paths: Sequence[Path], class_names: Sequence[str]) -> list[str]:
         paths: Of the files.
         class_names: Of each.
     """
-    named = [_named(path) for path in paths]
-    if any(named) or not all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
-        return named
+    none = ["" for _ in paths]
+    if not all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
+        return none
     classes: dict[Path, set[str]] = collections.defaultdict(set)
     stems: dict[Path, set[str]] = collections.defaultdict(set)
     for path, class_name in zip(paths, class_names, strict=True):
@@ -47,7 +52,7 @@ def recordings(paths: Sequence[Path], class_names: Sequence[str]) -> list[str]:
     are_frames = all(len(own) == 1 for own in classes.values()) and max(of_class.values(), default=0) > 1
     if are_frames and all(_is_series(own) for own in stems.values()):
         return [str(path.parent) for path in paths]
-    return named
+    return none
 
 
 def _named(path: Path) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from ._container import printable
 from ._images import IMAGE_SUFFIXES, natural_key
 from ._lists import TEST_NAMES, TRAIN_NAMES, Columns, exists, read_list
-from ._recordings import recordings
+from ._recordings import frames_of, recordings
 from ._sources import Source, find_in_folder, is_list, kind_of
 from ._suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
@@ -170,7 +170,7 @@ def labelled_set(
     if source_pattern is not None:
         rows = [replace(row, source=_matched(source_pattern, row)) for row in rows]
     elif not any(row.source for row in rows):
-        rows = _with_recordings(rows, name)
+        rows = _with_recordings(rows, name, layout=found_layout)
     if rows and all(row.split == "all" for row in rows):
         rows = _held_out(rows, share=test_share, seed=seed, name=name)
     return _assemble(rows, name=name, root=root, layout=found_layout)
@@ -512,9 +512,12 @@ def _warn_of_shared_files(train: list[_Row], test: list[_Row], name: str) -> Non
         )
 
 
-def _with_recordings(rows: list[_Row], name: str) -> list[_Row]:
+def _with_recordings(rows: list[_Row], name: str, *, layout: str) -> list[_Row]:
     """Add what the names of files say of the recordings that they were cut from."""
-    found = recordings([row.path for row in rows if row.path], [row.class_name for row in rows])
+    paths = [row.path for row in rows if row.path]
+    found = recordings(paths)
+    if not any(found) and layout == "list" and all(row.split == "all" for row in rows):
+        found = frames_of(paths, [row.class_name for row in rows])
     if any(found):
         logger.info(
             "%s: names tell that %d samples were cut from %d recordings, such as %s; --source-pattern tells otherwise",

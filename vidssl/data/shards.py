@@ -663,13 +663,23 @@ def _looked_through(
         timeout_seconds=timeout_seconds,
     )
     found: dict[Member, dict[str, Any]] = {}
+    left = {shard: len(members) for shard, (members, _, _) in looked.items()}
+    parts_of = {shard: (num_bytes, stamp) for shard, num_bytes, stamp in shards}
+
+    def save(shard: str) -> None:
+        _save_looked(_cached(cache, shard), shard, *parts_of[shard], found, *looked[shard])
+
+    for shard in [shard for shard, count in left.items() if not count]:
+        save(shard)
     for place, answer in with_progress(answers, len(requests), f"scan {printable(store.root)}", show=progress):
-        found[requests[place]] = {"reason": answer["died"]} if "died" in answer else answer
+        member = requests[place]
+        found[member] = {"reason": answer["died"]} if "died" in answer else answer
+        left[member.shard] -= 1
+        if not left[member.shard]:  # at once: a scan that is killed loses the archives it was at
+            save(member.shard)
     parts = []
-    for shard, num_bytes, stamp in shards:
+    for shard, _, stamp in shards:
         folder = _cached(cache, shard)
-        if shard in looked:
-            _save_looked(folder, shard, num_bytes, stamp, found, *looked[shard])
         if _is_current(folder, stamp):
             parts.append(Part.load(folder, shard.rpartition("/")[0]))
     return parts, bad
