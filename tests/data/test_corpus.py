@@ -425,3 +425,32 @@ def test_a_file_of_the_same_size_and_another_time_is_looked_at_again(tmp_path: P
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert [bad.name for bad, _ in scan(tmp_path / "clips").bad] == ["a.mp4"]
+
+
+def test_a_scan_that_is_killed_loses_the_file_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "clips"
+    for number in range(5):
+        write_clip(root / f"{number}.mp4", num_frames=number + 2)
+    asked: list[str] = []
+
+    def killed(target: str, items: list[str], **options: Any) -> Any:
+        asked.extend(Path(item).name for item in items)
+        for number, answer in enumerate(call_each(target, items, **{**options, "num_workers": 1})):
+            if number == 3 and len(items) == 5:
+                raise SystemExit  # nothing after it is run, as after a kill
+            yield answer
+
+    monkeypatch.setattr("vidssl.data.corpus.call_each", killed)
+    with pytest.raises(SystemExit):
+        scan(root)
+    (journal,) = default_cache().iterdir()
+    assert journal.suffix == ".part"
+    with journal.open("ab") as file:
+        file.write(b'[4, "/half/a li')  # killed while it wrote
+    asked.clear()
+    corpus = scan(root)
+    assert asked == ["3.mp4", "4.mp4"]
+    assert [entry.num_frames for entry in corpus.entries] == [2, 3, 4, 5, 6]
+    assert [path.suffix for path in default_cache().iterdir()] == [".json"]
+    asked.clear()
+    assert scan(root) == corpus and asked == []
