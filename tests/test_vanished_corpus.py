@@ -71,10 +71,14 @@ class Leaving(VideoDataset):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_root_that_stays_away_ends_the_run_with_its_state_saved(root: Path, tmp_path: Path, num_workers: int) -> None:
+def test_a_root_that_stays_away_ends_the_run_with_its_state_saved(
+    root: Path, tmp_path: Path, num_workers: int
+) -> None:
     data = Leaving(dataset(root).corpus, clips=CLIPS, size_px=48)
     # In this process the 13th sample is the first of step 3; processes read ahead.
-    with pytest.raises(CorpusGone, match=r"8 of 8 files looked for in .*corpus are gone.*0\.6 s.*state of step \d is"):
+    with pytest.raises(
+        CorpusGone, match=r"8 of 8 files looked for in .*corpus are gone.*0\.6 s.*state of step \d is"
+    ):
         train(data, tmp_path / "run", steps=6, num_workers=num_workers)
     assert [path.name for path in (tmp_path / "run/checkpoints").glob("step*")] or num_workers
     assert not (tmp_path / "run/bad_samples.jsonl").exists()

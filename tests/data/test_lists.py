@@ -23,7 +23,9 @@ def place(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[tuple[str, str]]:
-    return [(os.fspath(row.path.relative_to(path.parent)), row.texts.get("label", "")) for row in read_list(path).rows]
+    return [
+        (os.fspath(row.path.relative_to(path.parent)), row.texts.get("label", "")) for row in read_list(path).rows
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,14 @@ def test_case_16_columns_without_use_are_named_and_missing_files_do_not_decide(p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clips/a.mp4,0\nclips/a.mp4;1\n", r":1: can be read in two ways: separated by a comma it is 'clips/a.mp4' and"),
-        ("clips/v 1\nclips/v 2\n", r":1: can be read in two ways: separated by a space it is 'clips/v' and '1', by noth"),
+        (
+            "clips/a.mp4,0\nclips/a.mp4;1\n",
+            r":1: can be read in two ways: separated by a comma it is 'clips/a.mp4' and",
+        ),
+        (
+            "clips/v 1\nclips/v 2\n",
+            r":1: can be read in two ways: separated by a space it is 'clips/v' and '1', by noth",
+        ),
     ],
 )
 def test_case_16_an_ambiguous_separator_is_told(place: Path, text: str, message: str) -> None:

@@ -429,13 +429,18 @@ def test_places_that_are_refused(tree, tmp_path):
 
 def test_another_corpus_does_not_come_between(tree, tmp_path):
     small(tree, tmp_path / "out")
+    lock = tmp_path / "out/.prepare/lock"
+    lock.unlink()
     before = digests(tmp_path / "out")
     write_video(tmp_path / "others/class0/new.mp4", moving_square(5))
-    with pytest.raises(ValueError, match=r"out holds what was prepared from .*videos, and .*others is another corpus"):
+    with pytest.raises(
+        ValueError, match=r"out holds what was prepared from .*videos, and .*others is another corpus"
+    ):
         small(tmp_path / "others", tmp_path / "out")
     (tree / "some.txt").write_text("class1/v_g0_c1.mp4\n")
     with pytest.raises(ValueError, match=r"prepared from .*videos, and .*some\.txt is another corpus"):
         small(tree / "some.txt", tmp_path / "out")
+    lock.unlink()
     assert digests(tmp_path / "out") == before
     # The same corpus at another place is the same corpus, also when it has grown.
     tree.rename(tmp_path / "moved")
@@ -461,19 +466,20 @@ def test_what_check_reports_is_reported(tree, tmp_path, monkeypatch):
     assert result.bad == (closed,)
     checked = audit(tree, num_workers=1, progress=False)
     assert checked.bad == [(closed[0], f"closed folder: {closed[1]}")] and checked.others == result.others
-    assert "2 files that are not read (1 .md, 1 .txt): notes.txt, readme.md" in result.summary()
+    assert "2 files that are not read (1 .txt, 1 .md): notes.txt, readme.md" in result.summary()
     assert "locked: cannot be entered" in result.summary()
 
 
 def test_what_the_decoder_complains_of_is_noted(tmp_path):
-    path = write_video(tmp_path / "videos/a.mp4", moving_square(24))
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "videos/a.mp4", noise)
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
-        packet = [bytes(one) for one in container.demux(video=0) if one.size][3]
-    place = content.index(packet)
-    content[place + 8 : place + len(packet)] = bytes(len(packet) - 8)
+        packet = [bytes(one) for one in container.demux(video=0) if one.size][5]
+    place = content.index(packet) + len(packet) // 2
+    content[place : place + 40] = bytes(40)  # the decoder conceals it, and goes on
     path.write_bytes(content)
     checked = audit(tmp_path / "videos", num_workers=1, progress=False)
     assert "complaints of FFmpeg" in checked.bad[0][1]
-    result = small(tmp_path / "videos", tmp_path / "out", bad_file_budget=1.0)
-    assert "complaints of FFmpeg" in (result.notes or result.bad)[0][1]
+    result = small(tmp_path / "videos", tmp_path / "out")
+    assert "complaints of FFmpeg" in result.notes[0][1]

@@ -42,9 +42,9 @@ from vidssl.data import (
     open_video,
     shards,
 )
+from vidssl.data._isolation import call_each
 from vidssl.data._member import Member
 from vidssl.data.clips import frame_tuple, random_clips
-from vidssl.data._isolation import call_each
 from vidssl.data.corpus import audit
 from vidssl.data.prepare import prepare
 from vidssl.data.video import MediaError

@@ -135,7 +135,7 @@ def test_case_11_frames_in_a_list_stay_on_one_side_of_a_drawn_split(
 def test_case_11_clips_of_a_recording_stay_on_one_side_of_a_drawn_split(tmp_path: Path) -> None:
     for name, clips in {
         "ucf": [f"v_Run_g{group:02}_c{clip:02}.avi" for group in range(1, 6) for clip in range(1, 5)],
-        "kinetics": [f"-abc_{video}EFGHIJ_{10 * start:06}_{10 * start + 10:06}.mp4" for video in range(5) for start in range(4)],
+        "kinetics": [f"-a_{id}EFGHIJK_{start:06}_{start + 10:06}.mp4" for id in range(5) for start in (0, 10, 20, 30)],
         "hmdb": [f"Film{film}_run_f_cm_np1_ba_med_{clip}.avi" for film in range(5) for clip in range(4)],
         "scenes": [f"holiday {film}-Scene-{clip:03}.mp4" for film in range(5) for clip in range(4)],
     }.items():  # fmt: skip
@@ -143,15 +143,21 @@ def test_case_11_clips_of_a_recording_stay_on_one_side_of_a_drawn_split(tmp_path
         found = recordings([root / "run" / clip for clip in clips])
         assert len(set(found)) == 5 and "" not in found
         data = labelled_set(root)
-        assert len(data.test) == 4 and not {item.source for item in data.test} & {item.source for item in data.train}
+        assert len(data.test) == 4 and not {item.source for item in data.test} & {
+            item.source for item in data.train
+        }
     assert recordings([Path("x/clip_9.mp4"), Path("x/2020_01_02.mp4"), Path("x/IMG_0001.jpg")]) == ["", "", ""]
 
 
 def test_case_19_loose_files_beside_folders_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    root = touch(tmp_path / "mixed", *(f"sub/{number}.mp4" for number in range(3)), *(f"{n}.mp4" for n in range(12)))
-    message = r"12 of 15 video files lie directly in .*mixed, .*: 0\.mp4, .*, 9\.mp4, \.\.\.\. .*extract --no-labels"
+    root = touch(
+        tmp_path / "mixed", *(f"sub/{number}.mp4" for number in range(3)), *(f"{n}.mp4" for n in range(12))
+    )
+    message = (
+        r"12 of 15 video files lie directly in .*mixed, .*: 0\.mp4, .*, 9\.mp4, \.\.\.\. .*extract --no-labels"
+    )
     with pytest.raises(ValueError, match=message):
         labelled_set(root)
     assert main(["extract", "--root", str(root), "--model", "identity"]) == 2

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 # What lists call their columns; without a heading they come in this order.
 USUAL_COLUMNS = {
-    "path": ("path", "file", "filepath", "file_path", "filename", "file_name", "video", "video_path", "image_path"),
+    "path": (
+        "path",
+        "file",
+        "filepath",
+        "file_path",
+        "filename",
+        "file_name",
+        "video",
+        "video_path",
+        "image_path",
+    ),
     "label": ("label", "class", "class_name", "category"),
     "split": ("split",),
     "start": ("start_s", "start_seconds"),
@@ -35,6 +45,7 @@ TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that
 
 _SEPARATORS = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "::": "two colons", " ": "a space"}
 _MAX_TRIED = 64  # lines under which files are looked for before a separator is taken
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -123,9 +134,7 @@ def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool
         if "split" in texts and not reading.heading and not asked.test_values:
             _check_split(texts["split"], where, width)
         if "://" in texts["path"]:
-            raise ValueError(
-                f"{where}: '{texts['path']}' is a URL; only local files are read, download it first"
-            )
+            raise ValueError(f"{where}: '{texts['path']}' is a URL; only local files are read, download it first")
         _refuse_outside(path.parent, texts["path"], where=where, allowed=allow_outside)
         result.append(ListRow(where, line, path.parent / texts["path"], texts))
     unused = [name for number, name in enumerate(reading.heading) if number not in place.values()]

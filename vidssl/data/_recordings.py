@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _PUBLISHED = (
     re.compile(r"(v_.+_g\d+)_c\d+"),  # UCF101: v_CLASS_g01_c01
     re.compile(r"(.+)_\d{6}_\d{6}"),  # Kinetics: YouTube id, start and end in seconds
-    re.compile(r"(.+)_[fhlu]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+"),  # HMDB51: film, class, properties
+    re.compile(
+        r"(.+)_[fhlu]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+"
+    ),  # HMDB51: film, class, properties
     re.compile(r"\d-(\d+)-[A-Z]-\d+"),  # ESC-50: fold, recording, take, class
 )
 # What tools that cut videos append; beside each other in one folder.

@@ -414,8 +414,8 @@ class _Ledger:
             moved = all(stamps.get(name) == record["stamp"] for name, record in self.records.items())
             if not (moved and self.records):
                 raise ValueError(
-                    f"--out {printable(self.out)} holds what was prepared from {printable(before)}, and {printable(root)} "
-                    "is another corpus, which would lie in between; give another --out"
+                    f"--out {printable(self.out)} holds what was prepared from {printable(before)}, and "
+                    f"{printable(root)} is another corpus, which would lie in between; give another --out"
                 )
         if before != os.fspath(root):
             with replacing(file) as temporary:

@@ -664,10 +664,11 @@ def _looked_through(
     )
     found: dict[Member, dict[str, Any]] = {}
     left = {shard: len(members) for shard, (members, _, _) in looked.items()}
-    parts_of = {shard: (num_bytes, stamp) for shard, num_bytes, stamp in shards}
+    facts = {shard: (num_bytes, stamp) for shard, num_bytes, stamp in shards}
 
     def save(shard: str) -> None:
-        _save_looked(_cached(cache, shard), shard, *parts_of[shard], found, *looked[shard])
+        (num_bytes, stamp), (members, media, num_other) = facts[shard], looked[shard]
+        _save_looked(_cached(cache, shard), shard, num_bytes, stamp, found, members, media, num_other)
 
     for shard in [shard for shard, count in left.items() if not count]:
         save(shard)
