@@ -68,6 +68,15 @@ def test_case_16_paths_alone_may_hold_what_separates(place: Path, name: str) -> 
     assert "4 lines, one path each" in read_list(place / name).description
 
 
+def test_case_16_classes_and_files_with_spaces_where_spaces_separate(place: Path) -> None:
+    (place / "l.txt").write_text("clips/a.mp4 jumping jack\nclips/b c.mp4 long jump\nclips/b c.mp4 run\n")
+    assert rows(place / "l.txt") == [
+        ("clips/a.mp4", "jumping jack"),
+        ("clips/b c.mp4", "long jump"),
+        ("clips/b c.mp4", "run"),
+    ]
+
+
 def test_case_16_columns_without_use_are_named_and_missing_files_do_not_decide(place: Path) -> None:
     path = place / "l.csv"
     path.write_text("file,label,fold,url\nclips/gone.mp4,x,1,u\nclips/d.mp4,y,2,u\n")
@@ -132,3 +141,7 @@ def test_case_16_data_check_says_how_it_read_a_list(place: Path, caplog: pytest.
     with caplog.at_level(logging.INFO):
         assert main(["data", "check", str(place / "l.csv")]) == 1  # the files are empty
     assert "l.csv: 2 lines, path, label separated by a space" in caplog.text
+    (place / "l.csv").write_text("path,label,split\nclips/a.mp4,0,train\nclips/b c.mp4,1,test\n")
+    with caplog.at_level(logging.INFO):
+        assert len(find(place / "l.csv", labels="none", media="video").paths) == 2
+    assert "path, label, split separated by a comma; taken from every split: test, train" in caplog.text

@@ -271,9 +271,19 @@ class _Reading:
             return [cell.strip() for cell in line.split("::")]
         is_quoted = '"' in line
         if self.separator == " " and not is_quoted:
-            return line.strip().rsplit(None, self._width - 1) if " " in line.strip() else [line.strip()]
+            return self._words(line.strip())
         reader = csv.reader([line.strip(" ")], delimiter=self.separator, strict=True, skipinitialspace=True)
         return [cell.strip() for cell in next(reader)]
+
+    def _words(self, line: str) -> list[str]:
+        """Cells of a line that spaces separate; the path is the longest that is a file, else all words but the last."""
+        cells = line.rsplit(None, self._width - 1)
+        if self._width == 2:
+            for number in range(1, line.count(" ") + 1):
+                path, *label = line.rsplit(" ", number)
+                if path.strip() and exists(self.path.parent / path.strip()):
+                    return [path.strip(), " ".join(label).strip()]
+        return cells
 
 
 def _is_media(cell: str) -> bool:

@@ -244,7 +244,9 @@ def _read_list(source: Path, *, allow_outside: bool | None) -> Source:
         )
     if "label" in listing.columns:
         _number_labels(found, [(row.line, row.texts["label"]) for row in rows], printable(source))
-    _log.info("%s", listing.description)
+    splits = sorted({row.texts["split"] for row in rows}) if "split" in listing.columns else []
+    taken = f"; taken from every split: {', '.join(map(printable, splits))}" if splits else ""
+    _log.info("%s%s", listing.description, taken)
     return found
 
 
