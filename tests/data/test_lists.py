@@ -129,6 +129,15 @@ def test_case_16_absolute_paths_below_the_list_are_taken_and_others_if_that_is_a
     assert [row.path for row in _list(path, Columns())] == [place / "clips/a.mp4", place / "clips/b c.mp4"]
 
 
+def test_case_16_a_heading_with_other_names_is_no_file_that_is_missing(place: Path) -> None:
+    (place / "l.csv").write_text("clip,kind\n" + "clips/a.mp4,x\nclips/b c.mp4,x\n" * 100)
+    for read in (labelled_set, lambda path: find(path, labels="none", media="video")):
+        with pytest.raises(
+            ValueError, match=r"l\.csv:1: .*clip does not exist; if the line is a heading, call the col"
+        ):
+            read(place / "l.csv")
+
+
 def test_case_16_parts_of_files_are_refused_where_whole_ones_are_read(place: Path) -> None:
     (place / "l.csv").write_text("path,label,start_s,end_s\nclips/a.mp4,x,0,1\nclips/a.mp4,y,1,2\n")
     with pytest.raises(ValueError, match=r"l\.csv lists parts of files .*cut the files first"):

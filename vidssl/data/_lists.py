@@ -137,6 +137,12 @@ def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool
             raise ValueError(f"{where}: '{texts['path']}' is a URL; only local files are read, download it first")
         _refuse_outside(path.parent, texts["path"], where=where, allowed=allow_outside)
         result.append(ListRow(where, line, path.parent / texts["path"], texts))
+    heads = result[:2] if not reading.heading and len(result) > 1 else []
+    if heads and not _is_media(heads[0].texts["path"]) and not exists(heads[0].path) and exists(heads[1].path):
+        raise ValueError(
+            f"{heads[0].where}: {printable(heads[0].path)} does not exist; if the line is a heading, call the column "
+            f"of the files {USUAL_COLUMNS['path'][0]} and that of the classes {USUAL_COLUMNS['label'][0]}"
+        )
     unused = [name for number, name in enumerate(reading.heading) if number not in place.values()]
     how = f"{', '.join(place)} separated by {reading.name}" if width > 1 else "one path each"
     how += f"; not used: {', '.join(map(printable, unused))}" if unused else ""
