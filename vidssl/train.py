@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import processes
+from .data._vanished import CorpusGone
 from .data.datasets import ArrayDataset, VideoDataset, sample_seed
 from .data.loader import Loader, on_device
 from .epochs import before_epoch, look
@@ -112,7 +113,8 @@ def fit(
     Raises:
         Stopped: A signal ended the training (a SystemExit with code 128 + signal); its state is saved.
         ValueError: Too many unreadable files, a checkpoint of another run, or another process trains into `out`.
-        OSError: Checkpoints could not be written several times in succession.
+        OSError: Checkpoints could not be written several times in succession; or most files of the corpus are gone
+            (CorpusGone): a single process has saved its state.
         FloatingPointError: Loss or gradient was not finite for many steps in succession.
         MemoryError: The device has too little memory for a step.
         ConnectionAbortedError: Another process of the training ended, or answers no more.
@@ -198,7 +200,15 @@ def fit(
                     method, optimizer, loader, number=number, seed=seed, device=device, save=save, stop=stop
                 )
             asked = time.perf_counter()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except CorpusGone as error:
+                if world_size > 1:
+                    raise  # the others wait within a step, and a checkpoint takes all
+                save()
+                raise CorpusGone(
+                    f"{error}; the state of step {step} is saved, and the same command goes on from there"
+                ) from error
             waited_seconds = time.perf_counter() - asked
 
             progress = step / run.steps

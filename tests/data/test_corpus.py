@@ -225,21 +225,19 @@ def test_lists(listed: Path, name: str, text: str, labels: list[int], classes: t
         ("l.txt", "no.mp4\nno2.mp4\nclips/a.mp4\n", r"l\.txt:1: .*\(2 of 3 lines name no file\)"),
         ("l.txt", "clips/a.mp4 1\nclips/d.mp4\n", r"l\.txt:2: has no label, unlike line 1"),
         ("l.txt", "clips/a.mp4\nclips/d.mp4 1\n", r"l\.txt:2: has the label '1', unlike line 1"),
-        ("l.txt", "clips/a.mp4\t1\t2\n", r"l\.txt:1: a tab separates one path from one label; expected e\.g\."),
-        ("l.txt", "\tclips/a.mp4\n\tx\n", r"l\.txt:1: a tab separates one path from one label"),
-        ("l.txt", "clips/a.mp4\t\n", r"l\.txt:1: a tab separates one path from one label"),
+        ("l.txt", "clips/a.mp4\t1\t2\n", r"l\.txt:1: 3 columns without a heading .*'2' is neither train nor test"),
+        ("l.txt", "\tclips/a.mp4\n\tx\n", r"l\.txt:1: .*clips/a\.mp4 does not exist"),
+        ("l.txt", "clips/a.mp4\t\n", r"l\.txt:1: the label is empty; a tab separates the columns"),
         ("l.txt", "http://example.org/a.mp4\n", r"l\.txt:1: 'http://example\.org/a\.mp4' is a URL"),
         ("l.txt", "clips/a.mp4 -1\n", r"l\.txt:1: label is -1; labels are whole numbers from 0, or names"),
         ("l.txt", "clips/a.mp4 0\nclips/d.mp4 1.5\n", r"l\.txt:2: label is 1\.5; labels are whole numbers"),
-        ("l.csv", "clips/a.mp4;1\n", r"l\.csv:1: .*separates the columns, not a comma; .*'clips/run\.mp4,0'"),
-        ("l.csv", "clips/a.mp4\t1\n", r"l\.csv:1: .*separates the columns, not a comma"),
-        ("l.csv", "clips/a.mp4,1,train\n", r"l\.csv:1: 3 columns instead of path and label"),
+        ("l.csv", "clips/a.mp4,1,x\n", r"l\.csv:1: 3 columns without a heading are path, label and split"),
         ("l.csv", "path,label\nclips/a.mp4,\n", r"l\.csv:2: the label is empty"),
         ("l.csv", "path,label\n,1\n", r"l\.csv:2: the path is empty"),
         ("l.csv", "path,label\n", r"l\.csv lists no files"),
         ("l.csv", "path,label\nclips/a.mp4,0\nclips/gone.mp4,1\n", r"l\.csv:3: .*gone\.mp4 does not exist"),
         ("l.csv", 'path\n"clips/a.mp4\n', r"l\.csv:2: unexpected end of data; expected e\.g\."),
-        ("l.csv", "file,class\nclips/a.mp4,0\n", r"l\.csv:1: .*file does not exist"),
+        ("l.csv", "clip,kind\nclips/a.mp4,0\n", r"l\.csv:1: .*clip does not exist"),
     ],
 )
 def test_malformed_lists_are_named_with_their_line(listed: Path, name: str, text: str, message: str) -> None:
@@ -250,7 +248,7 @@ def test_malformed_lists_are_named_with_their_line(listed: Path, name: str, text
 
 def test_sources_without_videos(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 1)
-    with pytest.raises(ValueError, match=r"holds no video files \(\.3g2 .*; 1 other files were passed over"):
+    with pytest.raises(ValueError, match=r"holds no video files \(\.264 .*; 1 other files were passed over"):
         scan(tmp_path / "a")
     with pytest.raises(ValueError, match="does not exist; give a folder"):
         scan(tmp_path / "absent")
@@ -432,3 +430,32 @@ def test_a_file_of_the_same_size_and_another_time_is_looked_at_again(tmp_path: P
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert [bad.name for bad, _ in scan(tmp_path / "clips").bad] == ["a.mp4"]
+
+
+def test_a_scan_that_is_killed_loses_the_file_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "clips"
+    for number in range(5):
+        write_clip(root / f"{number}.mp4", num_frames=number + 2)
+    asked: list[str] = []
+
+    def killed(target: str, items: list[str], **options: Any) -> Any:
+        asked.extend(Path(item).name for item in items)
+        for number, answer in enumerate(call_each(target, items, **{**options, "num_workers": 1})):
+            if number == 3 and len(items) == 5:
+                raise SystemExit  # nothing after it is run, as after a kill
+            yield answer
+
+    monkeypatch.setattr("vidssl.data.corpus.call_each", killed)
+    with pytest.raises(SystemExit):
+        scan(root)
+    (journal,) = default_cache().iterdir()
+    assert journal.suffix == ".part"
+    with journal.open("ab") as file:
+        file.write(b'[4, "/half/a li')  # killed while it wrote
+    asked.clear()
+    corpus = scan(root)
+    assert asked == ["3.mp4", "4.mp4"]
+    assert [entry.num_frames for entry in corpus.entries] == [2, 3, 4, 5, 6]
+    assert [path.suffix for path in default_cache().iterdir()] == [".json"]
+    asked.clear()
+    assert scan(root) == corpus and asked == []

@@ -284,18 +284,18 @@ def test_lists_without_heading(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\na.mp4\n", r"x.csv:2: 1 columns, expected 2 as in the first line"),
+        ("path,label\na.mp4\n", r"x.csv:2: has no label, unlike line 1; either every line has a label or none"),
         ("path,label,start_s\na.mp4,run,soon\n", r"x.csv:2: 'soon' is no time in seconds"),
         (
             "path,label,start_s,end_s\na.mp4,run,2,2\n",
             r"x.csv:2: the part ends at 2.0 s, not after its start at 2.0",
         ),
-        ("path,label\na.mp4,\n", r"x.csv:2: path and label must not be empty"),
+        ("path,label\na.mp4,\n", r"x.csv:2: the label is empty; a comma separates the columns"),
         (
             "path,label\nb.mp4,run\na.mp4,run\n",
             r"1 of 2 files .*missing.*\n  .*x.csv:2: b.mp4\n.*budget 0.5.*\n  LIST",
         ),
-        ("path,label\n", r"x.csv lists no samples; expected\n  LIST.csv"),
+        ("path,label\n", r"x.csv lists no files; expected one per line, e.g. 'clips/run.mp4,0'"),
     ],
 )
 def test_malformed_lists(tmp_path, text, message):

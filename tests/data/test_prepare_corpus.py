@@ -25,6 +25,7 @@ from vidssl.data import Corpus
 from vidssl.data._encode import encode_file, even_size, exact_ticks
 from vidssl.data._index import read_index, stated_index
 from vidssl.data._isolation import call_each
+from vidssl.data.corpus import audit
 from vidssl.data.prepare import Prepared, prepare
 from vidssl.data.video import open_video
 
@@ -350,7 +351,7 @@ def test_unreadable_files_are_named_and_counted(tree, tmp_path, capsys):
 def test_a_file_that_takes_too_long_is_bad(tree, tmp_path):
     result = small(tree, tmp_path / "out", timeout_seconds=0.01, bad_file_budget=1.0)
     assert [reason[:24] for _, reason in result.bad] == ["no answer within 0.01 s;"] * 6
-    assert digests(tmp_path / "out").keys() == {"prepare.json", ".prepare/lock"}
+    assert digests(tmp_path / "out").keys() == {"prepare.json", ".prepare/lock", ".prepare/source.json"}
 
 
 def test_leaving_early_waits_for_no_child():
@@ -397,7 +398,7 @@ def test_after_a_kill_nothing_is_encoded_twice_and_nothing_is_half_there(tmp_pat
     after = digests(out)
     assert (result.num_kept, result.num_encoded) == (len(finished), 8 - len(finished))
     assert {name: after[name] for name in finished} == {name: there[name] for name in finished}
-    assert not [name for name in after if name.endswith(".tmp")] and len(after) == 8 + 3
+    assert not [name for name in after if name.endswith(".tmp")] and len(after) == 8 + 4
 
     # A source that has changed is encoded again, and a finished file that is gone; other settings concern all.
     os.utime(root / "3.mp4", ns=(0, 0))
@@ -426,3 +427,61 @@ def test_places_that_are_refused(tree, tmp_path):
     with pytest.raises(ValueError, match="short_side_px is 255, expected an even number"):
         small(tree, tmp_path / "out", short_side_px=255)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "link", "other.mp4", "videos"]
+
+
+def test_another_corpus_does_not_come_between(tree, tmp_path):
+    small(tree, tmp_path / "out")
+    lock = tmp_path / "out/.prepare/lock"
+    lock.unlink()
+    before = digests(tmp_path / "out")
+    write_video(tmp_path / "others/class0/new.mp4", moving_square(5))
+    with pytest.raises(
+        ValueError, match=r"out holds what was prepared from .*videos, and .*others is another corpus"
+    ):
+        small(tmp_path / "others", tmp_path / "out")
+    (tree / "some.txt").write_text("class1/v_g0_c1.mp4\n")
+    with pytest.raises(ValueError, match=r"prepared from .*videos, and .*some\.txt is another corpus"):
+        small(tree / "some.txt", tmp_path / "out")
+    lock.unlink()
+    assert digests(tmp_path / "out") == before
+    # The same corpus at another place is the same corpus, also when it has grown.
+    tree.rename(tmp_path / "moved")
+    write_video(tmp_path / "moved/class0/new.mp4", moving_square(5))
+    result = small(tmp_path / "moved", tmp_path / "out")
+    assert (result.num_kept, result.num_encoded) == (6, 1)
+
+
+def test_what_check_reports_is_reported(tree, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path="."):
+        if os.fspath(path) == os.fspath(tree / "locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    (tree / "locked").mkdir()
+    (tree / "notes.txt").write_text("no video")
+    monkeypatch.setattr("os.scandir", refusing)
+    result = small(tree, tmp_path / "out")
+    assert (result.num_encoded, result.num_kept, result.num_other) == (6, 0, 2)
+    closed = (tree / "locked", "cannot be entered (Permission denied); what it holds is not read")
+    assert result.bad == (closed,)
+    checked = audit(tree, num_workers=1, progress=False)
+    assert checked.bad == [(closed[0], f"closed folder: {closed[1]}")] and checked.others == result.others
+    assert "2 files that are not read (1 .txt, 1 .md): notes.txt, readme.md" in result.summary()
+    assert "locked: cannot be entered" in result.summary()
+
+
+def test_what_the_decoder_complains_of_is_noted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "videos/a.mp4", noise)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [bytes(one) for one in container.demux(video=0) if one.size][5]
+    place = content.index(packet) + len(packet) // 2
+    content[place : place + 40] = bytes(40)  # the decoder conceals it, and goes on
+    path.write_bytes(content)
+    checked = audit(tmp_path / "videos", num_workers=1, progress=False)
+    assert "complaints of FFmpeg" in checked.bad[0][1]
+    result = small(tmp_path / "videos", tmp_path / "out")
+    assert "complaints of FFmpeg" in result.notes[0][1]

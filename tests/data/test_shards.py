@@ -42,6 +42,7 @@ from vidssl.data import (
     open_video,
     shards,
 )
+from vidssl.data._isolation import call_each
 from vidssl.data._member import Member
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.corpus import audit
@@ -482,6 +483,22 @@ def test_archives_of_others_are_looked_through_once(foreign, files, monkeypatch)
     assert list(scan(foreign, labels="folder").entries) == list(corpus.entries) and looked == []
     os.utime(foreign / "1.tar", ns=(1, 1))  # changed, for all one can tell
     assert len(scan(foreign)) == 3 and looked == [str(foreign / "1.tar")]
+
+
+def test_archives_that_were_looked_through_before_a_kill_are_known(foreign, monkeypatch):
+    asked: list[int] = []
+
+    def killed(target, requests, **options):
+        asked.append(len(requests))
+        for number, answer in enumerate(call_each(target, requests, **{**options, "num_workers": 1})):
+            if number == 4:
+                raise SystemExit
+            yield answer
+
+    monkeypatch.setattr(shards, "call_each", killed)
+    with pytest.raises(SystemExit):
+        scan(foreign)
+    assert len(scan(foreign)) == 6 and asked == [6, 3]
 
 
 def test_a_corpus_of_files_beside_an_archive_stays_one(files, tmp_path):

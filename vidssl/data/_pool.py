@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ..stop import leave_to_parent
 from ._isolation import REMUX
+from ._vanished import CorpusGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,6 +86,7 @@ class _Failure(NamedTuple):
 
     text: str
     is_refusal: bool  # a ValueError: its text is for people and says what to do
+    is_gone: bool = False  # CorpusGone
 
 
 @dataclass
@@ -237,6 +239,7 @@ class Pool:
 
         Raises:
             ValueError: The dataset refuses; the message says why.
+            CorpusGone: Most of its files are gone.
             RuntimeError: Something else went wrong while a sample was read, or processes keep dying.
         """
         parts: deque[_Part] = deque()
@@ -310,6 +313,8 @@ class Pool:
             return None
         part, place = worker.tasks.popleft()
         if isinstance(said, _Failure):
+            if said.is_gone:
+                raise CorpusGone(said.text)
             if said.is_refusal:
                 raise ValueError(said.text)
             raise RuntimeError(f"reading {self._name(worker.reading)} failed:\n{said.text}")
@@ -433,6 +438,8 @@ def _read(
         if audio is not None and sample.audio is not None:
             audio[place] = sample.audio
         return Facts.of(sample)
+    except CorpusGone as error:
+        return _Failure(str(error), is_refusal=False, is_gone=True)
     except ValueError as error:
         return _Failure(
             str(error) if type(error) is ValueError else traceback.format_exc(), type(error) is ValueError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import collections
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ._container import MediaError, printable, sniff
 from ._images import IMAGE_SUFFIXES, image_paths, natural_key
+from ._lists import example_of, exists, read_list
+from ._suffixes import AUDIO_SUFFIXES, LIST_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg "
-    ".mts .mxf .nut .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
-)
-_AUDIO_SUFFIXES = frozenset(".aac .aif .aiff .amr .au .flac .m4a .mp3 .oga .ogg .opus .w64 .wav .wma".split())
 # Names that say what a file is: no look at its bytes is needed.
 _OTHER_SUFFIXES = frozenset(
     ".ckpt .csv .db .gz .h5 .hdf5 .html .json .jsonl .log .md .npy .npz .pdf .pkl .pt .pth .py .safetensors .sh "
@@ -28,16 +26,79 @@ _OTHER_SUFFIXES = frozenset(
 # Every class up to the largest label is given a name; a number of an account or a date must not fill the memory.
 MAX_LABEL = 9_999_999
 
+_MAX_NAMED = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Others:
+    """Files of a folder that were passed over: how many of each suffix, and the first by name."""
+
+    counts: collections.Counter[str] = field(default_factory=collections.Counter)
+    first: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, root: Path) -> None:
+        """Count a file below `root`."""
+        self.counts[path.suffix.lower()] += 1
+        if len(self.first) < _MAX_NAMED:
+            self.first.append(printable(path.relative_to(root)))
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.counts.most_common())
+        return f"{len(self)} files that are not read ({kinds}): {', '.join(self.first)}" + ", ..." * (
+            len(self) > len(self.first)
+        )
+
 
 @dataclass
 class Source:
-    """Files of a corpus before they are opened."""
+    """Files of a corpus before they are opened.
+
+    Args:
+        root: Folder or list.
+        paths: Files, and folders of frames.
+        labels: Of each path.
+        class_names: Of the labels.
+        others: What was passed over.
+        closed: (folder, why) of each folder that cannot be listed; what it holds is not among the paths.
+        frame_folders: Those of the paths that are folders of frames.
+        other_media: Kind -> the first file below a folder of the root that is media of another kind than the paths.
+        has_parts: Whether a list names parts of files.
+    """
 
     root: Path
     paths: list[Path]
     labels: list[int] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
-    num_other: int = 0
+    others: Others = field(default_factory=Others)
+    closed: list[tuple[Path, str]] = field(default_factory=list)
+    frame_folders: list[Path] = field(default_factory=list)
+    other_media: dict[str, Path] = field(default_factory=dict)
+    has_parts: bool = False
+
+    @property
+    def holds_videos(self) -> bool:
+        """Whether these are videos for those who did not ask for videos.
+
+        A folder of images may be a class, or a video in frames. Several in a folder below the root are videos:
+        ROOT/CLASS/VIDEO/FRAME.
+        """
+        if len(self.paths) > len(self.frame_folders):
+            return True
+        parents = collections.Counter(one.parent for one in self.frame_folders if one.parent != self.root)
+        return self.root not in self.frame_folders and max(parents.values(), default=0) > 1
+
+    def refuse_parts(self) -> None:
+        """Raise ValueError for parts of files, which training does not read."""
+        if self.has_parts:
+            raise ValueError(
+                f"{printable(self.root)} lists parts of files (start_s, end_s), which evaluations of frozen features "
+                "read and training does not: cut the files first, or list whole ones"
+            )
 
 
 def find(
@@ -45,9 +106,9 @@ def find(
     *,
     labels: Literal["none", "folder"],
     media: Literal["video", "image", "any"],
-    allow_outside: bool = False,
+    allow_outside: bool | None = False,
 ) -> Source:
-    """Find the videos or images of a folder, a list (.txt) or a CSV file; see `Corpus.scan`.
+    """Find the videos or images of a folder or a list (.txt, .csv, .tsv); see `Corpus.scan`.
 
     Raises:
         ValueError: The source does not exist, is malformed, or holds none.
@@ -59,21 +120,26 @@ def find(
         )
     source = source.absolute()
     if source.is_dir():
-        found = _find_in_folder(source, media=media)
-        if not found.paths and media == "any":
-            found = _find_in_folder(source, media="image")
-        if not found.paths:
+        found = find_in_folder(source, media="video" if media == "any" else media)
+        if media == "any" and not found.holds_videos:
+            found = find_in_folder(source, media="image")
+        for folder, reason in found.closed:
+            _log.warning("%s %s", printable(folder), reason)
+        if not found.paths and not found.closed:
             wanted = f"{_wanted('video')}, nor {_wanted('image')}" if media == "any" else _wanted(media)
+            passed_over = f": {found.others}" if found.others else ""
             raise ValueError(
-                f"{printable(source)} holds no {wanted}; {found.num_other} other files were passed over"
+                f"{printable(source)} holds no {wanted}; {len(found.others)} other files were passed over{passed_over}"
             )
+        if found.others:
+            _log.info("%s: passed over: %s", printable(source), found.others)
         if labels == "folder":
             _label_by_folder(found)
-    elif source.suffix.lower() in {".txt", ".csv"} and source.is_file():
+    elif is_list(source) and source.is_file():
         found = _read_list(source, allow_outside=allow_outside)
     elif source.exists():
         raise ValueError(
-            f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label); "
+            f"{printable(source)} is neither a folder nor a list (.txt: one path per line; .csv: path,label; .tsv); "
             f"give the folder that holds it"
         )
     else:
@@ -92,10 +158,25 @@ def _wanted(media: str) -> str:
     return f"{media} files ({' '.join(suffixes)}){frames}"
 
 
-def _find_in_folder(root: Path, *, media: str) -> Source:
+def is_list(path: Path) -> bool:
+    """Whether a file is a list of others, by its name."""
+    return path.suffix.lower() in LIST_SUFFIXES
+
+
+def find_in_folder(root: Path, *, media: Literal["video", "image", "audio"]) -> Source:
+    """Find the samples of one kind of media: what a sample is, for every command.
+
+    A video is a file, or a folder with at least two images, no video and no folder in it. Links are followed, hidden
+    files and folders left out.
+    """
     found = Source(root, [])
+
+    def close(error: OSError) -> None:
+        folder = Path(error.filename or root)
+        found.closed.append((folder, f"cannot be entered ({error.strerror}); what it holds is not read"))
+
     seen: set[tuple[int, int]] = set()  # folders by device and inode: links may lead in circles
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=close):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
@@ -103,29 +184,35 @@ def _find_in_folder(root: Path, *, media: str) -> Source:
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
         paths = [Path(folder, name) for name in sorted(names, key=natural_key) if not name.startswith(".")]
-        kinds = [_kind(path) for path in paths]
-        wanted = "video" if media == "any" else media
-        chosen = [path for path, kind in zip(paths, kinds, strict=True) if kind == wanted]
+        kinds = [kind_of(path) for path in paths]
+        chosen = [path for path, kind in zip(paths, kinds, strict=True) if kind == media]
+        others = [(path, kind) for path, kind in zip(paths, kinds, strict=True) if kind != media]
         if media == "video" and not chosen and not subfolders and len(image_paths(Path(folder))) >= 2:
             chosen = [Path(folder)]
-            found.num_other += kinds.count("other")
-        else:
-            found.num_other += len(paths) - len(chosen)
+            found.frame_folders += chosen
+            others = [(path, kind) for path, kind in others if kind != "image"]
+        for path, kind in others:
+            found.others.add(path, root)
+            if kind != "other" and path.parent != root:
+                found.other_media.setdefault(kind, path)
         found.paths += chosen
     return found
 
 
-def _kind(path: Path) -> Literal["video", "image", "other"]:
+def kind_of(path: Path) -> Literal["video", "image", "audio", "other"]:
+    """What a file holds, by its name or, where that says nothing, its first bytes."""
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
-    if suffix in _AUDIO_SUFFIXES or suffix in _OTHER_SUFFIXES or not path.is_file():
-        return "other"
+    if suffix in AUDIO_SUFFIXES:
+        return "audio"
     try:
+        if suffix in _OTHER_SUFFIXES or not path.is_file():
+            return "other"
         kind = sniff(path)
-    except MediaError:  # empty or unreadable, and its name does not claim to be media
+    except (MediaError, OSError):  # empty or unreadable, and its name does not claim to be media
         return "other"
     return {"image": "image", "media": "video", "unknown": "other"}[kind]  # type: ignore[return-value]
 
@@ -142,110 +229,25 @@ def _label_by_folder(found: Source) -> None:
     found.labels = [number[path.parent.name] for path in found.paths]
 
 
-def _read_list(source: Path, *, allow_outside: bool) -> Source:
-    """Read a .txt or .csv list of paths and optional labels."""
-    name = printable(source)
-    example = "clips/run.mp4,0" if source.suffix.lower() == ".csv" else "clips/run.mp4 0"
-    try:
-        text = source.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise ValueError(f"{name} cannot be read ({error.strerror})") from error
-    lines = text.splitlines()
-    rows: list[tuple[int, str, str | None]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            if source.suffix.lower() == ".csv":
-                row = _csv_row(line, is_first=not rows)
-            else:
-                row = _list_row(line, source.parent)
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{name}:{number}: {error}; expected e.g. '{example}'") from error
-        if row is not None:
-            rows.append((number, *row))
-    if not rows:
-        raise ValueError(f"{name} lists no files; expected one per line, e.g. '{example}'")
-    found = Source(source, [])
-    for number, path, label in rows:
-        if "://" in path:
-            raise ValueError(f"{name}:{number}: '{path}' is a URL; only local files are read, download it first")
-        if (label is None) != (rows[0][2] is None):
-            without = "no label" if label is None else f"the label '{label}'"
-            raise ValueError(
-                f"{name}:{number}: has {without}, unlike line {rows[0][0]}; either every line has a label or none"
-            )
-        if not allow_outside:
-            refuse_outside(source.parent, path, where=f"{name}:{number}")
-        found.paths.append(source.parent / path)
-    absent = [(number, path) for (number, _, _), path in zip(rows, found.paths, strict=True) if not _exists(path)]
+def _read_list(source: Path, *, allow_outside: bool | None) -> Source:
+    """Read a list of paths and optional labels."""
+    listing = read_list(source, allow_outside=allow_outside)
+    rows = listing.rows
+    found = Source(source, [row.path for row in rows])
+    found.has_parts = any(row.texts.get(name) for row in rows for name in ("start", "end"))
+    absent = [row for row in rows if not exists(row.path)]
     if absent:
-        number, first = absent[0]
         more = f" ({len(absent)} of {len(rows)} lines name no file)" if len(absent) > 1 else ""
         raise ValueError(
-            f"{name}:{number}: {printable(first)} does not exist{more}; paths are relative to the list's folder; "
-            f"expected e.g. '{example}'"
+            f"{absent[0].where}: {printable(absent[0].path)} does not exist{more}; paths are relative to the list's "
+            f"folder; expected e.g. '{example_of(source)}'"
         )
-    if rows[0][2] is not None:
-        _number_labels(found, [(number, label or "") for number, _, label in rows], name)
+    if "label" in listing.columns:
+        _number_labels(found, [(row.line, row.texts["label"]) for row in rows], printable(source))
+    splits = sorted({row.texts["split"] for row in rows}) if "split" in listing.columns else []
+    taken = f"; taken from every split: {', '.join(map(printable, splits))}" if splits else ""
+    _log.info("%s%s", listing.description, taken)
     return found
-
-
-def refuse_outside(folder: Path, path: str, *, where: str) -> None:
-    """Raise ValueError if a path in a list does not lie below the folder of the list.
-
-    Args:
-        folder: Of the list.
-        path: As the list has it. Links below the folder may lead anywhere: who made them owns the folder.
-        where: File and line, for the message.
-    """
-    folder = Path(os.path.normpath(folder))
-    if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
-        raise ValueError(
-            f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
-            "so they reach only what lies beside or below them: move the list to a folder above its files"
-        )
-
-
-def _csv_row(line: str, *, is_first: bool) -> tuple[str, str | None] | None:
-    """Split "path" or "path,label"; None for the heading."""
-    cells = [cell.strip() for cell in next(csv.reader([line], strict=True))]
-    if (
-        is_first
-        and cells[0].lower() == "path"
-        and [cell.lower() for cell in cells] in (["path"], ["path", "label"])
-    ):
-        return None
-    if len(cells) > 2:
-        raise ValueError(f"{len(cells)} columns instead of path and label")
-    if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]):
-        raise ValueError("a semicolon or a tab separates the columns, not a comma")
-    if not cells[0]:
-        raise ValueError("the path is empty")
-    if len(cells) == 2 and not cells[1]:
-        raise ValueError("the label is empty")
-    return cells[0], cells[1] if len(cells) == 2 else None
-
-
-def _list_row(line: str, folder: Path) -> tuple[str, str | None]:
-    """Split "path", "path<tab>label" or "path label"; a line that names a file as it stands is a path."""
-    line = line.strip(" ")
-    if "\t" in line:
-        path, _, label = line.partition("\t")
-        if not path.strip() or not label.strip() or "\t" in label:
-            raise ValueError("a tab separates one path from one label")
-        return path.strip(), label.strip()
-    path, _, label = line.rpartition(" ")
-    if path and not _exists(folder / line) and (label.isdecimal() or _exists(folder / path)):
-        return path.strip(), label
-    return line, None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long to be a name, or with a zero byte
-        return False
 
 
 def _number_labels(found: Source, labels: Sequence[tuple[int, str]], name: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import contextlib
 import hashlib
 import json
 import logging
@@ -28,11 +29,12 @@ from ._container import MediaError, complaints, printable, regular_file
 from ._isolation import allowed_seconds, call_each
 from ._member import Member
 from ._pyav import PyAVReader
-from ._sources import Source, find
+from ._sources import Source, find, is_list
 from ._times import Length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
     from rich.console import Group
 
@@ -118,8 +120,9 @@ class Corpus:
         root: The folder or list that was scanned, absolute.
         entries: In the order of the list, or of the file names.
         class_names: Name of each label; empty without labels.
-        bad: (path, reason) of each file that cannot be read.
-        num_other: Files passed over because they are neither video nor image.
+        bad: (path, reason) of each file that cannot be read, and of each folder that cannot be entered.
+        num_other: Files passed over because they are not what was asked for.
+        others: The same by suffix, with the first names, in words.
     """
 
     root: Path
@@ -127,6 +130,7 @@ class Corpus:
     class_names: tuple[str, ...] = ()
     bad: tuple[tuple[Path, str], ...] = ()
     num_other: int = 0
+    others: str = ""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -142,7 +146,7 @@ class Corpus:
         cache: Path | None = None,
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
-        allow_outside: bool = False,
+        allow_outside: bool | None = None,
         progress: bool = True,
         allow_urls: bool | None = None,
     ) -> Corpus:
@@ -151,10 +155,11 @@ class Corpus:
         Folder: searched to any depth, links followed, hidden files and folders passed over. A file is taken for
         what its name or, where that says nothing, its first bytes say.
 
-        List (`.txt`): one path per line, optionally followed by a tab or a space and its label. CSV (`.csv`):
-        columns path and, optionally, label, separated by commas; a first line that says so is optional. In both,
-        paths are relative to the list's folder, labels are whole numbers from 0 or names, and either every line
-        has one or none has.
+        List (`.txt`, `.csv`, `.tsv`): a path per line, optionally followed by its label; or a first line that names
+        the columns, such as path, label and split (all lines are taken, whatever their split). Commas, tabs,
+        semicolons, spaces or two colons separate them: those under which the lines name files that are there. Paths
+        are relative to the list's folder, labels are whole numbers from 0 or names, and either every line has one or
+        none has.
 
         Shards: a folder, or the URL of one, that `vidssl data prepare --shards` wrote, or that holds tar files and
         neither folders nor media beside them, or a single tar file; see `vidssl.data.shards`.
@@ -165,7 +170,8 @@ class Corpus:
                 Labels of a list are always used.
             media: "video" finds video files, and folders with at least two images, no video and no folder in them,
                 each of which is one video. "image" finds image files, each a video of one frame.
-                "any" finds video files or, in a folder that holds none, images.
+                "any" finds videos or, where there are none, images: those of folders that lie directly below the
+                root, too, which may be classes; several folders of images in a folder below it are videos.
             source_pattern: Regular expression that tells files cut from one recording: those whose paths match it
                 with equal groups, for example r"v_(\\w+_g\\d+)_c\\d+" for UCF101. None takes each file for a
                 recording of its own.
@@ -174,7 +180,8 @@ class Corpus:
             timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes
                 longer is bad.
             allow_outside: Whether a list may name files that do not lie below its folder. Lists of strangers could
-                else have any file of this machine read.
+                else have any file of this machine read. None asks the environment: they may if VIDSSL_ALLOW_OUTSIDE
+                is 1.
             progress: Show a progress bar.
             allow_urls: Whether `source` may be a URL (of shards; any store that fsspec knows). None asks the
                 environment: they are allowed if VIDSSL_ALLOW_URLS is 1.
@@ -200,6 +207,7 @@ class Corpus:
                 allow_urls=allow_urls,
             )
         found = find(Path(source), labels=labels, media=media, allow_outside=allow_outside)
+        found.refuse_parts()
         store = _Cache.of(found.root, cache or default_cache())
         stamps = [stamp_of(path) for path in found.paths]
         stamped = list(zip(found.paths, stamps, strict=True))
@@ -211,11 +219,15 @@ class Corpus:
             num_workers=num_workers or default_workers(),
             timeout_seconds=[allowed_seconds(stamp_of(path)[0], timeout_seconds=timeout_seconds) for path in todo],
         )
-        for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
-            records[todo[place]] = {"reason": answer["died"]} if "died" in answer else answer
-        if todo:
-            store.save(stamped, records)
-        entries, bad = [], []
+        stamp_by_path = dict(stamped)
+        with store:
+            for place, answer in with_progress(answers, len(todo), f"scan {printable(found.root)}", show=progress):
+                path = todo[place]
+                records[path] = {"reason": answer["died"]} if "died" in answer else answer
+                store.note(path, stamp_by_path[path], records[path])
+            if todo:
+                store.save(stamped, records)
+        entries, bad = [], list(found.closed)
         for path, label in zip(found.paths, found.labels, strict=True):
             record = records[path]
             if "reason" in record:
@@ -245,7 +257,8 @@ class Corpus:
             entries=tuple(entries),
             class_names=tuple(found.class_names),
             bad=tuple(bad),
-            num_other=found.num_other,
+            num_other=len(found.others),
+            others=str(found.others) if found.others else "",
         )
 
     def summary(self) -> str:
@@ -263,7 +276,7 @@ class Corpus:
         if self.class_names:
             lines.append(f"classes: {len(self.class_names)}")
         if self.num_other:
-            lines.append(f"passed over: {self.num_other} files that are neither video nor image")
+            lines.append(f"passed over: {self.others or f'{self.num_other} files that are not read'}")
         damaged = [entry for entry in self.entries if entry.damage]
         if damaged:
             lines.append(f"damaged or cut off: {len(damaged)}")
@@ -333,26 +346,54 @@ class _Stored(TypedDict, total=False):
     records: dict[str, _Answer]
 
 
-@dataclass
 class _Cache:
-    """Answers of `probe` by path, with the size and the time of change for which they hold."""
+    """Answers of `probe` by path, with the size and the time of change for which they hold.
 
-    file: Path
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    They lie in one file, written at the end of a scan. Until then each is a line of a journal beside it, so that a
+    scan that is killed loses the file it was at.
+    """
+
+    def __init__(self, file: Path, records: dict[str, dict[str, Any]]) -> None:
+        self.file = file
+        self.records = records
+        self._journal = file.with_suffix(".part")
+        self._stream: BinaryIO | None = None
 
     @classmethod
     def of(cls, root: Path, folder: Path) -> _Cache:
+        """What is known of a root."""
         name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
-        file = folder / f"scan-{name}.json"
-        try:
-            stored = read_json(file, _Stored)
-        except (OSError, ValueError):  # absent, or not ours: look at the files again
-            stored = {}
-        return cls(file, stored.get("records", {}) if stored.get("version") == _PROBE_VERSION else {})
+        cache = cls(folder / f"scan-{name}.json", {})
+        with contextlib.suppress(OSError, ValueError):  # absent, or not ours: look at the files again
+            stored = read_json(cache.file, _Stored)
+            cache.records = stored.get("records", {}) if stored.get("version") == _PROBE_VERSION else {}
+        with contextlib.suppress(OSError):
+            for line in cache._journal.read_bytes().splitlines():
+                with contextlib.suppress(ValueError):  # cut off by a kill
+                    version, path, record = json.loads(line)
+                    if version == _PROBE_VERSION:
+                        cache.records[path] = record
+        return cache
+
+    def __enter__(self) -> _Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
 
     def get(self, path: Path, stamp: list[int]) -> dict[str, Any] | None:
         record = self.records.get(os.fspath(path))
         return record["answer"] if record and record["stamp"] == stamp else None
+
+    def note(self, path: Path, stamp: list[int], answer: dict[str, Any]) -> None:
+        """Write down one answer at once."""
+        line = json.dumps([_PROBE_VERSION, os.fspath(path), {"stamp": stamp, "answer": answer}])
+        with contextlib.suppress(OSError):  # `save` tells of it
+            if self._stream is None:
+                self._journal.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self._journal.open("ab", buffering=0)
+            self._stream.write(b"\n" + line.encode() + b"\n")  # the first ends a line that a kill cut off
 
     def save(self, stamped: Sequence[tuple[Path, list[int]]], answers: dict[Path, dict[str, Any]]) -> None:
         """Write what was found, whole or not at all; a folder that cannot be written costs only time."""
@@ -360,6 +401,7 @@ class _Cache:
         try:
             with replacing(self.file) as temporary:
                 temporary.write_text(json.dumps({"version": _PROBE_VERSION, "records": records}))
+            self._journal.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("what was found in the scan is not kept: %s", error)
 
@@ -387,12 +429,14 @@ class Audit:
     Args:
         root: The folder, list or file that was audited.
         files: (path, findings) of every file, in order.
-        num_other: Files passed over because they are neither video nor image.
+        num_other: Files passed over because they are not what was asked for.
+        others: The same by suffix, with the first names, in words.
     """
 
     root: Path
     files: tuple[tuple[Path, tuple[Finding, ...]], ...]
     num_other: int = 0
+    others: str = ""
 
     @property
     def bad(self) -> list[tuple[Path, str]]:
@@ -414,7 +458,7 @@ class Audit:
         lines = [f"{printable(self.root)}: {len(self.files)} files, {len(self.bad)} with errors"]
         lines += [f"  {severity}: {kind} ({count})" for (severity, kind), count in self.counts().items()]
         if self.num_other:
-            lines.append(f"  passed over: {self.num_other} files that are neither video nor image")
+            lines.append(f"  passed over: {self.others or f'{self.num_other} files that are not read'}")
         return "\n".join(lines)
 
     def __rich__(self) -> Group:
@@ -456,23 +500,23 @@ def audit(
             source, media=media, num_workers=num_workers, timeout_seconds=timeout_seconds, progress=progress
         )
     path = Path(source).absolute()
-    is_list = path.suffix.lower() in {".txt", ".csv"}
-    single = path.exists() and not path.is_dir() and not is_list
-    found = Source(path, [path]) if single else find(path, labels="none", media=media)
+    single = path.exists() and not path.is_dir() and not is_list(path)
+    found = Source(path, [path]) if single else find(path, labels="none", media=media, allow_outside=None)
+    paths = list(dict.fromkeys(found.paths))  # a list may name a file several times, or parts of it
     answers = call_each(
         "vidssl.data._audit:examine",
-        [os.fspath(file) for file in found.paths],
+        [os.fspath(file) for file in paths],
         num_workers=num_workers or default_workers(),
-        timeout_seconds=[
-            allowed_seconds(stamp_of(file)[0], timeout_seconds=timeout_seconds) for file in found.paths
-        ],
+        timeout_seconds=[allowed_seconds(stamp_of(file)[0], timeout_seconds=timeout_seconds) for file in paths],
     )
     findings: dict[int, tuple[Finding, ...]] = {}
-    for number, answer in with_progress(answers, len(found.paths), f"check {printable(path)}", show=progress):
+    for number, answer in with_progress(answers, len(paths), f"check {printable(path)}", show=progress):
         died = [{"severity": "error", "kind": "cannot be read", "detail": answer.get("died", "")}]
         findings[number] = tuple(Finding(**one) for one in answer.get("findings", died))
-    files = tuple((file, findings[number]) for number, file in enumerate(found.paths))
-    return Audit(root=path, files=files, num_other=found.num_other)
+    closed = [(folder, (Finding("error", "closed folder", reason),)) for folder, reason in found.closed]
+    files = (*closed, *((file, findings[number]) for number, file in enumerate(paths)))
+    others = str(found.others) if found.others else ""
+    return Audit(root=path, files=files, num_other=len(found.others), others=others)
 
 
 def default_workers() -> int:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from . import _vanished
 from ._reader import scaled_size
 from ._times import Length
 from .clips import ClipSampler, still
@@ -252,7 +253,11 @@ class VideoDataset(Dataset[Sample]):
         Args:
             key: (seed, position).
             out: Where to write its frames, uint8 (K, T, 3, H, W); None is new memory.
-            note: Is told the index of each entry before it is read.
+            note: Is told the index of each entry before it is read, and every second while its disk is waited for.
+
+        Raises:
+            CorpusGone: Most files of the corpus are gone and did not come back within minutes.
+            ValueError: Too many files in succession cannot be read.
         """
         seed, position = key
         bad: list[tuple[str, str]] = []
@@ -261,10 +266,8 @@ class VideoDataset(Dataset[Sample]):
             try:
                 if index in self.blamed:
                     raise MediaError(self.entries[index].path, self.blamed[index])
-                if note is not None:
-                    note(index)
                 drawn = None if seed is None else sample_seed(seed, attempt)
-                return self.read(index, seed=drawn, bad=tuple(bad), out=out)
+                return self._read_when_there(index, note, seed=drawn, bad=tuple(bad), out=out)
             except MediaError as error:
                 bad.append((str(error.path), error.reason))
                 index = sample_seed(seed or 0, attempt, index) % len(self)
@@ -280,6 +283,19 @@ class VideoDataset(Dataset[Sample]):
             return self.clips(length, info.fps, generator)
         except ValueError as error:
             raise MediaError(entry.path, str(error)) from error
+
+    def _read_when_there(self, index: int, note: Callable[[int], None] | None, **options: Any) -> Sample:
+        """`read`, again and again while most files of the corpus are gone: that one of them is bad is not known."""
+        note = note or (lambda _: None)
+        for seconds in (*_vanished.WAITS_SECONDS, None):
+            note(index)
+            try:
+                return self.read(index, **options)
+            except MediaError:
+                root, heartbeat = self.corpus.root, functools.partial(note, index)
+                if not _vanished.wait_for(self.entries, index, root, seconds=seconds, heartbeat=heartbeat):
+                    raise
+        raise AssertionError("the last wait raises")
 
     def _open(self, entry: Entry) -> Reader:
         return entry.open(backend=self.backend)

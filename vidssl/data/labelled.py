@@ -24,7 +24,10 @@ import numpy as np
 from ..json_files import parse_json
 from ._container import printable
 from ._images import IMAGE_SUFFIXES, natural_key
-from ._sources import _AUDIO_SUFFIXES, VIDEO_SUFFIXES, _kind, refuse_outside
+from ._lists import TEST_NAMES, TRAIN_NAMES, Columns, exists, read_list
+from ._recordings import frames_of, recordings
+from ._sources import Source, find_in_folder, is_list, kind_of
+from ._suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 Media = Literal["video", "image", "audio"]
 Layout = Literal["auto", "ucf101", "hmdb51", "kinetics", "something", "imagenet", "esc50", "folders", "list"]
@@ -39,26 +42,17 @@ ROOT/train/ID_000010_000020.mp4, ROOT/val/ID_000010_000020.mp4 (or in train/CLAS
     "something": """ROOT/labels.json, train.json, validation.json (or in ROOT/labels)
 ROOT/20bn-something-something-v2/ID.webm (or ROOT/videos/ID.mp4)""",
     "imagenet": """ROOT/train/CLASS/FILE
-ROOT/val/CLASS/FILE (or test, or validation); FILE is an image, a video or a sound""",
+ROOT/val/CLASS/FILE (or test, or validation); FILE is an image, a video, a folder of frames or a sound""",
     "esc50": """ROOT/meta/esc50.csv: filename,fold,target,category,esc10,src_file,take
 ROOT/audio/1-100032-A-0.wav""",
-    "folders": """ROOT/CLASS/FILE; FILE is an image, a video or a sound; there is no split, so one is drawn""",
+    "folders": """ROOT/CLASS/FILE; FILE is an image, a video, a folder of frames or a sound; there is no split, so one \
+is drawn""",
     "list": """LIST.csv: a heading with path, label and, optionally, split, start_s, end_s, source; a sample a line
-LIST.txt: path<tab>label, or path label; paths are relative to the folder of the list""",
+LIST.txt: path<tab>label, or path label; commas, tabs, semicolons or spaces separate the columns; paths are relative \
+to the folder of the list""",
 }
 NUM_SPLITS = {"ucf101": 3, "hmdb51": 3, "esc50": 5}
 
-# How lists call their columns where the caller does not say it.
-_COLUMNS = {
-    "path": ("path", "file", "filepath", "filename"),
-    "label": ("label", "class"),
-    "split": ("split",),
-    "start": ("start_s", "start_seconds"),
-    "end": ("end_s", "end_seconds"),
-    "source": ("source",),
-}
-_TRAIN_NAMES = ("train", "training")
-_TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that occurs is the test split
 _MAX_LISTED = 10
 
 logger = logging.getLogger(__name__)
@@ -132,26 +126,6 @@ class _Row:
         return str(self.path), self.start, self.end
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a list are called, and which values make the test split; None is the usual name.
-
-    Args:
-        path: Column of the file names.
-        label: Column of the classes.
-        split: Column of the split.
-        source: Column of the recordings that samples were cut from.
-        test_values: Values of the split column that are the test split; all others are for training. Empty:
-            train, and test or val.
-    """
-
-    path: str | None = None
-    label: str | None = None
-    split: str | None = None
-    source: str | None = None
-    test_values: tuple[str, ...] = ()
-
-
 def labelled_set(
     root: str | os.PathLike[str],
     *,
@@ -173,7 +147,7 @@ def labelled_set(
         columns: Of a list.
         source_pattern: Regular expression that tells files cut from one recording: those whose paths match it with
             equal groups. None is what the data set publishes (groups of UCF101, films of HMDB51, src_file of
-            ESC-50, YouTube ids of Kinetics), else each file for itself.
+            ESC-50, YouTube ids of Kinetics), or what the names say (see `_recordings`), else each file for itself.
         test_share: Share of the recordings of each class that a drawn test split takes, where none is published.
         seed: Of that draw.
         missing_budget: Share of the listed files that may be missing, in [0, 1].
@@ -192,9 +166,11 @@ def labelled_set(
     else:
         rows = list(_READERS[found_layout](root, split))
     rows = _without_missing(rows, root, layout=found_layout, budget=missing_budget)
+    name = _set_name(root, found_layout, split)
     if source_pattern is not None:
         rows = [replace(row, source=_matched(source_pattern, row)) for row in rows]
-    name = _set_name(root, found_layout, split)
+    elif not any(row.source for row in rows):
+        rows = _with_recordings(rows, name, layout=found_layout)
     if rows and all(row.split == "all" for row in rows):
         rows = _held_out(rows, share=test_share, seed=seed, name=name)
     return _assemble(rows, name=name, root=root, layout=found_layout)
@@ -209,9 +185,9 @@ def split_numbers(root: str | os.PathLike[str], *, layout: Layout = "auto") -> t
 def _detect(root: Path) -> str:
     """Tell a layout by what lies in the folder."""
     if root.is_file():
-        if root.suffix.lower() in {".csv", ".txt"}:
+        if is_list(root):
             return "list"
-        raise ValueError(f"{printable(root)} is neither a folder nor a list (.csv, .txt) of labelled files")
+        raise ValueError(f"{printable(root)} is neither a folder nor a list (.csv, .txt, .tsv) of labelled files")
     if not root.is_dir():
         raise ValueError(f"{printable(root)} does not exist; give the folder of a labelled data set, or a list")
     signs: dict[str, Callable[[], bool]] = {
@@ -221,12 +197,12 @@ def _detect(root: Path) -> str:
         "something": lambda: _something_labels(root) is not None and not (root / "train").is_dir(),
         "kinetics": lambda: bool(_kinetics_lists(root, "train")),
         "imagenet": lambda: (root / "train").is_dir(),
-        "folders": lambda: any(_media_files(folder) for folder in _folders(root)),
+        "folders": lambda: any(_holds_media(folder) for folder in _folders(root)),
     }
     for layout, is_there in signs.items():
         if is_there():
             return layout
-    lists = sorted(path.name for path in root.iterdir() if path.suffix.lower() in {".csv", ".txt"})
+    lists = sorted(path.name for path in root.iterdir() if is_list(path))
     hint = f"; to read a list, give the list itself ({', '.join(lists[:5])})" if lists else ""
     trees = "\n".join(f"{layout}:\n{_indented(tree)}" for layout, tree in TREES.items())
     raise ValueError(f"{printable(root)} has no layout that is known{hint}. These are:\n{trees}")
@@ -345,12 +321,16 @@ def _imagenet(root: Path, split: int) -> Iterator[_Row]:
     test = next((root / name for name in ("val", "test", "validation") if (root / name).is_dir()), None)
     if test is None or not (root / "train").is_dir():
         raise _no_file(root / ("train" if test else "val"), "imagenet")
-    for part, folder in (("train", root / "train"), ("test", test)):
-        yield from _class_folders(folder, split=part, layout="imagenet")
+    unused = [folder.name for folder in _folders(root) if folder not in (root / "train", test)]
+    if unused := [name for name in unused if _holds_media(root / name)]:
+        logger.warning(
+            "%s: what lies in %s is not used: train and %s are", printable(root), ", ".join(unused), test.name
+        )
+    yield from _class_folders({"train": root / "train", "test": test}, layout="imagenet")
 
 
 def _folders_layout(root: Path, split: int) -> Iterator[_Row]:
-    yield from _class_folders(root, split="all", layout="folders")
+    yield from _class_folders({"all": root}, layout="folders")
 
 
 def _esc50(root: Path, split: int) -> Iterator[_Row]:
@@ -376,86 +356,32 @@ _READERS: dict[str, Callable[[Path, int], Iterator[_Row]]] = {
 
 
 def _list(path: Path, columns: Columns) -> Iterator[_Row]:
-    """Rows of a .csv with or without a heading, or of a .txt."""
-    heading, cells = _cells(path, columns)
-    place = _places(path, heading, columns, width=len(cells[0][1]))
-    if "split" not in place and columns.test_values:
-        raise ValueError(f"test_values {columns.test_values} need a split column; {printable(path)} has {heading}")
-    values = [row[place["split"]] for _, row in cells] if "split" in place else []
+    """Rows of a list."""
+    listing = read_list(path, columns=columns)
+    names, listed = listing.columns, listing.rows
+    if "label" not in names:
+        raise ValueError(f"{printable(path)} has no labels; expected\n{_indented(TREES['list'])}")
+    if "split" not in names and columns.test_values:
+        raise ValueError(
+            f"test_values {columns.test_values} need a split column; {printable(path)} has {', '.join(names)}"
+        )
+    values = [row.texts["split"] for row in listed] if "split" in names else []
     splits = _split_names(path, values, columns.test_values)
-    for where, row in cells:
-        texts = {name: row[number] if number < len(row) else "" for name, number in place.items()}
-        if not texts["path"] or not texts["label"]:
-            raise ValueError(f"{where}: path and label must not be empty, got {','.join(row)}")
-        start, end = (_seconds(texts.get(name, ""), where) for name in ("start", "end"))
+    logger.info("%s", listing.description)
+    for row in listed:
+        start, end = (_seconds(row.texts.get(name, ""), row.where) for name in ("start", "end"))
         if (start or 0) >= (math.inf if end is None else end):
-            raise ValueError(f"{where}: the part ends at {end} s, not after its start at {start} s")
-        refuse_outside(path.parent, texts["path"], where=where)
-        file = path.parent / texts["path"]
+            raise ValueError(f"{row.where}: the part ends at {end} s, not after its start at {start} s")
         yield _Row(
-            file if file.exists() else None,
-            texts["path"],
-            texts["label"],
-            splits[texts["split"]] if "split" in place else "all",
-            where,
-            texts.get("source", ""),
+            row.path if exists(row.path) else None,
+            row.texts["path"],
+            row.texts["label"],
+            splits[row.texts["split"]] if "split" in names else "all",
+            row.where,
+            row.texts.get("source", ""),
             start,
             end,
         )
-
-
-def _cells(path: Path, columns: Columns) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Heading of a list, [] without one, and (file and line, cells) of each row."""
-    rows = []
-    if path.suffix.lower() == ".txt":
-        for where, line in _lines(path, "list"):
-            pair = line.split("\t") if "\t" in line else [part for part in line.rpartition(" ")[::2] if part]
-            rows.append((where, [cell.strip() for cell in pair]))
-    else:
-        reader = csv.reader(_text(path, "list").splitlines(), strict=True)
-        try:
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    rows.append((f"{printable(path)}:{reader.line_num}", [cell.strip() for cell in cells]))
-        except csv.Error as error:
-            raise ValueError(f"{printable(path)}:{reader.line_num}: {error}") from error
-    heading = []
-    asked = {columns.path, columns.label, columns.split, columns.source}
-    usual = {*_COLUMNS["path"], *_COLUMNS["label"]}
-    if rows and (usual & {cell.lower() for cell in rows[0][1]} or asked & {*rows[0][1]}):
-        heading = rows.pop(0)[1]
-    if not rows:
-        raise ValueError(f"{printable(path)} lists no samples; expected\n{_indented(TREES['list'])}")
-    width = len(heading) or len(rows[0][1])
-    for where, row in rows:
-        if len(row) != width or len(row) < 2:
-            expected = f"{max(width, 2)} as in the first line"
-            raise ValueError(f"{where}: {len(row)} columns, expected {expected}\n{_indented(TREES['list'])}")
-    return heading, rows
-
-
-def _places(path: Path, heading: list[str], columns: Columns, *, width: int) -> dict[str, int]:
-    """Number of the column that holds the path, the label, ..."""
-    asked = {"path": columns.path, "label": columns.label, "split": columns.split, "source": columns.source}
-    if not heading:
-        if any(asked.values()):
-            raise ValueError(f"{printable(path)} has no heading, so columns cannot be chosen by name")
-        return {name: number for number, name in enumerate(list(_COLUMNS)[:width])}
-    lower = [name.lower() for name in heading]
-    place = {}
-    for name, usual in _COLUMNS.items():
-        wanted = asked.get(name)
-        if wanted is not None and wanted not in heading:
-            raise ValueError(f"{printable(path)} has no column {wanted!r}; it has {', '.join(heading)}")
-        names = [wanted.lower()] if wanted else [one for one in usual if one in lower]
-        if names:
-            place[name] = lower.index(names[0])
-    for name in ("path", "label"):
-        if name not in place:
-            raise ValueError(
-                f"{printable(path)} has no column {name!r}; say which it is by --{name}-column: {', '.join(heading)}"
-            )
-    return place
 
 
 def _split_names(path: Path, values: Sequence[str], test_values: Sequence[str]) -> dict[str, str]:
@@ -468,16 +394,16 @@ def _split_names(path: Path, values: Sequence[str], test_values: Sequence[str]) 
                 f"{printable(path)}: no sample has the split {', '.join(absent)}; there are {', '.join(counts)}"
             )
         return {value: "test" if value in test_values else "train" for value in counts}
-    strange = [value for value in counts if value.lower() not in (*_TRAIN_NAMES, *_TEST_NAMES)]
+    strange = [value for value in counts if value.lower() not in (*TRAIN_NAMES, *TEST_NAMES)]
     if strange:
         raise ValueError(
             f"{printable(path)}: the split is neither train nor test: {', '.join(strange[:_MAX_LISTED])}; say which "
             "values make the test split by --test-values, all others are for training"
         )
-    test = next((name for name in _TEST_NAMES if any(value.lower() == name for value in counts)), None)
+    test = next((name for name in TEST_NAMES if any(value.lower() == name for value in counts)), None)
     names = {}
     for value in counts:
-        names[value] = "train" if value.lower() in _TRAIN_NAMES else "test" if value.lower() == test else ""
+        names[value] = "train" if value.lower() in TRAIN_NAMES else "test" if value.lower() == test else ""
         if not names[value]:
             logger.info("%s: %d samples of the split '%s' are not used", path.name, counts[value], value)
     return names
@@ -574,6 +500,33 @@ def _warn_of_shared_files(train: list[_Row], test: list[_Row], name: str) -> Non
             name,
             len(shared),
         )
+    recorded = {row.source for row in train if row.source}
+    both = [row.source for row in test if row.source in recorded]
+    if both:
+        logger.warning(
+            "%s: %d test samples are of recordings that have training samples, too (such as %s): its split lets "
+            "recordings be recognised in the place of classes",
+            name,
+            len(both),
+            printable(both[0]),
+        )
+
+
+def _with_recordings(rows: list[_Row], name: str, *, layout: str) -> list[_Row]:
+    """Add what the names of files say of the recordings that they were cut from."""
+    paths = [row.path for row in rows if row.path]
+    found = recordings(paths)
+    if not any(found) and layout == "list" and all(row.split == "all" for row in rows):
+        found = frames_of(paths, [row.class_name for row in rows])
+    if any(found):
+        logger.info(
+            "%s: names tell that %d samples were cut from %d recordings, such as %s; --source-pattern tells otherwise",
+            name,
+            sum(map(bool, found)),
+            len({one for one in found if one}),
+            printable(next(one for one in found if one)),
+        )
+    return [replace(row, source=source) for row, source in zip(rows, found, strict=True)]
 
 
 def _media(rows: Iterable[_Row]) -> Media:
@@ -590,13 +543,11 @@ def _media(rows: Iterable[_Row]) -> Media:
 
 def _media_of(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in _AUDIO_SUFFIXES:
-        return "audio"
     if suffix in IMAGE_SUFFIXES:  # before anything that asks the disk: there may be a million
         return "image"
     if suffix in VIDEO_SUFFIXES or path.is_dir():
         return "video"
-    return _kind(path)
+    return kind_of(path)
 
 
 def _matched(pattern: str, row: _Row) -> str:
@@ -681,14 +632,13 @@ def _first_folder(root: Path, *names: str) -> Path:
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
-def _media_files(folder: Path) -> list[Path]:
-    """Videos, images and sounds below a folder, in natural order, hidden ones left out."""
-    found = []
+def _holds_media(folder: Path) -> bool:
+    """Whether there are videos, images or sounds below a folder, hidden ones left out."""
     for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
-        paths = (Path(parent, name) for name in sorted(names, key=natural_key) if not name.startswith("."))
-        found += [path for path in paths if _media_of(path) != "other"]
-    return found
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if any(_media_of(Path(parent, name)) != "other" for name in names if not name.startswith(".")):
+            return True
+    return False
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -699,18 +649,59 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         with os.scandir(base) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (a million names)
-                if suffix.lower() in VIDEO_SUFFIXES | _AUDIO_SUFFIXES | IMAGE_SUFFIXES:
+                if suffix.lower() in VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES:
                     found[prefix + stem] = base / entry.name
     return found
 
 
-def _class_folders(folder: Path, *, split: str, layout: str) -> Iterator[_Row]:
-    classes = _folders(folder)
-    if not classes:
-        raise ValueError(f"{printable(folder)} holds no folder per class; expected\n{_indented(TREES[layout])}")
-    for class_folder in classes:
-        for path in _media_files(class_folder):
-            yield _Row(path, str(path), class_folder.name, split, str(class_folder))
+def _class_folders(parts: dict[str, Path], *, layout: str) -> Iterator[_Row]:
+    """Samples of folders of classes, by split: those that pretraining on the same folders finds."""
+    for folder in parts.values():
+        if not _folders(folder):
+            raise ValueError(
+                f"{printable(folder)} holds no folder per class; expected\n{_indented(TREES[layout])}"
+            )
+    found = {split: find_in_folder(folder, media="video") for split, folder in parts.items()}
+    media: Media = "video"
+    if not any(source.holds_videos for source in found.values()):
+        for media in ("image", "audio"):
+            found = {split: find_in_folder(folder, media=media) for split, folder in parts.items()}
+            if any(source.paths for source in found.values()):
+                break
+    for split, source in found.items():
+        _check_found(source, media, layout=layout)
+        for path in source.paths:
+            class_name = path.relative_to(source.root).parts[0]
+            yield _Row(path, str(path), class_name, split, str(source.root / class_name))
+
+
+def _check_found(source: Source, media: Media, *, layout: str) -> None:
+    """Raise ValueError for what would be left out of folders of classes; tell what is no media."""
+    root = printable(source.root)
+    if source.closed:
+        folders = "".join(f"\n  {printable(folder)} {reason}" for folder, reason in source.closed)
+        raise ValueError(f"{root} holds folders that are closed; open them, or move them away:{folders}")
+    loose = [path for path in source.paths if path.parent == source.root and path not in source.frame_folders]
+    if loose:
+        shown = ", ".join(printable(path.name) for path in loose[:_MAX_LISTED])
+        raise ValueError(
+            f"{len(loose)} of {len(source.paths)} {media} files lie directly in {root}, beside the folders of the "
+            f"classes: {shown}{', ...' * (len(loose) > _MAX_LISTED)}. Move them into the folder of their class, or "
+            f"away; `vidssl extract --no-labels` takes all files of a folder. Expected\n{_indented(TREES[layout])}"
+        )
+    # A class whose images lie directly in its folder, among classes of videos: are they frames or samples?
+    classes = [folder for folder in source.frame_folders if folder.parent == source.root]
+    if media == "video" and classes:
+        raise ValueError(
+            f"{len(classes)} of the folders of {root} hold images ({printable(classes[0])}), others hold videos: the "
+            "files must all be videos, all images or all sounds. Expected\n" + _indented(TREES[layout])
+        )
+    if source.other_media and source.paths:
+        examples = sorted({media: source.paths[0], **source.other_media}.items())
+        kinds = ", ".join(f"{kind} ({printable(path)})" for kind, path in examples)
+        raise ValueError(f"the files must all be videos, all images or all sounds; there are {kinds}")
+    if source.others:
+        logger.info("%s: passed over: %s", root, source.others)
 
 
 def _kinetics_lists(root: Path, part: str) -> list[Path]:

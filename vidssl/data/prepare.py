@@ -15,6 +15,7 @@ a file, such as further tracks, subtitles, titles and the shape of pixels that a
     OUT/000000.tar, ...      with `shards=True` the same videos in a few large files, see vidssl.data.shards
     OUT/prepare.json         settings, sizes, clips per second, files that cannot be read
     OUT/.prepare/done.jsonl  what is finished, with size and time of change of its source: the base for going on
+    OUT/.prepare/source.json the folder or list that it was made from: another one is refused
 
 Files are encoded in child processes, one thread each, under another name, looked at again, and then renamed.
 """
@@ -68,7 +69,8 @@ class Prepared:
         num_encoded: Files encoded now.
         num_kept: Files that were finished before.
         num_other: Files of the source that are no videos; they are not copied.
-        bad: (path, reason) of each file that cannot be read.
+        others: The same by suffix, with the first names, in words.
+        bad: (path, reason) of each file that cannot be read, and of each folder that cannot be entered.
         notes: (path, note) of files that are prepared, with something missing.
         num_bytes_before: Of the sources of all finished files.
         num_bytes_after: Of the finished files.
@@ -86,6 +88,7 @@ class Prepared:
     num_bytes_before: int
     num_bytes_after: int
     clips_per_second: tuple[float, float] | None
+    others: str = ""
 
     def summary(self) -> str:
         """Describe the outcome in a few lines, bad files by name."""
@@ -102,7 +105,7 @@ class Prepared:
                 f"{after:.1f} after ({after / before:.1f} times)"
             )
         if self.num_other:
-            lines.append(f"passed over, not copied: {self.num_other} files that are no videos")
+            lines.append(f"passed over, not copied: {self.others}")
         for title, files in (("cannot be read", self.bad), ("prepared, but", self.notes)):
             lines += [f"{title}: {len(files)}"] if files else []
             lines += [f"  {printable(path)}: {text}" for path, text in files]
@@ -150,24 +153,31 @@ def prepare(
     Raises:
         OSError: The output cannot be written.
         ValueError: A setting is out of range; nothing was found; `out` and the source lie in one another, or `out`
-            holds other things; another process is preparing into `out`; more files are bad than the budget allows;
-            files that are packed have changed or are gone.
+            holds other things, or what was made from another source; another process is preparing into `out`; more
+            files are bad than the budget allows; files that are packed have changed or are gone.
     """
     settings = _checked(short_side_px=short_side_px, gop_frames=gop_frames, crf=crf)
     if not shard_gib > 0:
         raise ValueError(f"shard_gib is {shard_gib}, expected more than 0")
     found = find(Path(source), labels="none", media="video")
+    found.refuse_parts()
+    if not found.paths:
+        raise ValueError("; ".join(f"{printable(folder)} {reason}" for folder, reason in found.closed))
     base = found.root if found.root.is_dir() else found.root.parent
     out = Path(out).absolute()
     _check_places(found, base, out)
     paths = {os.fspath(path.relative_to(base)): path for path in found.paths}
+    stamps = {name: stamp_of(path) for name, path in paths.items()}
+    closed = {os.fspath(folder.relative_to(base)): reason for folder, reason in found.closed}
+    paths |= {name: base / name for name in closed}
+    _check_budget(closed, paths, budget=bad_file_budget)
     with _Ledger.open(out, shards=shards) as ledger:
-        stamps = {name: stamp_of(path) for name, path in paths.items()}
+        ledger.check_source(found.root, stamps)
         ledger.check_packed(stamps, settings)
-        todo = [name for name in paths if not ledger.holds(name, stamps[name], settings)]
-        if len(todo) < len(paths):
-            _log.info("%d of %d files are finished already", len(paths) - len(todo), len(paths))
-        bad = {}
+        todo = [name for name in stamps if not ledger.holds(name, stamps[name], settings)]
+        if len(todo) < len(stamps):
+            _log.info("%d of %d files are finished already", len(stamps) - len(todo), len(stamps))
+        bad = dict(closed)
         answers = _encode_all(
             todo, paths, ledger, settings, num_workers=num_workers, timeout_seconds=timeout_seconds
         )
@@ -194,9 +204,10 @@ def prepare(
         result = Prepared(
             root=found.root,
             out=out,
-            num_encoded=len(todo) - len(bad),
-            num_kept=len(paths) - len(todo),
-            num_other=found.num_other,
+            num_encoded=len(todo) - len(bad) + len(closed),
+            num_kept=len(stamps) - len(todo),
+            num_other=len(found.others),
+            others=str(found.others) if found.others else "",
             bad=tuple((paths[name], reason) for name, reason in bad.items()),
             notes=tuple((paths[name], note) for name in good if (note := ledger.records[name]["note"])),
             num_bytes_before=sum(stamps[name][0] for name in good),
@@ -289,14 +300,15 @@ def _check_budget(bad: Mapping[str, str], paths: Mapping[str, Path], *, budget: 
 
 def _write_list(found: Source, *, bad: set[Path], out: Path) -> None:
     """Write a list with the paths and labels of the one that was read, bad files left out."""
-    comma = found.root.suffix.lower() == ".csv"
+    comma = found.root.suffix.lower() == ".csv"  # tabs otherwise
     lines = []
     for path, label in zip(found.paths, found.labels, strict=True):
         if path not in bad:
             name = os.fspath(path.relative_to(found.root.parent))
             row = [name] if label < 0 else [name, found.class_names[label]]
             quoted = ['"' + cell.replace('"', '""') + '"' for cell in row]
-            lines.append(",".join(quoted) if comma else "\t".join(row))
+            needs_quotes = comma or any('"' in cell for cell in row)
+            lines.append(("," if comma else "\t").join(quoted if needs_quotes else row))
     text = "".join(f"{line}\n" for line in lines)
     with replacing(out / found.root.name) as temporary:
         temporary.write_bytes(text.encode(errors="surrogateescape"))
@@ -391,6 +403,24 @@ class _Ledger:
         for line in whole.splitlines():
             record = parse_json(line, where=str(self._file))
             self.records[record.pop("path")] = record
+
+    def check_source(self, root: Path, stamps: Mapping[str, list[int]]) -> None:
+        """Raise ValueError if what is finished was made from another source; write down which one it is.
+
+        A source that was moved holds the same files: what is finished is known by name, size and time of change.
+        """
+        file = self.folder / "source.json"
+        before = json.loads(file.read_bytes())["source"] if file.exists() else None
+        if before is not None and before != os.fspath(root):
+            moved = all(stamps.get(name) == record["stamp"] for name, record in self.records.items())
+            if not (moved and self.records):
+                raise ValueError(
+                    f"--out {printable(self.out)} holds what was prepared from {printable(before)}, and "
+                    f"{printable(root)} is another corpus, which would lie in between; give another --out"
+                )
+        if before != os.fspath(root):
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps({"source": os.fspath(root)}) + "\n")
 
     def flush(self) -> None:
         """Bring the ledger to disk: what is known of a packed file stands there alone."""

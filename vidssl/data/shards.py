@@ -40,7 +40,7 @@ from ._container import MediaError, describe, printable
 from ._images import IMAGE_SUFFIXES, natural_key
 from ._isolation import allowed_seconds, call_each
 from ._member import Member
-from ._sources import VIDEO_SUFFIXES
+from ._suffixes import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -668,13 +668,24 @@ def _looked_through(
         timeout_seconds=[allowed_seconds(one.num_bytes, timeout_seconds=timeout_seconds) for one in requests],
     )
     found: dict[Member, dict[str, Any]] = {}
+    left = {shard: len(members) for shard, (members, _, _) in looked.items()}
+    facts = {shard: (num_bytes, stamp) for shard, num_bytes, stamp in shards}
+
+    def save(shard: str) -> None:
+        (num_bytes, stamp), (members, media, num_other) = facts[shard], looked[shard]
+        _save_looked(_cached(cache, shard), shard, num_bytes, stamp, found, members, media, num_other)
+
+    for shard in [shard for shard, count in left.items() if not count]:
+        save(shard)
     for place, answer in with_progress(answers, len(requests), f"scan {printable(store.root)}", show=progress):
-        found[requests[place]] = {"reason": answer["died"]} if "died" in answer else answer
+        member = requests[place]
+        found[member] = {"reason": answer["died"]} if "died" in answer else answer
+        left[member.shard] -= 1
+        if not left[member.shard]:  # at once: a scan that is killed loses the archives it was at
+            save(member.shard)
     parts = []
-    for shard, num_bytes, stamp in shards:
+    for shard, _, stamp in shards:
         folder = _cached(cache, shard)
-        if shard in looked:
-            _save_looked(folder, shard, num_bytes, stamp, found, *looked[shard])
         if _is_current(folder, stamp):
             parts.append(Part.load(folder, shard.rpartition("/")[0]))
     return parts, bad

@@ -264,14 +264,14 @@ def _training(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics.jsonl; one that a kill, a full disk or a power cut damaged is left out and named."""
-    lines: list[dict[str, Any]] = []
+def _metrics(path: Path) -> list[dict[str, float]]:
+    """Lines of metrics.jsonl; one that a kill, a full disk or a power cut damaged is left out and named."""
+    lines = []
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            line = json.loads(text)
+            line = parse_json(text, dict[str, float], where=f"{path}:{number}")
             lines.append({"step": line["step"], **line})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, KeyError):
             logger.warning("%s:%d is damaged and left out: %.60r", path, number, text)
     return lines
 
@@ -444,17 +444,6 @@ def _encoder(folder: Path) -> dict[str, Any] | None:
     """Content of encoder.json; None before the first checkpoint."""
     path = folder / "encoder.json"
     return _read(path, folder=folder, kind=_Encoder) if path.exists() else None
-
-
-def _metrics(path: Path) -> list[dict[str, float]]:
-    """Lines of metrics.jsonl; the last one may be cut short by a kill, or be under way."""
-    lines = []
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        line = parse_json(text, dict[str, float], where=f"{path}:{number}")
-        if "step" not in line:
-            raise ValueError(f"{path}:{number} has no step")
-        lines.append(line)
-    return lines
 
 
 def _sequence(path: Path, *, folder: Path) -> dict[str, Any]:
