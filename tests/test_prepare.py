@@ -113,7 +113,7 @@ def test_youtubevos(tmp_path):
 
 
 def test_jhmdb(tmp_path):
-    joints = np.arange(2 * 15 * 3, dtype=np.float64).reshape(2, 15, 3)
+    joints = np.arange(2 * 15 * 3, dtype=np.float64).reshape(2, 15, 3) / 16  # pixels of frames of 12 x 8
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"pos_img": joints + 1})
     frames = {f"Rename_Images/catch/a_catch/{i:05d}.png": mask(0) for i in (1, 2, 3)}

@@ -32,9 +32,9 @@ def _block4(kind: int, flags: int, body: bytes) -> bytes:
 
 
 def write_rar4(path: Path, files: dict[str, bytes], *, mode: int = 0o100644, flags: int = 0) -> Path:
-    """Write files without compression in the format of RAR 1.5 to 4."""
+    """Write files without compression in the format of RAR 1.5 to 4, which has \\ between folders on every system."""
     parts = [RAR4, _block4(0x73, 0, bytes(6))]
-    for name, content in files.items():
+    for name, content in {name.replace("/", "\\"): content for name, content in files.items()}.items():
         facts = (len(content), len(content), 3, zlib.crc32(content), 0x5A000000, 20, 0x30, len(name), mode)
         parts += [_block4(0x74, 0x8000 | flags, struct.pack("<IIBIIBBHI", *facts) + name.encode()), content]
     path.write_bytes(b"".join([*parts, _block4(0x7B, 0x4000, b"")]))

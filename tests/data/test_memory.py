@@ -91,8 +91,9 @@ def private_mb():
 
 def read(entries):
     gc.disable()
-    before = private_mb()
     for number in range(len(entries)):
+        if number == len(entries) // 2:  # what reading needs at all, pages of code and an arena or two, is there by now
+            before = private_mb()
         entry = entries[number]
         assert entry.num_frames == number and entry.path.name and entry.index
     print(private_mb() - before)
@@ -118,7 +119,7 @@ def test_a_process_that_reads_a_large_corpus_does_not_copy_it():
         [sys.executable, "-W", "ignore", "-c", COPIED_BY_READING], stdout=subprocess.PIPE, text=True
     )
     of_objects, of_entries = map(float, ran.stdout.split())
-    assert of_objects > 10  # 20,000 objects and their indices: about 500 bytes each
+    assert of_objects > 5  # 10,000 objects and their indices: about 500 bytes each
     assert of_entries < 0.2 * of_objects
 
 

@@ -235,8 +235,9 @@ class Corpus:
             else:
                 match = re.search(source_pattern, os.fspath(path)) if source_pattern else None
                 origin = "/".join(match.groups("")) if match else ""
-                index = base64.b64decode(record["index"])
-                entries.append(Entry(path=path, label=label, source=origin, **{**record, "index": index}))
+                index, parts = base64.b64decode(record["index"]), tuple(map(tuple, record["parts"]))
+                told = {**record, "index": index, "parts": parts}
+                entries.append(Entry(path=path, label=label, source=origin, **told))
         if bad:
             _log.warning(
                 "%d of %d files of %s cannot be read, see Corpus.bad", len(bad), len(found.paths), found.root

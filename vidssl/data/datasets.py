@@ -68,13 +68,13 @@ class Entries(Sequence[Entry]):
     """
 
     _NAMES = tuple(
-        field.name for field in dataclasses.fields(Entry) if field.name not in ("path", "index", "member")
+        field.name for field in dataclasses.fields(Entry) if field.name not in ("path", "index", "member", "parts")
     )
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         packed, ends = bytearray(), [0]
         for entry in entries:
-            values = [os.fspath(entry.path), *(getattr(entry, name) for name in self._NAMES)]
+            values = [os.fspath(entry.path), *(getattr(entry, name) for name in self._NAMES), entry.parts]
             packed += json.dumps(values).encode() + b"\n" + entry.index
             ends.append(len(packed))
         self._bytes, self._ends = np.frombuffer(packed, np.uint8), np.array(ends)
@@ -85,8 +85,9 @@ class Entries(Sequence[Entry]):
     def __getitem__(self, number: int) -> Entry:  # type: ignore[override]
         number = range(len(self))[number]
         packed, _, index = self._bytes[self._ends[number] : self._ends[number + 1]].tobytes().partition(b"\n")
-        path, *values = json.loads(packed)
-        return Entry(Path(path), **dict(zip(self._NAMES, values, strict=True)), index=index)
+        path, *values, parts = json.loads(packed)
+        fields = dict(zip(self._NAMES, values, strict=True))
+        return Entry(Path(path), **fields, index=index, parts=tuple(map(tuple, parts)))
 
 
 @dataclass(frozen=True)
