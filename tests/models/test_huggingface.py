@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -399,3 +403,32 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install vidssl\[hf\]"):
         load_encoder(f"hf:{tmp_path}")
+
+
+BROKEN = """
+from vidssl.models import HuggingFaceEncoder
+try:
+    HuggingFaceEncoder({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1})
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_a_torchaudio_that_cannot_be_loaded_is_named(tmp_path):
+    """As pip puts it beside torch 2.11.0; transformers imports it wherever it is installed (findings/)."""
+    package = tmp_path / "torchaudio"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise OSError('libtorchaudio.so')")
+    (tmp_path / "torchaudio-2.11.1.dist-info").mkdir()
+    (tmp_path / "torchaudio-2.11.1.dist-info" / "METADATA").write_text("Name: torchaudio\nVersion: 2.11.1\n")
+    root = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join([str(tmp_path), str(root)])
+    said = subprocess.check_output(
+        [sys.executable, "-c", BROKEN],
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
+    )
+    # transformers 4 does not import it for models of pictures, and then nothing is wrong.
+    imports_it = version("transformers").startswith("5")
+    assert ("(libtorchaudio.so); torchaudio" in said and "pip uninstall torchaudio" in said) is imports_it

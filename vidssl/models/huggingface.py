@@ -73,7 +73,14 @@ class HuggingFaceEncoder(Encoder):
             # In train mode the package would shake the coordinates of patches; an encoder gives the same features
             # however it is trained, as timm's DINOv3 does.
             settings.pos_embed_shift = settings.pos_embed_jitter = settings.pos_embed_rescale = None
-        net: Any = transformers.AutoModel.from_config(settings)
+        try:
+            net: Any = transformers.AutoModel.from_config(settings)
+        except OSError as error:  # of a shared library: no file of a model is read here
+            raise ImportError(
+                f"a package that transformers imports wherever it is installed cannot be loaded ({error}); torchaudio, "
+                f"for one, has to be of a release that fits torch {torch.__version__}, and nothing here needs it: "
+                "pip uninstall torchaudio"
+            ) from error
         if getattr(net, "pooler", None) is not None:
             net.pooler = None
         if config["model_type"] == "vjepa2":
