@@ -5,6 +5,8 @@ Letters used in every docstring and shape comment:
     B  batch           K  clips of one video   T  frames of one clip   C  colour channels
     H, W  pixels       h, w  feature cells     D  feature width        N  cells, or samples of a corpus
     S  audio samples   L  label channels (objects, joints, classes)
+    of text:   S  sentences   L  tokens of one sentence
+    of shape:  N  points
 """
 
 import dataclasses
@@ -14,6 +16,21 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+FIELDS = {
+    "index": (torch.int64, "B"),
+    "video": (torch.uint8, "B K T C H W"),
+    "time": (torch.float64, "B K T"),
+    "audio": (torch.float32, "B K S"),
+    "label": (torch.int64, "B"),
+    "seed": (torch.int64, "B"),
+    "source_id": (torch.int64, "B"),
+    "text": (torch.int64, "B S L"),
+    "text_time": (torch.float64, "B S 2"),
+    "points": (torch.float32, "B N 3"),
+    "part": (torch.int64, "B N"),
+}
+"""What a batch may hold: type and shape by name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,10 @@ class Batch:
             view of a sample is drawn from.
         source_id: Number of what each sample was cut from, int64 (B,): equal numbers are parts of one recording,
             and no negatives of each other.
+        text: Token ids of sentences, int64 (B, S, L); 0 is padding.
+        text_time: Start and end of each sentence in its source, float64 (B, S, 2), seconds.
+        points: Points of a surface, float32 (B, N, 3).
+        part: Number of the part that each point lies on, int64 (B, N).
 
     Raises:
         ValueError: A tensor has another shape or type than given above.
@@ -42,30 +63,32 @@ class Batch:
     label: Tensor | None = None
     seed: Tensor | None = None
     source_id: Tensor | None = None
+    text: Tensor | None = None
+    text_time: Tensor | None = None
+    points: Tensor | None = None
+    part: Tensor | None = None
 
     _seed_before_copy: ClassVar[Tensor | None] = None  # `seed` of the batch that `to` copied
 
     def __post_init__(self) -> None:
-        expected = {
-            "index": (torch.int64, 1),
-            "video": (torch.uint8, 6),
-            "time": (torch.float64, 3),
-            "audio": (torch.float32, 3),
-            "label": (torch.int64, 1),
-            "seed": (torch.int64, 1),
-            "source_id": (torch.int64, 1),
-        }
-        for name, (dtype, num_dims) in expected.items():
+        for name, (dtype, shape) in FIELDS.items():
             value = getattr(self, name)
             if value is None:
                 continue
-            if value.dtype != dtype or value.ndim != num_dims:
+            if not _is(value, dtype, shape):
                 raise ValueError(
                     f"Batch.{name} is {value.dtype} of shape {tuple(value.shape)}, expected {dtype} with "
-                    f"{num_dims} dimensions"
+                    f"{len(shape.split())} dimensions ({shape})"
                 )
             if len(value) != len(self.index):
                 raise ValueError(f"Batch.{name} holds {len(value)} samples, Batch.index {len(self.index)}")
+        for whole, of_each in (("text", "text_time"), ("points", "part")):
+            first, second = getattr(self, whole), getattr(self, of_each)
+            if first is not None and second is not None and first.shape[1] != second.shape[1]:
+                raise ValueError(
+                    f"Batch.{of_each} has {second.shape[1]} rows for each sample, Batch.{whole} {first.shape[1]}; "
+                    "expected equal numbers"
+                )
 
     def __len__(self) -> int:
         return len(self.index)
@@ -115,3 +138,13 @@ class Batch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         return dataclasses.replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})
+
+
+def _is(value: Tensor, dtype: torch.dtype, shape: str) -> bool:
+    """Whether a tensor is of a type and shape as in `FIELDS`: a number is a size, a letter any size."""
+    sizes = shape.split()
+    return (
+        value.dtype == dtype
+        and value.ndim == len(sizes)
+        and all(not size.isdigit() or value.shape[place] == int(size) for place, size in enumerate(sizes))
+    )

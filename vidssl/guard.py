@@ -268,6 +268,10 @@ def _sizes(batch: Batch, num_samples: int) -> str:
         text += f" x {clips} clips x {frames} frames of {height} x {width} px"
     if batch.audio is not None:
         text += f", {batch.audio.shape[1]} x {batch.audio.shape[2]} samples of sound"
+    if batch.text is not None:
+        text += f", {batch.text.shape[1]} sentences of {batch.text.shape[2]} tokens"
+    if batch.points is not None:
+        text += f", {batch.points.shape[1]} points"
     return text
 
 

@@ -39,10 +39,10 @@ class Method(nn.Module):
     """
 
     encoder: Encoder
-    """What pretraining is for: exported and evaluated."""
+    """What pretraining is for: exported and evaluated. Of text or shape it is any module, exported as weights."""
 
     clips: ClipSampler
-    """Which frames of a video the method needs (vidssl.data.clips)."""
+    """Which frames of a video the method needs (vidssl.data.clips); none, of methods that look at no video."""
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return {"loss": scalar, and further scalars to log}; `progress` of the training is in [0, 1]."""
@@ -58,8 +58,16 @@ class Method(nn.Module):
         """
 
     def embed(self, batch: Batch) -> Tensor:
-        """Encode each sample as one vector, (B, D): what `monitors` looks at; by default the first clip's features."""
-        assert batch.video is not None
+        """Encode each sample as one vector, (B, D): what `monitors` looks at; by default the first clip's features.
+
+        Raises:
+            ValueError: There is no video, and the method says nothing else.
+        """
+        if batch.video is None:
+            raise ValueError(
+                f"{batch} has no video, which `Method.embed` encodes for the monitors; write "
+                f"{type(self).__name__}.embed(batch) -> (B, D), or have `monitors` return {{}}"
+            )
         return self.encoder(batch.video[:, 0].float() / 255)
 
     def monitors(self, batch: Batch) -> dict[str, Tensor]:

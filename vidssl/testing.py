@@ -119,8 +119,7 @@ def prepare(method: Method, batch: Batch) -> Method:
 
 
 def _rows(batch: Batch, index: Tensor | slice) -> Batch:
-    names = ("index", "video", "time", "audio", "label", "seed", "source_id")
-    return replace(batch, **{name: v[index] for name in names if (v := getattr(batch, name)) is not None})
+    return replace(batch, **{name: value[index] for name, value in batch.tensors().items()})
 
 
 def _trainable(method: Method) -> dict[str, nn.Parameter]:

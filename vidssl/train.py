@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from . import processes
 from .data._vanished import CorpusGone
-from .data.datasets import ArrayDataset, VideoDataset, sample_seed
+from .data.datasets import sample_seed
 from .data.loader import Loader, on_device
+from .data.protocol import Samples
 from .epochs import before_epoch, look
 from .guard import Guard, Precision, deterministic
 from .keeper import Keeper
@@ -42,7 +43,7 @@ class Run:
     """
 
     method: Method
-    dataset: VideoDataset | ArrayDataset
+    dataset: Samples
     optimizer: Callable[[list[dict[str, Any]]], Optimizer]
     learning_rate: Schedule
     steps: int

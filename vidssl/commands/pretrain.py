@@ -22,7 +22,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -178,7 +178,7 @@ def train(
     """
     import torch
 
-    from ..data.datasets import VideoDataset
+    from ..data.mixed import corpora
     from ..evaluate.provenance import device_name
     from ..train import fit
     from ._device import compute_device
@@ -199,8 +199,7 @@ def train(
         run = chosen.run(**values)
         asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
         if is_first:
-            if isinstance(run.dataset, VideoDataset):
-                _report_bad_files(run.dataset.corpus, out=out, budget=options.bad_file_budget)
+            _report_bad_files(corpora(run.dataset), out=out, budget=options.bad_file_budget)
             if begun is None:
                 _write_start(out, asked, chosen)
             else:
@@ -367,21 +366,23 @@ def _tell_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
         logger.info("changed since the run began, without effect on what it learns:\n%s", "\n".join(changed))
 
 
-def _report_bad_files(corpus: Corpus, *, out: Path, budget: float) -> None:
+def _report_bad_files(corpora: Sequence[Corpus], *, out: Path, budget: float) -> None:
     """Write down which files the scan could not read; raise ValueError if there are too many."""
-    if not corpus.bad:
+    bad = [one for corpus in corpora for one in corpus.bad]
+    if not bad:
         return
-    num_files = len(corpus.bad) + len(corpus)
-    lines = [f"{path}: {reason}" for path, reason in corpus.bad]
+    num_files = len(bad) + sum(map(len, corpora))
+    lines = [f"{path}: {reason}" for path, reason in bad]
     with replacing(out / "bad_files.txt") as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
-    if len(corpus.bad) <= max(1, int(budget * num_files)):  # one file always may, as in the loader
-        logger.warning("%d of %d files cannot be read: see %s", len(corpus.bad), num_files, out / "bad_files.txt")
+    if len(bad) <= max(1, int(budget * num_files)):  # one file always may, as in the loader
+        logger.warning("%d of %d files cannot be read: see %s", len(bad), num_files, out / "bad_files.txt")
         return
     shown = lines[:MAX_LISTED] + ["..."] * (len(lines) > MAX_LISTED)
-    share = len(corpus.bad) / num_files
+    share = len(bad) / num_files
+    roots = " and ".join(dict.fromkeys(str(corpus.root) for corpus in corpora))
     raise ValueError(
-        f"{len(corpus.bad)} of {num_files} files of {corpus.root} cannot be read ({share:.1%}), more than "
+        f"{len(bad)} of {num_files} files of {roots} cannot be read ({share:.1%}), more than "
         f"--bad-file-budget {budget:g} allows:\n"
         + "".join(f"  {line}\n" for line in shown)
         + f"all are listed in "

@@ -8,6 +8,10 @@ from typing import Any
 
 _HOME = {
     "ArrayDataset": "datasets",
+    "Layout": "datasets",
+    "Mixed": "mixed",
+    "Sample": "datasets",
+    "Samples": "protocol",
     "Corpus": "corpus",
     "ImageDataset": "datasets",
     "VideoDataset": "datasets",

@@ -35,13 +35,15 @@ from torch import Tensor
 from ..stop import leave_to_parent
 from ._isolation import REMUX
 from ._vanished import CorpusGone
+from .protocol import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from .datasets import ArrayDataset, Layout, Sample, VideoDataset
+    from .datasets import Layout, Sample
+    from .protocol import Samples
 
 # Bytes of all batches that are read, ready or in use, however many processes read; three batches there always are:
 # one that is computed with, one that is ready, one that is being read.
@@ -63,11 +65,11 @@ Key = tuple[int | None, int]  # see `VideoDataset.sample`
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to say of a sample beside its pictures and its sound; plain numbers, to be sent."""
+    """What there is to say of a sample beside what lies in the memory of its batch; plain numbers, to be sent."""
 
     index: int
     seed: int
-    time: NDArray[Any]
+    time: NDArray[Any] | None
     label: int
     source_id: int
     bad: tuple[tuple[str, str], ...]
@@ -75,10 +77,12 @@ class Facts:
     @classmethod
     def of(cls, sample: Sample) -> Facts:
         """Those of a sample."""
-        return cls(sample.index, sample.seed, sample.time.numpy(), sample.label, sample.source_id, sample.bad)
+        time = None if sample.time is None else sample.time.numpy()
+        source_id = sample.index if sample.source_id is None else sample.source_id
+        return cls(sample.index, sample.seed, time, sample.label, source_id, sample.bad)
 
 
-Read = tuple[list[Facts], Tensor, Tensor | None]  # a batch: facts of its samples, video, audio
+Read = tuple[list[Facts], dict[str, Tensor]]  # a batch: facts of its samples, and what its memory holds
 
 
 class _Failure(NamedTuple):
@@ -130,7 +134,9 @@ class Slots:
 
     def __init__(self, layout: Layout, *, batch_size: int, count: int, shared: bool, pin_memory: bool) -> None:
         self.layout = layout
-        self.memory = torch.empty(count, batch_size * layout.num_bytes, dtype=torch.uint8)
+        # Each slot begins where a number of 8 bytes may.
+        num_bytes = max(8, -(-batch_size * layout.num_bytes // 8) * 8)
+        self.memory = torch.empty(count, num_bytes, dtype=torch.uint8)
         if shared:
             try:
                 self.memory.share_memory_()
@@ -147,18 +153,16 @@ class Slots:
             unlock.atexit = False  # the end of the process does it
         self.free = deque(range(count))
 
-    def give_out(self, slot: int, *, num_samples: int, num_waiting: int) -> tuple[Tensor, Tensor | None]:
-        """Video and audio of a slot that is full; `num_waiting` others are being read.
+    def give_out(self, slot: int, *, num_samples: int, num_waiting: int) -> dict[str, Tensor]:
+        """What a slot holds that is full, by name; `num_waiting` others are being read.
 
         Who keeps many batches gets copies, so that there is always a slot to read into.
         """
         num_held = len(self.memory) - len(self.free) - num_waiting  # this one among them
-        num_audio = 4 * num_samples * math.prod(self.layout.audio or (0,))
-        view = self._array[slot, : num_samples * self.layout.num_bytes]
         # Storages of their own: torch saves no two tensors of different types in one.
-        parts = [view[num_audio:], view[:num_audio]]
-        if num_held == len(self.memory):
-            parts = [part.copy() for part in parts]
+        parts = self.layout.cut(self._array[slot], num_samples)
+        if num_held == len(self.memory) or not parts:
+            parts = {name: part.copy() for name, part in parts.items()}
             self.free.append(slot)
         else:
             held = [slot] * len(parts)
@@ -168,10 +172,9 @@ class Slots:
                 if not held:
                     self.free.append(slot)
 
-            for part in parts:  # objects that the tensors keep alive
+            for part in parts.values():  # objects that the tensors keep alive
                 weakref.finalize(part, let_go).atexit = False
-        pixels, sound = map(torch.from_numpy, parts)
-        return self.layout.shaped(pixels, sound, num_samples)
+        return self.layout.shaped({name: torch.from_numpy(part) for name, part in parts.items()}, num_samples)
 
 
 def num_slots(batch_bytes: int, *, batch_size: int, num_workers: int, num_batches: int) -> int:
@@ -179,24 +182,31 @@ def num_slots(batch_bytes: int, *, batch_size: int, num_workers: int, num_batche
     wanted = MIN_BATCHES_IN_FLIGHT
     if num_workers > 0:
         wanted = 1 + max(BATCHES_AHEAD, math.ceil(SAMPLES_AHEAD * num_workers / batch_size))
-    affordable = max(MIN_BATCHES_IN_FLIGHT, MAX_BYTES_IN_FLIGHT // batch_bytes)
+    affordable = max(MIN_BATCHES_IN_FLIGHT, MAX_BYTES_IN_FLIGHT // max(1, batch_bytes))
     return min(wanted, affordable, num_batches + 1)
 
 
-def read_here(
-    dataset: VideoDataset | ArrayDataset, keys: Iterator[Sequence[Key]], *, slots: Slots
-) -> Iterator[Read]:
+def read_here(dataset: Samples, keys: Iterator[Sequence[Key]], *, slots: Slots) -> Iterator[Read]:
     """Read batches in this process and thread, each when it is asked for."""
     for part in keys:
         slot = slots.free.popleft()
-        video, audio = slots.layout.split(slots.memory[slot], len(part))
-        facts = []
-        for place, key in enumerate(part):
-            sample = dataset.sample(key, out=video[place])
-            if audio is not None and sample.audio is not None:
-                audio[place] = sample.audio
-            facts.append(Facts.of(sample))
-        yield facts, *slots.give_out(slot, num_samples=len(part), num_waiting=0)
+        memory = slots.layout.split(slots.memory[slot], len(part))
+        facts = [_fill(dataset, key, memory, place) for place, key in enumerate(part)]
+        yield facts, slots.give_out(slot, num_samples=len(part), num_waiting=0)
+
+
+def _fill(
+    dataset: Samples,
+    key: Key,
+    memory: Mapping[str, Tensor],
+    place: int,
+    note: Callable[[int], None] | None = None,
+) -> Facts:
+    """Read a sample into its place of a batch."""
+    out = memory["video"][place] if "video" in memory else None
+    sample = dataset.sample(key, out=out, note=note)
+    store(sample, memory, place, dataset=dataset)
+    return Facts.of(sample)
 
 
 class Pool:
@@ -217,7 +227,7 @@ class Pool:
 
     def __init__(
         self,
-        dataset: VideoDataset | ArrayDataset,
+        dataset: Samples,
         *,
         slots: Slots,
         num_workers: int,
@@ -260,7 +270,7 @@ class Pool:
     def _done(self, part: _Part, *, num_waiting: int) -> Read:
         num_samples = len(part.keys)
         facts = [part.facts[place] for place in range(num_samples)]
-        return facts, *self.slots.give_out(part.slot, num_samples=num_samples, num_waiting=num_waiting)
+        return facts, self.slots.give_out(part.slot, num_samples=num_samples, num_waiting=num_waiting)
 
     def _fill_up(self) -> None:
         while len(self.workers) < self.num_wanted:
@@ -396,7 +406,7 @@ def _how(code: int) -> str:
 
 
 def _work(
-    dataset: VideoDataset | ArrayDataset,
+    dataset: Samples,
     layout: Layout,
     memory: Tensor,
     connection: Connection,
@@ -418,26 +428,22 @@ def _work(
                     dataset.blame(*asked)
                     continue
                 slot, num_samples, wanted = asked
-                video, audio = layout.split(memory[slot], num_samples)
+                batch = layout.split(memory[slot], num_samples)
                 for place, key in wanted:
-                    connection.send(_read(dataset, key, video[place], audio, place, connection))
+                    connection.send(_read(dataset, key, batch, place, connection))
     except (EOFError, OSError):
         pass  # the other side has gone
 
 
 def _read(
-    dataset: VideoDataset | ArrayDataset,
+    dataset: Samples,
     key: Key,
-    video: Tensor,
-    audio: Tensor | None,
+    memory: Mapping[str, Tensor],
     place: int,
     connection: Connection,
 ) -> Facts | _Failure:
     try:
-        sample = dataset.sample(key, out=video, note=connection.send)
-        if audio is not None and sample.audio is not None:
-            audio[place] = sample.audio
-        return Facts.of(sample)
+        return _fill(dataset, key, memory, place, note=connection.send)
     except CorpusGone as error:
         return _Failure(str(error), is_refusal=False, is_gone=True)
     except ValueError as error:

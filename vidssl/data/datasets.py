@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..batch import FIELDS
 from . import _vanished
 from ._reader import scaled_size
 from ._times import Length
@@ -29,6 +30,9 @@ from .video import Backend, MediaError, Reader, VideoInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# What of a sample lies in the memory of its batch, in that order: nothing begins in the middle of a number.
+CONTENT = ("text", "text_time", "part", "points", "audio", "video")
 
 # Files tried in place of an unreadable one before the whole corpus is blamed.
 MAX_REPLACEMENTS = 10
@@ -48,16 +52,29 @@ def sample_seed(*numbers: int) -> int:
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of a batch; shapes as in `Batch` without B. `bad` names files that it replaces: (path, reason)."""
+    """One item of a batch; types and shapes as in `Batch` without B.
+
+    Args:
+        index: Number in the dataset.
+        seed: What it was drawn from.
+        video: With `time`, or neither.
+        label: -1 is none.
+        source_id: None is a source for each sample.
+        bad: Files that it replaces: (path, reason).
+    """
 
     index: int
     seed: int
-    video: Tensor
-    time: Tensor
-    audio: Tensor | None
-    label: int
-    source_id: int = 0
+    video: Tensor | None = None
+    time: Tensor | None = None
+    audio: Tensor | None = None
+    label: int = -1
+    source_id: int | None = None
     bad: tuple[tuple[str, str], ...] = ()
+    text: Tensor | None = None
+    text_time: Tensor | None = None
+    points: Tensor | None = None
+    part: Tensor | None = None
 
 
 class Entries(Sequence[Entry]):
@@ -92,38 +109,59 @@ class Entries(Sequence[Entry]):
 
 @dataclass(frozen=True)
 class Layout:
-    """What every sample of a dataset takes in memory, known before one is read; shapes as in `Sample`.
+    """What every sample of a dataset takes in memory, known before one is read; types and shapes as in `Sample`.
 
     Args:
-        video: (K, T, C, H, W) of uint8.
-        audio: (K, S) of float32; None without sound.
+        video: (K, T, C, H, W); None without pictures, as everything here.
+        audio: (K, S).
         pixels_last: Whether the video lies in memory as (K, T, H, W, C), which is how decoders write frames.
+        text: (S, L).
+        text_time: (S, 2).
+        points: (N, 3).
+        part: (N,).
     """
 
-    video: tuple[int, ...]
+    video: tuple[int, ...] | None = None
     audio: tuple[int, ...] | None = None
     pixels_last: bool = False
+    text: tuple[int, ...] | None = None
+    text_time: tuple[int, ...] | None = None
+    points: tuple[int, ...] | None = None
+    part: tuple[int, ...] | None = None
+
+    def _num_bytes(self) -> dict[str, int]:
+        """Of each field of a sample, in the order in which they lie in memory: the widest numbers first."""
+        shapes = {name: shape for name in CONTENT if (shape := getattr(self, name)) is not None}
+        return {name: FIELDS[name][0].itemsize * math.prod(shape) for name, shape in shapes.items()}
 
     @property
     def num_bytes(self) -> int:
         """Of a sample."""
-        return math.prod(self.video) + 4 * math.prod(self.audio or (0,))
+        return sum(self._num_bytes().values())
 
-    def split(self, memory: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
-        """Views of the first bytes of `memory`, uint8 (N,), as video (B, K, T, C, H, W) and audio (B, K, S)."""
-        num_audio = 4 * num_samples * math.prod(self.audio or (0,))
-        return self.shaped(memory[num_audio : num_samples * self.num_bytes], memory[:num_audio], num_samples)
+    def cut(self, memory: Any, num_samples: int) -> dict[str, Any]:
+        """The stretch of `memory`, bytes (N,), that belongs to each field of so many samples."""
+        stretches, start = {}, 0
+        for name, num_bytes in self._num_bytes().items():
+            stretches[name] = memory[start : start + num_samples * num_bytes]
+            start += num_samples * num_bytes
+        return stretches
 
-    def shaped(self, pixels: Tensor, sound: Tensor, num_samples: int) -> tuple[Tensor, Tensor | None]:
-        """The bytes of pictures and of sound as video and audio."""
-        audio = None
-        if self.audio is not None:
-            audio = sound.view(torch.float32).view(num_samples, *self.audio)
-        if not self.pixels_last:
-            return pixels.view(num_samples, *self.video), audio
+    def split(self, memory: Tensor, num_samples: int) -> dict[str, Tensor]:
+        """Views of the first bytes of `memory`, uint8 (N,), by name: (B, ...)."""
+        return self.shaped(self.cut(memory, num_samples), num_samples)
+
+    def shaped(self, stretches: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
+        """Bytes of each field, uint8 (N,), as what `Batch` holds: (B, ...)."""
+        return {name: self._shaped(name, stretch, num_samples) for name, stretch in stretches.items()}
+
+    def _shaped(self, name: str, stretch: Tensor, num_samples: int) -> Tensor:
+        if name != "video" or not self.pixels_last:
+            return stretch.view(FIELDS[name][0]).view(num_samples, *getattr(self, name))
+        assert self.video is not None
         clips, frames, channels, height, width = self.video
-        video = pixels.view(num_samples, clips, frames, height, width, channels)
-        return rearrange(video, "b k t h w c -> b k t c h w"), audio
+        video = stretch.view(num_samples, clips, frames, height, width, channels)
+        return rearrange(video, "b k t h w c -> b k t c h w")
 
 
 class VideoDataset(Dataset[Sample]):
@@ -398,7 +436,7 @@ class ArrayDataset(Dataset[Sample]):
         self.audio_seconds = audio_seconds
         self.sample_rate_hz = sample_rate_hz
         self.label = torch.full((len(video),), -1) if label is None else label
-        self.source_id = torch.arange(len(video)) if source_id is None else source_id
+        self.source_id = source_id
 
     def __len__(self) -> int:
         return len(self.video)
@@ -450,7 +488,7 @@ class ArrayDataset(Dataset[Sample]):
             time=frames / torch.tensor(self.fps, dtype=torch.float64),
             audio=audio,
             label=int(self.label[index]),
-            source_id=int(self.source_id[index]),
+            source_id=None if self.source_id is None else int(self.source_id[index]),
         )
 
 

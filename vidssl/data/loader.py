@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from ..batch import Batch
 from ._bad_samples import BadSamples
 from ._pool import Facts, Pool, Slots, num_slots, read_here
-from .datasets import ArrayDataset, VideoDataset, sample_seed
+from .datasets import sample_seed
+from .mixed import Mixed, MixedOrder
 from .order import Permutation, WindowedOrder
+from .protocol import Samples
 
 # Up to here an epoch's order is a list, drawn by torch: 128 MB and half a second. Beyond, it is a function.
 MAX_LISTED = 2**24
@@ -26,20 +28,20 @@ MAX_LISTED = 2**24
 # Longest time for one sample: as for a file when a corpus is scanned.
 TIMEOUT_SECONDS = 60.0
 
-Order = Tensor | Permutation | WindowedOrder
+Order = Tensor | Permutation | WindowedOrder | MixedOrder
 Bad = list[tuple[str, str]]  # files that were replaced: (path, reason)
 
 
-def _batch(facts: Sequence[Facts], video: Tensor, audio: Tensor | None) -> tuple[Batch, Bad]:
+def _batch(facts: Sequence[Facts], content: Mapping[str, Tensor]) -> tuple[Batch, Bad]:
     """Put a batch together; the files that samples of it replace come beside it."""
+    times = [one.time for one in facts if one.time is not None]
     batch = Batch(
         index=torch.tensor([one.index for one in facts]),
-        video=video,
-        time=torch.from_numpy(np.stack([one.time for one in facts])),
-        audio=audio,
+        time=torch.from_numpy(np.stack(times)) if times else None,
         label=torch.tensor([one.label for one in facts]),
         seed=torch.tensor([one.seed for one in facts]),
         source_id=torch.tensor([one.source_id for one in facts]),
+        **content,
     )
     return batch, [bad for one in facts for bad in one.bad]
 
@@ -79,11 +81,12 @@ class Loader:
 
     Epoch e visits a permutation of the dataset drawn from (seed, e); a global batch is `batch_size * world_size`
     of its samples, of which rank r takes the r-th part; what does not fill a global batch is dropped. A dataset
-    smaller than that is repeated until it does, with other draws at each repetition. Neither the number of workers
-    nor stopping and continuing at any step changes a sample.
+    smaller than that is repeated until it does, with other draws at each repetition. Of labelled and unlabelled
+    samples (`Mixed`) each batch has its share. Neither the number of workers nor stopping and continuing at any step
+    changes a sample.
 
     Args:
-        dataset: What to read.
+        dataset: What to read (vidssl.data.protocol).
         batch_size: Samples per step and rank.
         seed: Of the run.
         num_workers: Processes that decode; 0 decodes in this one.
@@ -103,7 +106,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: VideoDataset | ArrayDataset,
+        dataset: Samples,
         *,
         batch_size: int,
         seed: int = 0,
@@ -134,7 +137,10 @@ class Loader:
         self.pin_memory = pin_memory
         self.shard_window = shard_window
         self.bad: dict[str, str] = {}
-        self.steps_per_epoch = max(1, len(dataset) // (batch_size * world_size))
+        if isinstance(dataset, Mixed):
+            self.steps_per_epoch = dataset.steps_per_epoch(batch_size, world_size=world_size)
+        else:
+            self.steps_per_epoch = max(1, len(dataset) // (batch_size * world_size))
 
     def keys(self, step: int, order: Order | None = None) -> list[tuple[int, int]]:
         """What this rank reads at `step`: a list of (sample seed, position in the epoch's repetitions)."""
@@ -156,9 +162,13 @@ class Loader:
                 raise ValueError(
                     f"{num_samples} samples do not fill a batch of {global_batch}: leave out shard_window"
                 )
-            if isinstance(self.dataset, ArrayDataset):
-                raise ValueError("samples in memory are in no shards: leave out shard_window")
+            if not hasattr(self.dataset, "shard_starts"):
+                raise ValueError(
+                    f"samples of a {type(self.dataset).__name__} are in no shards: leave out shard_window"
+                )
             return WindowedOrder(self.dataset.shard_starts(), window_shards=self.shard_window, seed=seed)
+        if isinstance(self.dataset, Mixed):
+            return self.dataset.order(self.seed, first=epoch * self.steps_per_epoch * global_batch)
         if num_samples > MAX_LISTED:
             return Permutation(num_samples, seed=seed)
         generator = torch.Generator().manual_seed(seed)
@@ -221,8 +231,8 @@ class Loader:
                 timeout_seconds=self.timeout_seconds,
             )
             done = pool.read(iter(keys))
-        for facts, video, audio in done:
-            yield _batch(facts, video, audio)
+        for facts, content in done:
+            yield _batch(facts, content)
 
     def _count(self, bad: list[tuple[str, str]]) -> None:
         for path, reason in bad:

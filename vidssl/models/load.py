@@ -220,11 +220,18 @@ def export_audio_encoder(encoder: AudioEncoder, path: str | Path) -> None:
 def export_encoders(method: Any, out: Path) -> None:
     """Write what a method learned into a folder: `encoder`, and `audio_encoder` of methods that listen.
 
+    An encoder that is no `Encoder` (of text, of shape) is written as its weights, for the code that made it to load.
+
     Args:
         method: Has an `encoder`, and may have an `audio_encoder`; the tasks of a `Sum` may have it too.
         out: Folder of encoder.safetensors, audio_encoder.safetensors and their json.
     """
-    export_encoder(method.encoder, out / "encoder.safetensors")
+    if isinstance(method.encoder, Encoder):
+        export_encoder(method.encoder, out / "encoder.safetensors")
+    else:
+        kind = type(method.encoder)
+        description = {"class": f"{kind.__module__}.{kind.__qualname__}", "vidssl": __version__}
+        write_weights(method.encoder.state_dict(), description, out / "encoder.safetensors")
     heard = [part.audio_encoder for part in method.modules() if hasattr(part, "audio_encoder")]
     if heard and isinstance(heard[0], AudioEncoder):
         export_audio_encoder(heard[0], out / "audio_encoder.safetensors")
@@ -296,6 +303,11 @@ def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
     description = read_json(path)
+    if "class" in description:
+        raise ValueError(
+            f"{path} describes a {description['class']!s:.80}, which is no encoder of frames or sound: the weights beside "
+            "it are for the code that made it"
+        )
     is_audio = "audio" in families
     if problem := mismatch(description, _AudioDescription if is_audio else _Description):
         raise ValueError(f"{path} does not describe an encoder of vidssl: {problem}")
