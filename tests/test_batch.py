@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vidssl import Batch
+from vidssl.batch import FIELDS
 
 
 def batch(**changed) -> Batch:
@@ -63,3 +64,64 @@ def test_the_seeds_stay_on_the_cpu_as_well():
 
 def test_it_prints_shapes_not_values():
     assert repr(batch()) == "Batch(index=(2,), video=(2, 1, 4, 3, 8, 8), time=(2, 1, 4), audio=(2, 1, 100))"
+
+
+def carried(**changed) -> Batch:
+    """Five samples with every field."""
+    values = {
+        "index": torch.arange(5),
+        "video": torch.zeros(5, 1, 1, 3, 2, 2, dtype=torch.uint8),
+        "time": torch.zeros(5, 1, 1, dtype=torch.float64),
+        "audio": torch.zeros(5, 1, 4),
+        "label": torch.tensor([0, -1, -1, 1, -1]),
+        "seed": torch.arange(5),
+        "source_id": torch.arange(5),
+        "text": torch.arange(5 * 3 * 4).view(5, 3, 4),
+        "text_time": torch.arange(5 * 3 * 2).view(5, 3, 2).double(),
+        "points": torch.arange(5 * 7 * 3).view(5, 7, 3).float(),
+        "part": torch.arange(5 * 7).view(5, 7),
+    }
+    return Batch(**{**values, **changed})
+
+
+def test_every_field_is_named_once():
+    assert list(FIELDS) == [field.name for field in dataclasses.fields(Batch)] == list(carried().tensors())
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "message"),
+    [
+        (
+            "text",
+            torch.zeros(5, 3, 4),
+            "Batch.text is torch.float32 of shape (5, 3, 4), expected torch.int64 with 3",
+        ),
+        ("text", torch.zeros(5, 4, dtype=torch.int64), "expected torch.int64 with 3 dimensions (B S L)"),
+        ("text_time", torch.zeros(5, 3, 2), "expected torch.float64 with 3 dimensions (B S 2)"),
+        ("text_time", torch.zeros(5, 3, 1, dtype=torch.float64), "of shape (5, 3, 1), expected torch.float64"),
+        ("text_time", torch.zeros(5, 4, 2, dtype=torch.float64), "Batch.text_time has 4 rows for each sample"),
+        ("points", torch.zeros(5, 7, 2), "of shape (5, 7, 2), expected torch.float32 with 3 dimensions (B N 3)"),
+        ("points", torch.zeros(5, 7, 3, dtype=torch.float64), "Batch.points is torch.float64"),
+        ("part", torch.zeros(5, 7, dtype=torch.int32), "Batch.part is torch.int32 of shape (5, 7), expected"),
+        ("part", torch.zeros(5, 6, dtype=torch.int64), "Batch.part has 6 rows for each sample, Batch.points 7"),
+        ("points", torch.zeros(4, 7, 3), "Batch.points holds 4 samples, Batch.index 5"),
+    ],
+)
+def test_text_and_points_of_another_type_or_shape_are_refused(field, wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        carried(**{field: wrong})
+
+
+def test_all_fields_but_the_index_may_be_absent():
+    for name in FIELDS:
+        if name != "index":
+            assert name not in carried(**{name: None}).tensors()
+    assert list(Batch(torch.arange(5)).tensors()) == ["index"]
+
+
+def test_parts_and_copies_carry_text_and_points():
+    whole = carried()
+    parts = whole.split(2)
+    for name, value in whole.tensors().items():
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), value), name
+        assert getattr(whole.to("meta"), name).device.type == "meta", name

@@ -303,10 +303,10 @@ def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
     description = read_json(path)
-    if "class" in description:
+    if isinstance(description, dict) and "class" in description:
         raise ValueError(
-            f"{path} describes a {description['class']!s:.80}, which is no encoder of frames or sound: the weights beside "
-            "it are for the code that made it"
+            f"{path} describes a {description['class']!s:.80}, no encoder of frames or sound: the weights beside it "
+            "are for the code that made it"
         )
     is_audio = "audio" in families
     if problem := mismatch(description, _AudioDescription if is_audio else _Description):
