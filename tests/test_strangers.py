@@ -187,7 +187,7 @@ def complaint(capsys, *words: str) -> str:
     return lines[-1]
 
 
-@pytest.mark.parametrize("name", ["run.json", "encoder.json", "metrics.jsonl", "evaluate/x/result.json"])
+@pytest.mark.parametrize("name", ["run.json", "encoder.json", "evaluate/x/result.json"])
 def test_a_report_of_wrong_json_is_one_line(tmp_path, capsys, name):
     run = write_run(tmp_path / "run")
     (run / "evaluate" / "x").mkdir(parents=True)
@@ -195,6 +195,16 @@ def test_a_report_of_wrong_json_is_one_line(tmp_path, capsys, name):
         (run / name).write_text(text + "\n")
         said = complaint(capsys, "report", str(run))
         assert str(run / name) in said, said
+
+
+def test_a_report_leaves_wrong_lines_of_metrics_out_and_names_them(tmp_path, caplog):
+    run = write_run(tmp_path / "run")
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text("\n".join([*WRONG, text]))
+    assert main(["report", str(run)]) == 0
+    damaged = [line for line in caplog.messages if "is damaged and left out" in line]
+    assert [f"metrics.jsonl:{number} " in line for number, line in enumerate(damaged, 1)] == [True] * len(WRONG)
+    assert all(len(line) < 400 for line in damaged)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,11 @@ def davis_records():
         return {"J": rng.random(num_frames).tolist(), "F": rng.random(num_frames).tolist()}
 
     return [
-        {"scored_frames": [1, 2], "objects": {str(one): values(12) for one in range(1, 2 + number % 3)}}
+        {
+            "scored_frames": [1, 2],
+            "objects": {str(one): values(12) for one in range(1, 2 + number % 3)},
+            "absent_ids": [],
+        }
         for number in range(NUM)
     ]
 

@@ -297,6 +297,10 @@ def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
     description = read_json(path)
     is_audio = "audio" in families
+    told = description.get("architecture")
+    if isinstance(told, dict) and (told.get("family") == "audio") != is_audio:
+        family = repr(told.get("family"))
+        raise ValueError(f"{path} describes the family {family:.80}; expected one of {', '.join(families)}")
     if problem := mismatch(description, _AudioDescription if is_audio else _Description):
         raise ValueError(f"{path} does not describe an encoder of vidssl: {problem}")
     architecture = description["architecture"]
