@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.test_hub import write_clone
+from models.adapters.test_hub import write_clone
 from report.test_page import write_run
 
-from vidssl import checkpoint
 from vidssl.cli import main
-from vidssl.data._bad_samples import BadSamples
+from vidssl.data.bad_samples import BadSamples
 from vidssl.files import own_file
 from vidssl.json_files import MAX_DEPTH, mismatch, parse_json, read_json
 from vidssl.models import ConvNet, ResNet, TimmConvNet, export_encoder, load_encoder
-from vidssl.report.comparison import find, write_comparison
+from vidssl.report.comparison import write_comparison
+from vidssl.report.finding import find
 from vidssl.report.page import write_report
+from vidssl.train import checkpoint
 
 DEEP = "[" * 200_000 + "]" * 200_000
 

@@ -7,13 +7,14 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "ArrayDataset": "datasets",
-    "Corpus": "corpus",
+    "ArrayDataset": "arrays",
+    "Corpus": "corpus.corpus",
     "ImageDataset": "datasets",
     "VideoDataset": "datasets",
     "Loader": "loader",
-    "MediaError": "video",
-    "open_video": "video",
+    "MediaError": "media.video",
+    "scan": "corpus.scan",
+    "open_video": "media.video",
 }
 __all__ = list(_HOME)
 

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ._bad_samples import BadSamples
-from ._pool import Facts, Pool, Slots, num_slots, read_here
-from .datasets import ArrayDataset, VideoDataset, sample_seed
+from .arrays import ArrayDataset
+from .bad_samples import BadSamples
+from .datasets import VideoDataset
 from .order import Permutation, WindowedOrder
+from .pool import Facts, Pool, read_here
+from .samples import sample_seed
+from .slots import Slots, num_slots
 
 # Up to here an epoch's order is a list, drawn by torch: 128 MB and half a second. Beyond, it is a function.
 MAX_LISTED = 2**24
