@@ -36,7 +36,7 @@ test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/python $(PYTEST) $(OLDEST_TESTS)
 
 OLDEST_TESTS := tests/augment tests/data tests/evaluate tests/methods tests/models tests/ops tests/test_contract.py \
-	tests/test_checkpoint.py tests/test_sharded.py tests/test_train.py tests/test_two_processes.py
+	tests/train/test_checkpoint.py tests/train/test_sharded.py tests/train/test_loop.py tests/train/test_two_processes.py
 
 .venv-oldest/installed: setup.py tests/oldest.txt
 	rm -rf .venv-oldest

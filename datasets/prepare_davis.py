@@ -9,7 +9,8 @@ Several archives (trainval and test-dev, 480p and Full-Resolution) go into one t
 from pathlib import Path
 from typing import Literal
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "https://davischallenge.org/davis{year}/code.html"
 NAMES = {2016: "DAVIS-data.zip", 2017: "DAVIS-2017-trainval-480p.zip"}

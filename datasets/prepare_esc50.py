@@ -5,7 +5,8 @@ python datasets/prepare_esc50.py --archive ESC-50-master.zip --out data/ESC-50
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 # The archive is made anew by the site whenever it is asked for, so it has no checksum.
 ESC50 = Published("ESC-50-master.zip", "https://github.com/karolpiczak/ESC-50/archive/master.zip")

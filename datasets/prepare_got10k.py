@@ -8,7 +8,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, extract, members, prepare, script
+from vidssl.data.published.archives import Published, extract, prepare, script
+from vidssl.data.published.members import GIB, members
 
 ARCHIVES = Published(
     "val_data.zip, test_data.zip, GOT-10k_Train_split_01.zip ... 19.zip, or full_data.zip, which holds them",

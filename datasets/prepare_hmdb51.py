@@ -6,7 +6,8 @@ python datasets/prepare_hmdb51.py --videos hmdb51_org.rar --splits test_train_sp
 import shutil
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database"
 # Of the splits; torchvision, datasets/hmdb51.py.

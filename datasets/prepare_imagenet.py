@@ -8,7 +8,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Member, Published, damage_named, extract, prepare, script, tar_members, write
+from vidssl.data.lists.trust import damage_named
+from vidssl.data.published.archives import Published, extract, prepare, script, write
+from vidssl.data.published.members import GIB, Member, tar_members
 
 ORIGIN = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php (an account is needed)"
 # MD5 as on that page, and of the devkit as in torchvision, datasets/imagenet.py.

@@ -5,7 +5,8 @@ python datasets/prepare_jhmdb.py --images Rename_Images.tar.gz --joints joint_po
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "http://jhmdb.is.tue.mpg.de (downloads)"
 

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from vidssl.data.archives import Published, prepare, script
+from vidssl.data.published.archives import Published, prepare, script
 
 ORIGIN = "https://github.com/cvdfoundation/kinetics-dataset (annotations)"
 

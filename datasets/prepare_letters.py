@@ -2,7 +2,7 @@
 
     python datasets/prepare_letters.py --out data/letters
 
-They are the images that the proofs of the image methods learn from (vidssl.worlds.letters), as files.
+They are the images that the proofs of the image methods learn from (vidssl.evidence.worlds.letters), as files.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from vidssl import worlds
+from vidssl.evidence import worlds
 
 
 def write_letters(

@@ -40,7 +40,7 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from vidssl.data.benchmarks import davis_palette
+from vidssl.data.published.benchmarks import davis_palette
 
 World = Literal["moving", "fall", "gravity", "static"]
 Array = np.ndarray

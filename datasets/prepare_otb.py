@@ -5,7 +5,8 @@ python datasets/prepare_otb.py --folder downloads/otb --out data/OTB
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, extract, prepare, script
+from vidssl.data.published.archives import Published, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "http://cvlab.hanyang.ac.kr/tracker_benchmark/datasets.html"
 

@@ -7,7 +7,8 @@
 import re
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, extract, prepare, script
+from vidssl.data.published.archives import Published, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "https://www.qualcomm.com/developer/software/something-something-v-2-dataset (an account is needed)"
 TOP = "20bn-something-something-v2"

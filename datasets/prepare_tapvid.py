@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from vidssl.data.ranges import check_shares, range_of
+from vidssl.data.published.ranges import check_shares, range_of
 
 
 class PlainDtype:

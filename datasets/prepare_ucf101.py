@@ -5,7 +5,8 @@ python datasets/prepare_ucf101.py --videos UCF101.rar --splits UCF101TrainTestSp
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "https://www.crcv.ucf.edu/data/UCF101.php"
 

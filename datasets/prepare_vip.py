@@ -5,7 +5,8 @@ python datasets/prepare_vip.py --archive VIP_Fine.zip --out data/VIP_Fine
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, below, extract, prepare, script
+from vidssl.data.published.archives import Published, below, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 VIP_FINE = Published(
     "VIP_Fine (zip or tar.gz)", "https://sysu-hcp.net/lip/overview.php (2.3 Video multi-person parsing)"

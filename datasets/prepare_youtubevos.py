@@ -5,7 +5,8 @@ python datasets/prepare_youtubevos.py --train train.zip --valid valid.zip --out 
 
 from pathlib import Path
 
-from vidssl.data.archives import GIB, Published, extract, prepare, script
+from vidssl.data.published.archives import Published, extract, prepare, script
+from vidssl.data.published.members import GIB
 
 ORIGIN = "https://youtube-vos.org (dataset, video object segmentation; an account is needed)"
 

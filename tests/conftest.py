@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 # Odd media: made by the suite, and real files where they are. One test alone is skipped where they are absent, and
-# says so (tests/data/test_odd_files.py).
+# says so (tests/data/media/test_odd_files.py).
 ORIGINS = ["made", "real"] if SHARED.is_dir() else ["made"]
 
 

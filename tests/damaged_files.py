@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from vidssl.data._audit import audit_file
-from vidssl.data._isolation import call_each
-from vidssl.data.corpus import probe
-from vidssl.data.video import MediaError, open_video
+from vidssl.data.corpus.probe import probe
+from vidssl.data.media.audit import audit_file
+from vidssl.data.media.isolation import call_each
+from vidssl.data.media.video import MediaError, open_video
 
 NUM_FRAMES, FPS, HEIGHT, WIDTH, CELL_PX = 60, 30, 72, 128, 16
 SOURCES = ("h264.mp4", "h264_faststart.mp4", "mpeg4.avi", "vp9.webm")

@@ -11,7 +11,7 @@ from conftest import moving_square, write_video
 from damaged_files import write_sources
 
 from vidssl.cli import main
-from vidssl.data._bad_samples import BadSamples
+from vidssl.data.bad_samples import BadSamples
 
 NUM_FILES, NUM_BROKEN = 40, 4
 CONFIG = '''"""A small network on small frames."""
@@ -22,7 +22,7 @@ import torch
 
 from vidssl import Run, optim
 from vidssl.augment import RandomResizedCrop
-from vidssl.data import Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import frame_tuple
 from vidssl.methods import VideoColorization
 from vidssl.models import ResNet
@@ -42,7 +42,7 @@ def run(root: str, *, steps: int = 25) -> Run:
     method = VideoColorization(encoder, head=FrameHead(encoder.dim, 16), view=view, clips=clips, num_colors=4)
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root, progress=False), clips=clips, size_px=48),
+        dataset=VideoDataset(scan(root, progress=False), clips=clips, size_px=48),
         optimizer=partial(torch.optim.Adam, lr=1e-3),
         learning_rate=optim.constant(1e-3),
         steps=steps,

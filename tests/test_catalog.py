@@ -55,7 +55,7 @@ def test_finds_configs_and_figures(tmp_path, place):
         needs="video",
         summary="One line.",
         figures=("J&F 41.2 +- 0.8", "J&F 40.0 +- 0.1"),
-        has_proof=False,
+        proof=None,
     )
     assert found[1].figures == ()
 

@@ -21,7 +21,8 @@ from test_files import holder
 from tiny_davis import write_davis
 
 from vidssl.cli import COMMANDS, _LogHandler, command, main
-from vidssl.commands.pretrain import FitOptions, _record, _refuse_another_run
+from vidssl.commands._begun import _refuse_another_run
+from vidssl.commands.pretrain import FitOptions, _record
 from vidssl.config import load as load_config
 from vidssl.models import ResNet, export_encoder
 
@@ -35,7 +36,7 @@ from beside import WIDTH
 
 from vidssl import Run, optim
 from vidssl.augment import RandomResizedCrop
-from vidssl.data import Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import frame_tuple
 from vidssl.methods import VideoColorization
 from vidssl.models import ResNet
@@ -56,7 +57,7 @@ def run(root: str, *, steps: int = 2, lr: float = 1e-3) -> Run:
     method = VideoColorization(encoder, head=FrameHead(encoder.dim, 16), view=view, clips=clips)
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root), clips=clips, size_px=48),
+        dataset=VideoDataset(scan(root), clips=clips, size_px=48),
         optimizer=partial(torch.optim.Adam, lr=lr),
         learning_rate=optim.constant(lr),
         steps=steps,

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import methods, worlds
+from vidssl import methods
 from vidssl.augment import Pipeline, RandomResizedCrop, recipes
+from vidssl.data.arrays import ArrayDataset
 from vidssl.data.clips import clip_with_sound, random_clips
-from vidssl.data.datasets import ArrayDataset
 from vidssl.data.loader import Loader
+from vidssl.evidence import worlds
 from vidssl.methods.image.dino import DINOHead
 from vidssl.methods.image.jigsaw import permutations
 from vidssl.methods.video.contrastive_random_walk import cut_patches

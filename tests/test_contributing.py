@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vidssl import catalog, cli, config, methods, worlds
+from vidssl import catalog, cli, config, methods
+from vidssl.evidence import worlds
 from vidssl.testing import check_method
 
 ROOT = Path(__file__).resolve().parents[1]

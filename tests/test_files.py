@@ -173,7 +173,7 @@ def test_a_file_is_flushed_before_its_name_and_its_folder_after(tmp_path, monkey
 
 
 def test_a_checkpoint_is_flushed_before_its_name_and_its_folder_after(tmp_path, monkeypatch):
-    from vidssl import checkpoint
+    from vidssl.train import checkpoint
 
     checkpoint.save(tmp_path / "run" / "checkpoints", {"a": 1}, step=1)
     shards = tmp_path / "run" / "checkpoints" / ".shards.1.tmp"

@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from vidssl import worlds
 from vidssl.batch import Batch
+from vidssl.data.arrays import ArrayDataset
 from vidssl.data.clips import still
-from vidssl.data.datasets import ArrayDataset
 from vidssl.data.loader import Loader
-from vidssl.evaluate.probe import linear_accuracy
+from vidssl.evaluate.recognition.probe import linear_accuracy
+from vidssl.evidence import worlds
+from vidssl.evidence.proof import pooled_features
 from vidssl.finetune import Classifier, classify, finetune
 from vidssl.models import ConvNet
-from vidssl.proof import pooled_features
 from vidssl.stop import Stopped
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vidssl.data.benchmarks import davis_palette, davis_sequences
+from vidssl.data.published.benchmarks import davis_palette, davis_sequences
 
 SCRIPT = Path(__file__).resolve().parents[1] / "datasets/prepare_moving_shapes.py"
 TINY = {

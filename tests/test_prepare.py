@@ -13,15 +13,15 @@ from PIL import Image
 from tiny_archives import write_rar4, write_tar, write_zip
 
 from vidssl import config
-from vidssl.data import _rar
-from vidssl.data.benchmarks import davis_sequences, youtubevos_sequences
-from vidssl.data.labelled import labelled_set
-from vidssl.data.parts import vip_sequences
-from vidssl.data.poses import jhmdb_sequences
-from vidssl.data.tracks import got10k_sequences, otb_sequences
+from vidssl.data.published import rar
+from vidssl.data.published.benchmarks import davis_sequences, youtubevos_sequences
+from vidssl.data.published.labelled import labelled_set
+from vidssl.data.published.parts import vip_sequences
+from vidssl.data.published.poses import jhmdb_sequences
+from vidssl.data.published.tracks import got10k_sequences, otb_sequences
 
 DATASETS = Path(__file__).resolve().parents[1] / "datasets"
-PROGRAM = next((name for name in _rar.PROGRAMS if shutil.which(name)), None)
+PROGRAM = next((name for name in rar.PROGRAMS if shutil.which(name)), None)
 
 
 def load(name: str):

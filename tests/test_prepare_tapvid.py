@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidssl.data.tracks import tapvid_sequences
+from vidssl.data.published.points import tapvid_sequences
 
 SCRIPT = Path(__file__).resolve().parents[1] / "datasets/prepare_tapvid.py"
 

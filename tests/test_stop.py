@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import assert_equal
 from tiny_davis import write_davis
 from tiny_run import Tiny, tiny_run, train
+from tiny_training import assert_equal
 
-from vidssl import checkpoint, fit
+from vidssl import fit
 from vidssl.data import ArrayDataset
-from vidssl.evaluate.davis import evaluate_davis
-from vidssl.evaluate.propagate import CRW
-from vidssl.evaluate.video import propagate_video
+from vidssl.evaluate.propagation.davis import evaluate_davis
+from vidssl.evaluate.propagation.protocols import CRW
+from vidssl.evaluate.propagation.video import propagate_video
 from vidssl.models import Encoder
 from vidssl.stop import SIGNALS, StopFlag, Stopped, check, stoppable
+from vidssl.train import checkpoint
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGHUP: 129}
 

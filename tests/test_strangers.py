@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.test_hub import write_clone
+from models.adapters.test_hub import write_clone
 from report.test_page import write_run
 
-from vidssl import checkpoint
 from vidssl.cli import main
-from vidssl.data._bad_samples import BadSamples
+from vidssl.data.bad_samples import BadSamples
 from vidssl.files import own_file
 from vidssl.json_files import MAX_DEPTH, mismatch, parse_json, read_json
 from vidssl.models import ConvNet, ResNet, TimmConvNet, export_encoder, load_encoder
-from vidssl.report.comparison import find, write_comparison
+from vidssl.report.comparison import write_comparison
+from vidssl.report.finding import find
 from vidssl.report.page import write_report
+from vidssl.train import checkpoint
 
 DEEP = "[" * 200_000 + "]" * 200_000
 
@@ -187,7 +188,7 @@ def complaint(capsys, *words: str) -> str:
     return lines[-1]
 
 
-@pytest.mark.parametrize("name", ["run.json", "encoder.json", "metrics.jsonl", "evaluate/x/result.json"])
+@pytest.mark.parametrize("name", ["run.json", "encoder.json", "evaluate/x/result.json"])
 def test_a_report_of_wrong_json_is_one_line(tmp_path, capsys, name):
     run = write_run(tmp_path / "run")
     (run / "evaluate" / "x").mkdir(parents=True)
@@ -195,6 +196,16 @@ def test_a_report_of_wrong_json_is_one_line(tmp_path, capsys, name):
         (run / name).write_text(text + "\n")
         said = complaint(capsys, "report", str(run))
         assert str(run / name) in said, said
+
+
+def test_a_report_leaves_wrong_lines_of_metrics_out_and_names_them(tmp_path, caplog):
+    run = write_run(tmp_path / "run")
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text("\n".join([*WRONG, text]))
+    assert main(["report", str(run)]) == 0
+    damaged = [line for line in caplog.messages if "is damaged and left out" in line]
+    assert [f"metrics.jsonl:{number} " in line for number, line in enumerate(damaged, 1)] == [True] * len(WRONG)
+    assert all(len(line) < 400 for line in damaged)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import Method, worlds
+from vidssl import Method
 from vidssl.data.clips import random_clips
+from vidssl.evidence import worlds
 from vidssl.models import ConvNet
 from vidssl.ops import draws
 from vidssl.ops.gather import gather, rank

@@ -24,14 +24,17 @@ import pytest
 import torch
 from conftest import moving_square, write_video
 
-from vidssl import checkpoint
-from vidssl.data import _container, video
-from vidssl.data._container import complaints
-from vidssl.data._member import Member
-from vidssl.data.corpus import Corpus, audit, probe
-from vidssl.data.labelled import labelled_set
-from vidssl.data.video import MediaError, open_audio, open_video
+from vidssl.data.corpus.audit import audit
+from vidssl.data.corpus.probe import probe
+from vidssl.data.corpus.scan import scan
+from vidssl.data.media import container as _container
+from vidssl.data.media import video
+from vidssl.data.media.container import complaints
+from vidssl.data.media.member import Member
+from vidssl.data.media.video import MediaError, open_audio, open_video
+from vidssl.data.published.labelled import labelled_set
 from vidssl.models import ResNet, export_encoder, load_encoder
+from vidssl.train import checkpoint
 
 # -- media
 
@@ -234,17 +237,17 @@ def test_scan_and_check_of_traps_reach_nothing(place: Place) -> None:
         (place.folder / f"{number}{file_name}").write_text(filled(content, place), encoding="utf-8")
     good = write_video(place.folder / "good.mp4", moving_square(4))
     place.touched()
-    corpus = Corpus.scan(place.folder, progress=False, num_workers=2)
+    corpus = scan(place.folder, progress=False, num_workers=2)
     assert [entry.path for entry in corpus.entries] == [good] and len(corpus.bad) >= 10
     assert len(audit(place.folder, progress=False, num_workers=2).bad) == len(corpus.bad)
-    assert Corpus.scan(place.folder, progress=False, media="image", num_workers=1).bad[0][0].name.endswith("a.jpg")
+    assert scan(place.folder, progress=False, media="image", num_workers=1).bad[0][0].name.endswith("a.jpg")
     assert place.touched() == (0, 0)
     for text in NAMES.values():
         for suffix in ("txt", "csv"):
             listed = place.folder / f"list.{suffix}"
             listed.write_text(f"good.mp4\n{filled(text, place)}\n")
             with pytest.raises(ValueError, match=rf"list\.{suffix}:2: "):
-                Corpus.scan(listed, progress=False)
+                scan(listed, progress=False)
     assert place.touched() == (0, 0)
 
 
@@ -380,7 +383,7 @@ def test_lists_stay_below_their_folder(tmp_path: Path, line: str, suffix: str) -
     label = {True: {"txt": " 0", "csv": ",0"}[suffix], False: ""}[line[-1] == "1"]
     listed.write_text(f"clips/a.mp4{label}\n{line}\n")
     with pytest.raises(ValueError, match=rf"list\.{suffix}:2: '.*' leads out of .*corpus, the folder of the list"):
-        Corpus.scan(listed, cache=tmp_path / "cache", progress=False)
+        scan(listed, cache=tmp_path / "cache", progress=False)
     labelled = tmp_path / "corpus" / "labelled.csv"
     labelled.write_text(f"path,label\nclips/a.mp4,0\n{line.removesuffix(',1').removesuffix(' 1')},1\n")
     with pytest.raises(ValueError, match=r"labelled\.csv:3: '.*' leads out of .*corpus, the folder of the list"):
@@ -394,10 +397,10 @@ def test_lists_may_reach_out_where_that_is_allowed(tmp_path: Path) -> None:
     listed.write_text(f"{inside}\nsub/../a.mp4\n../other/b.mp4\n")
     (tmp_path / "corpus" / "sub").mkdir()
     options = {"cache": tmp_path / "cache", "progress": False, "num_workers": 1}
-    assert len(Corpus.scan(listed, allow_outside=True, **options)) == 3
+    assert len(scan(listed, allow_outside=True, **options)) == 3
     above = tmp_path / "list.txt"
     above.write_text(f"corpus/a.mp4\n{outside}\n")
-    assert len(Corpus.scan(above, **options)) == 2
+    assert len(scan(above, **options)) == 2
 
 
 # -- weights
@@ -517,7 +520,7 @@ def test_the_payloads_are_real_ones(tmp_path: Path, write: Any) -> None:
 
 
 def test_nothing_in_arrays_runs(tmp_path: Path) -> None:
-    from vidssl.data.tracks import tapvid_sequences
+    from vidssl.data.published.points import tapvid_sequences
 
     object_archive(tmp_path / "points.npz", Bomb(tmp_path / "sprung"))
     with pytest.raises(ValueError, match=r"points\.npz"):
@@ -551,8 +554,8 @@ def test_import_opens_no_socket() -> None:
     code = (
         "import sys\nopened = []\n"
         "sys.addaudithook(lambda name, values: opened.append(name) if name.startswith(('socket.', 'urllib.')) else 0)\n"
-        "import vidssl, vidssl.cli, vidssl.methods, vidssl.data, vidssl.augment, vidssl.models, vidssl.train\n"
-        "import vidssl.commands.pretrain, vidssl.commands.evaluate, vidssl.evaluate.davis\n"
+        "import vidssl, vidssl.cli, vidssl.methods, vidssl.data, vidssl.augment, vidssl.models, vidssl.train.loop\n"
+        "import vidssl.commands.pretrain, vidssl.commands.evaluate.davis, vidssl.evaluate.propagation.davis\n"
         "[getattr(module, name) for module in (vidssl, vidssl.data, vidssl.models) for name in module.__all__]\n"
         "print(opened)\nimport socket\nsocket.socket()\nprint(opened)"
     )

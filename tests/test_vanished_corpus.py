@@ -14,10 +14,10 @@ from conftest import moving_square, write_video
 
 from vidssl import Run, fit, optim
 from vidssl.augment import RandomResizedCrop
-from vidssl.data import Corpus, VideoDataset, _vanished
-from vidssl.data._vanished import CorpusGone
+from vidssl.data import VideoDataset, scan, vanished
 from vidssl.data.clips import frame_tuple
 from vidssl.data.loader import Loader
+from vidssl.data.vanished import CorpusGone
 from vidssl.methods import VideoColorization
 from vidssl.models import ResNet
 from vidssl.models.heads import FrameHead
@@ -28,15 +28,15 @@ CLIPS = partial(frame_tuple, offsets_frames=(0, 2, 5))
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(_vanished, "WAITS_SECONDS", (0.1, 0.2, 0.3))
-    monkeypatch.setattr(_vanished, "_HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(vanished, "WAITS_SECONDS", (0.1, 0.2, 0.3))
+    monkeypatch.setattr(vanished, "_HEARTBEAT_SECONDS", 0.05)
     for number in range(8):
         write_video(tmp_path / "corpus" / f"{number}.mp4", moving_square(12, seed=number))
     return tmp_path / "corpus"
 
 
 def dataset(root: Path) -> VideoDataset:
-    return VideoDataset(Corpus.scan(root, progress=False, num_workers=1), clips=CLIPS, size_px=48)
+    return VideoDataset(scan(root, progress=False, num_workers=1), clips=CLIPS, size_px=48)
 
 
 def train(data: VideoDataset, out: Path, *, steps: int, num_workers: int = 0, **options: Any) -> list[float]:
@@ -91,7 +91,7 @@ def test_a_root_that_stays_away_ends_the_run_with_its_state_saved(
 def test_a_root_that_comes_back_changes_no_sample(
     root: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_vanished, "WAITS_SECONDS", (1.0, 2.0, 30.0))
+    monkeypatch.setattr(vanished, "WAITS_SECONDS", (1.0, 2.0, 30.0))
     whole = [batch.video for batch in Loader(dataset(root), batch_size=4).batches(0, 6)]
     data = dataset(root)
     root.rename(root.with_name("elsewhere"))

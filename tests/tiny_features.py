@@ -2,7 +2,7 @@
 
 import torch
 
-from vidssl.evaluate.recognition import Samples
+from vidssl.evaluate.recognition.outcome import Samples
 
 
 def clouds(

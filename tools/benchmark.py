@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from vidssl import benchmark
+from vidssl.evidence import benchmark
 
 
 def main(

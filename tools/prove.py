@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from vidssl.proof import proofs, prove
+from vidssl.evidence.proof import proofs, prove
 
 
 def main(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from vidssl.benchmark.plan import Plan, page, write_page
+from vidssl.evidence.benchmark.plan import Plan, page, write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from vidssl.torture import torture
+from vidssl.evidence.torture import torture
 
 
 def main(

@@ -12,8 +12,8 @@ _HOME = {
     "Batch": "vidssl.batch",
     "Method": "vidssl.method",
     "Epoch": "vidssl.method",
-    "Run": "vidssl.train",
-    "fit": "vidssl.train",
+    "Run": "vidssl.train.loop",
+    "fit": "vidssl.train.loop",
     "load_encoder": "vidssl.models",
 }
 __all__ = ["__version__", *_HOME]

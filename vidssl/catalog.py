@@ -12,7 +12,7 @@ from typing import Any
 from .json_files import read_json
 
 PACKAGE = Path(__file__).parent
-BENCHMARK = "benchmark.json"  # in results: speeds (vidssl.benchmark); every other file there is a proof
+BENCHMARK = "benchmark.json"  # in results: speeds (vidssl.evidence.benchmark); every other file there is a proof
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Entry:
         needs: What it learns from, from NEEDS: "video", "video with sound", ...
         summary: First line of the file's docstring.
         figures: One line per measured result (results/*.json), empty if nothing was measured.
-        has_proof: Whether it defines PROOF, a small experiment (vidssl.proof).
+        proof: Its small experiment (vidssl.evidence.proof), configs/proofs/NAME.py; None if it has none.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Entry:
     needs: str
     summary: str
     figures: tuple[str, ...]
-    has_proof: bool
+    proof: Path | None
 
 
 def shared_folder(top: str, *, package: Path = PACKAGE) -> Path:
@@ -59,7 +59,8 @@ def shared_folder(top: str, *, package: Path = PACKAGE) -> Path:
 
 def entries(*, package: Path = PACKAGE) -> list[Entry]:
     """List the configs in order of their names; a file without `run` is a helper of others and left out."""
-    root = shared_folder("configs", package=package) / "pretrain"
+    configs = shared_folder("configs", package=package)
+    root = configs / "pretrain"
     measured = _figures(package=package)
     found = []
     for path in sorted(root.rglob("*.py")):
@@ -68,6 +69,7 @@ def entries(*, package: Path = PACKAGE) -> list[Entry]:
         if "run" not in names:
             continue
         name = path.relative_to(root).with_suffix("").as_posix()
+        proof = configs / "proofs" / path.relative_to(root)
         found.append(
             Entry(
                 name=name,
@@ -77,7 +79,7 @@ def entries(*, package: Path = PACKAGE) -> list[Entry]:
                 needs=texts.get("NEEDS", ""),
                 summary=(ast.get_docstring(tree) or "").partition("\n")[0],
                 figures=tuple(measured.get(name, ())),
-                has_proof="PROOF" in names,
+                proof=proof if proof.is_file() else None,
             )
         )
     return found

@@ -27,27 +27,42 @@ from .catalog import near_misses
 COMMANDS = {
     "pretrain": ("commands.pretrain:pretrain", "train an encoder on a folder of videos"),
     "evaluate davis": (
-        "commands.evaluate:davis",
+        "commands.evaluate.davis:davis",
         "measure an encoder by label propagation on DAVIS, or on data laid out like it",
     ),
     "evaluate jhmdb": (
-        "commands.jhmdb:jhmdb",
+        "commands.evaluate.jhmdb:jhmdb",
         "measure an encoder by carrying the joints of a body: PCK on JHMDB",
     ),
-    "evaluate vip": ("commands.vip:vip", "measure an encoder by carrying the parts of bodies: mIoU on VIP"),
-    "evaluate otb": ("commands.boxes:otb", "measure an encoder by following boxes: success and precision on OTB"),
-    "evaluate got10k": ("commands.boxes:got10k", "measure an encoder by following boxes on GOT-10k"),
-    "evaluate tapvid": ("commands.tapvid:tapvid", "measure an encoder by following points on TAP-Vid"),
-    "evaluate knn": ("commands.recognition:knn", "measure an encoder by nearest neighbours on labelled data"),
-    "evaluate linear": ("commands.recognition:linear", "measure an encoder by a linear classifier"),
-    "evaluate lowshot": ("commands.recognition:lowshot", "measure an encoder by classifiers of few labels"),
+    "evaluate vip": (
+        "commands.evaluate.vip:vip",
+        "measure an encoder by carrying the parts of bodies: mIoU on VIP",
+    ),
+    "evaluate otb": (
+        "commands.evaluate.boxes:otb",
+        "measure an encoder by following boxes: success and precision on OTB",
+    ),
+    "evaluate got10k": ("commands.evaluate.boxes:got10k", "measure an encoder by following boxes on GOT-10k"),
+    "evaluate tapvid": ("commands.evaluate.tapvid:tapvid", "measure an encoder by following points on TAP-Vid"),
+    "evaluate knn": (
+        "commands.evaluate.recognition:knn",
+        "measure an encoder by nearest neighbours on labelled data",
+    ),
+    "evaluate linear": ("commands.evaluate.recognition:linear", "measure an encoder by a linear classifier"),
+    "evaluate lowshot": (
+        "commands.evaluate.recognition:lowshot",
+        "measure an encoder by classifiers of few labels",
+    ),
     "evaluate retrieval": (
-        "commands.recognition:retrieval",
+        "commands.evaluate.recognition:retrieval",
         "measure an encoder by retrieval, also between sound and video",
     ),
-    "evaluate cluster": ("commands.recognition:cluster", "measure an encoder by its clusters against classes"),
-    "evaluate finetune": ("commands.finetune:finetune", "train an encoder on labels, and measure that"),
-    "extract": ("commands.recognition:extract", "encode every file of a data set once and keep the features"),
+    "evaluate cluster": (
+        "commands.evaluate.recognition:cluster",
+        "measure an encoder by its clusters against classes",
+    ),
+    "evaluate finetune": ("commands.evaluate.finetune:finetune", "train an encoder on labels, and measure that"),
+    "extract": ("commands.extract:extract", "encode every file of a data set once and keep the features"),
     "propagate": ("commands.propagate:propagate", "carry the masks of a first frame through a video of your own"),
     "data check": ("commands.data:check", "look at every file of a corpus and list those that cannot be read"),
     "data prepare": ("commands.data:prepare", "re-encode a corpus so that random clips of it cost little to read"),
@@ -56,7 +71,10 @@ COMMANDS = {
     "methods": ("commands.methods:methods", "list the methods, their configs and what they measured"),
     "export": ("commands.export:export", "write the encoder of a run to a file"),
     "report": ("commands.report:report", "draw a run and its evaluations, or several encoders side by side"),
-    "demo": ("demo:demo", "all of it, end to end, on a small made-up corpus (about 15 minutes on two cores)"),
+    "demo": (
+        "commands.demo:demo",
+        "all of it, end to end, on a small made-up corpus (about 15 minutes on two cores)",
+    ),
 }
 USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 

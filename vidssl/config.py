@@ -22,15 +22,13 @@ class Config:
         name: As given: a name of the catalog or the path of a file.
         path: Its file.
         summary: First paragraph of its docstring.
-        run: Builds the networks and opens the data: keyword options -> vidssl.train.Run.
-        proof: Its small experiment (vidssl.proof.Proof), if it has one.
+        run: Builds the networks and opens the data: keyword options -> vidssl.train.loop.Run.
     """
 
     name: str
     path: Path
     summary: str
     run: Callable[..., Any]
-    proof: Any = None
 
 
 def load(name: str) -> Config:
@@ -57,7 +55,7 @@ def load(name: str) -> Config:
             "config write `run = functools.partial(base.run, lr=1e-4)`"
         )
     summary = (inspect.getdoc(module) or "").partition("\n\n")[0]
-    return Config(name=name, path=path, summary=summary, run=run, proof=getattr(module, "PROOF", None))
+    return Config(name=name, path=path, summary=summary, run=run)
 
 
 def load_module(path: Path) -> ModuleType:

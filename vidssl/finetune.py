@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from . import optim
 from .batch import Batch
+from .data.arrays import ArrayDataset
 from .data.clips import ClipSampler
-from .data.datasets import ArrayDataset, VideoDataset
+from .data.datasets import VideoDataset
 from .data.loader import Loader
-from .evaluate.class_counts import check_classes
 from .evaluate.metrics.interval import uncertainty
-from .evaluate.predictions import guess_columns
-from .evaluate.recognition import accuracies, accuracy_intervals, class_accuracies, top_classes
+from .evaluate.recognition.class_counts import check_classes
+from .evaluate.recognition.outcome import accuracies, accuracy_intervals, class_accuracies, top_classes
+from .evaluate.recognition.predictions import guess_columns
 from .method import Method
 from .models import Encoder
 from .stop import check, stoppable
-from .train import Run, fit
+from .train.loop import Run, fit
 
 DROPOUT = 0.5
 WARMUP_SHARE = 0.05

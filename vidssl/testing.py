@@ -27,13 +27,13 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from .batch import Batch
-from .data.datasets import ArrayDataset
+from .data.arrays import ArrayDataset
 from .data.loader import Loader
-from .guard import Guard
 from .method import Epoch, Method
 from .ops.monitors import is_collapsed
-from .processes import replicated
-from .train import Run, fit
+from .train.guard import Guard
+from .train.loop import Run, fit
+from .train.processes import replicated
 
 TOLERANCE = 1e-5
 

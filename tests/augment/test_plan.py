@@ -22,7 +22,7 @@ from vidssl.augment import (
     recipes,
 )
 from vidssl.augment import plan as planning
-from vidssl.benchmark.augmenting import count_launches, simclr_view
+from vidssl.evidence.benchmark.augmenting import count_launches, simclr_view
 from vidssl.ops import draws
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

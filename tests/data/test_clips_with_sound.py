@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import moving_square, write_video
 
-from vidssl.data import Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import clip_with_sound
 
 
@@ -32,7 +32,7 @@ def test_videos_without_audible_sound_are_left_out(tmp_path, monkeypatch, caplog
     real_sin = np.sin
     monkeypatch.setattr(np, "sin", lambda x: 0 * real_sin(x))
     write_video(tmp_path / "silent.mp4", frames, tone_hz=440)
-    corpus = Corpus.scan(tmp_path, cache=tmp_path / "cache", progress=False)
+    corpus = scan(tmp_path, cache=tmp_path / "cache", progress=False)
     dataset = VideoDataset(corpus, clips=lambda *_: torch.zeros(1, 1, dtype=torch.float64), audio_seconds=0.5)
     assert [entry.path.name for entry in dataset.entries] == ["tone.mp4"]
     reasons = {entry.path.name: why for entry, why in dataset.left_out}

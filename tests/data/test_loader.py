@@ -8,17 +8,17 @@ import torch
 from conftest import moving_square, write_video
 from PIL import Image
 
-from vidssl.data import ArrayDataset, Corpus, ImageDataset, Loader, VideoDataset, open_video
+from vidssl.data import ArrayDataset, ImageDataset, Loader, VideoDataset, open_video, scan
 from vidssl.data.clips import frame_tuple, random_clips
-from vidssl.data.datasets import sample_seed
 from vidssl.data.loader import on_device
+from vidssl.data.samples import sample_seed
 
 CLIPS = partial(frame_tuple, offsets_frames=(0, 3))
 
 
 @pytest.fixture
 def dataset(small_corpus) -> VideoDataset:
-    return VideoDataset(Corpus.scan(small_corpus, cache=None, progress=False), clips=CLIPS, size_px=32)
+    return VideoDataset(scan(small_corpus, cache=None, progress=False), clips=CLIPS, size_px=32)
 
 
 def same(first, second) -> bool:
@@ -27,7 +27,7 @@ def same(first, second) -> bool:
 
 
 def test_a_sample_holds_the_frames_at_its_times(small_corpus):
-    corpus = Corpus.scan(small_corpus, cache=None, progress=False)
+    corpus = scan(small_corpus, cache=None, progress=False)
     dataset = VideoDataset(corpus, clips=CLIPS, size_px=64)
     sample = dataset[sample_seed(1, 2, 3), 3]
     assert sample.index == 3 and sample.video.shape == (1, 2, 3, 64, 64)
@@ -42,7 +42,7 @@ def test_the_square_is_cut_alike_from_all_frames_at_a_drawn_place(tmp_path):
     wide = moving_square(8, size_px=64).repeat(2, axis=2)  # 128 x 64
     wide[:, :, :, 0] = torch.arange(128).mul(2).to(torch.uint8).numpy()  # red tells the column
     write_video(tmp_path / "wide.mp4", wide)
-    corpus = Corpus.scan(tmp_path, cache=None, progress=False)
+    corpus = scan(tmp_path, cache=None, progress=False)
     dataset = VideoDataset(corpus, clips=CLIPS, size_px=64)
     lefts = set()
     for seed in range(30):
@@ -56,7 +56,7 @@ def test_the_square_is_cut_alike_from_all_frames_at_a_drawn_place(tmp_path):
 
 
 def test_sound_comes_with_the_clip(small_corpus):
-    corpus = Corpus.scan(small_corpus, cache=None, progress=False)
+    corpus = scan(small_corpus, cache=None, progress=False)
     dataset = VideoDataset(corpus, clips=CLIPS, size_px=32, audio_seconds=0.5, sample_rate_hz=8000)
     audio = dataset[7, 0].audio
     assert audio.shape == (1, 4000)
@@ -108,7 +108,7 @@ def test_in_order_is_the_dataset_unaugmented(dataset):
 def test_an_unreadable_file_is_replaced_by_the_seed_named_and_bounded(tmp_path):
     for number in range(10):
         write_video(tmp_path / f"{number}.mp4", moving_square(seed=number))
-    corpus = Corpus.scan(tmp_path, cache=None, progress=False)
+    corpus = scan(tmp_path, cache=None, progress=False)
     dataset = VideoDataset(corpus, clips=CLIPS, size_px=32)
     broken = corpus.entries[4].path
     broken.write_bytes(broken.read_bytes()[:500])  # broken after it was scanned
@@ -131,7 +131,7 @@ def test_an_unreadable_file_is_replaced_by_the_seed_named_and_bounded(tmp_path):
 def test_a_corpus_without_a_readable_file_ends_at_once(tmp_path):
     for number in range(3):
         write_video(tmp_path / f"{number}.mp4", moving_square(seed=number))
-    dataset = VideoDataset(Corpus.scan(tmp_path, cache=None, progress=False), clips=CLIPS, size_px=32)
+    dataset = VideoDataset(scan(tmp_path, cache=None, progress=False), clips=CLIPS, size_px=32)
     for number in range(3):
         (tmp_path / f"{number}.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match="11 files drawn in succession cannot be read"):
@@ -141,7 +141,7 @@ def test_a_corpus_without_a_readable_file_ends_at_once(tmp_path):
 def test_short_videos_are_left_out_by_name(tmp_path, caplog):
     write_video(tmp_path / "long.mp4", moving_square(20))
     write_video(tmp_path / "short.mp4", moving_square(5))
-    corpus = Corpus.scan(tmp_path, cache=None, progress=False)
+    corpus = scan(tmp_path, cache=None, progress=False)
     clips = partial(random_clips, num_frames=10)
     dataset = VideoDataset(corpus, clips=clips, size_px=32)
     assert [entry.path.name for entry in dataset.entries] == ["long.mp4"]
@@ -155,7 +155,7 @@ def test_an_image_is_a_clip_of_one_frame(tmp_path):
 
     pixels = moving_square(1, size_px=40)[0]
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    dataset = ImageDataset(Corpus.scan(tmp_path, media="image", cache=None, progress=False), size_px=40)
+    dataset = ImageDataset(scan(tmp_path, media="image", cache=None, progress=False), size_px=40)
     video = dataset[None, 0].video
     assert video.shape == (1, 1, 3, 40, 40)
     assert torch.equal(video[0, 0], torch.from_numpy(pixels).permute(2, 0, 1))
@@ -201,7 +201,7 @@ def test_videos_in_memory_are_sampled_as_files_are():
 def test_clips_of_one_recording_share_their_source(tmp_path):
     for name in ("run_g01_c01", "run_g01_c02", "run_g02_c01", "jump_g01_c01"):
         write_video(tmp_path / f"v_{name}.mp4", moving_square(4))
-    corpus = Corpus.scan(
+    corpus = scan(
         tmp_path, source_pattern=r"v_(\w+_g\d+)_c\d+", cache=tmp_path / "cache", num_workers=1, progress=False
     )
     assert [entry.source for entry in corpus.entries] == ["jump_g01", "run_g01", "run_g01", "run_g02"]
@@ -209,11 +209,11 @@ def test_clips_of_one_recording_share_their_source(tmp_path):
     batch = next(Loader(VideoDataset(corpus, clips=clips, size_px=32), batch_size=4).in_order(4))
     assert batch.source_id[1] == batch.source_id[2] and batch.source_id.unique().numel() == 3
     # Without a pattern every file is a recording of its own.
-    corpus = Corpus.scan(tmp_path, cache=tmp_path / "cache", num_workers=1, progress=False)
+    corpus = scan(tmp_path, cache=tmp_path / "cache", num_workers=1, progress=False)
     batch = next(Loader(VideoDataset(corpus, clips=clips, size_px=32), batch_size=4).in_order(4))
     assert batch.source_id.unique().numel() == 4
     with pytest.raises(ValueError, match="has no group"):
-        Corpus.scan(tmp_path, source_pattern="v_", progress=False)
+        scan(tmp_path, source_pattern="v_", progress=False)
 
 
 def test_any_media_are_videos_or_else_images(tmp_path):
@@ -221,17 +221,17 @@ def test_any_media_are_videos_or_else_images(tmp_path):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 32), (int(name[-5]) * 80, 0, 0)).save(tmp_path / "images" / name)
     options = {"media": "any", "cache": tmp_path / "cache", "num_workers": 1, "progress": False}
-    corpus = Corpus.scan(tmp_path / "images", **options)
+    corpus = scan(tmp_path / "images", **options)
     assert [entry.path.name for entry in corpus.entries] == ["0.png", "1.png", "2.png"]  # each is one picture
     dataset = VideoDataset(corpus, clips=partial(random_clips, num_frames=1), size_px=32)
     batch = next(Loader(dataset, batch_size=3).in_order(3))
     assert batch.video.shape == (3, 1, 1, 3, 32, 32) and batch.video[:, 0, 0, 0, 0, 0].tolist() == [0, 80, 160]
     write_video(tmp_path / "images" / "bird" / "3.mp4", moving_square(4))
     # Where there are videos, a folder of images is one, as it is for media="video".
-    assert [entry.path.name for entry in Corpus.scan(tmp_path / "images", **options).entries] == ["3.mp4", "cat"]
+    assert [entry.path.name for entry in scan(tmp_path / "images", **options).entries] == ["3.mp4", "cat"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no video files .*, nor image files"):
-        Corpus.scan(tmp_path / "empty", **options)
+        scan(tmp_path / "empty", **options)
 
 
 def test_batches_come_to_the_device_in_order(dataset):

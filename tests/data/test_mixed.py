@@ -1,12 +1,14 @@
 """Labelled and unlabelled samples in one batch: counts, passes, ranks, and resume."""
 
+import dataclasses
 import re
 from collections import Counter
 
 import pytest
 import torch
+from PIL import Image
 
-from vidssl.data import ArrayDataset, Corpus, ImageDataset, Loader, Mixed
+from vidssl.data import ArrayDataset, ImageDataset, Loader, Mixed, scan
 from vidssl.data.mixed import MixedOrder, corpora
 
 
@@ -126,19 +128,15 @@ def test_the_order_of_a_hundred_million_is_there_at_once():
 
 
 def test_an_unreadable_labelled_file_is_replaced_by_a_labelled_one(tmp_path):
-    from PIL import Image
-
     for kind in ("known", "unknown"):
         for number in range(6):
-            path = tmp_path / kind / ("a" if number % 2 else "b") / f"{number}.png"
+            path = tmp_path / kind / f"{'abcdef'[number]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(path)
-    scanned = [Corpus.scan(tmp_path / kind, cache=None, progress=False) for kind in ("known", "unknown")]
+    scanned = [scan(tmp_path / kind, cache=None, progress=False) for kind in ("known", "unknown")]
     known, unknown = (ImageDataset(corpus, size_px=8) for corpus in scanned)
     for dataset in (known, unknown):
         assert len(dataset) == 6
-    import dataclasses
-
     labels = [dataclasses.replace(entry, label=2) for entry in scanned[0].entries]
     known = ImageDataset(dataclasses.replace(scanned[0], entries=tuple(labels)), size_px=8)
     broken = scanned[0].entries[3].path

@@ -14,17 +14,16 @@ import av  # noqa: F401  (so that processes that start do not lose time with it)
 import pytest
 import torch
 
-from vidssl.data import ArrayDataset, Corpus, Loader, MediaError, VideoDataset
-from vidssl.data import _pool as pool
-from vidssl.data._pool import num_slots
+from vidssl.data import ArrayDataset, Corpus, Loader, MediaError, VideoDataset, pool, scan
 from vidssl.data.clips import frame_tuple, random_clips
+from vidssl.data.slots import num_slots
 
 CLIPS = partial(frame_tuple, offsets_frames=(0, 3))
 
 
 @pytest.fixture(scope="module")
 def corpus(small_corpus, tmp_path_factory) -> Corpus:
-    return Corpus.scan(small_corpus, cache=tmp_path_factory.mktemp("cache"), progress=False)
+    return scan(small_corpus, cache=tmp_path_factory.mktemp("cache"), progress=False)
 
 
 def same(first, second) -> bool:
@@ -294,7 +293,7 @@ from functools import partial
 from pathlib import Path
 import multiprocessing
 import torch
-from vidssl.data import ArrayDataset, Loader, _pool
+from vidssl.data import ArrayDataset, Loader, pool as _pool
 from vidssl.data.clips import random_clips
 _pool._PARENT_CHECK_SECONDS = 0.1
 dataset = ArrayDataset(torch.zeros(8, 2, 3, 4, 4, dtype=torch.uint8), clips=partial(random_clips, num_frames=1))

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from vidssl.data import ArrayDataset, Corpus, Layout, Loader, Sample, Samples, VideoDataset
+from vidssl.data import ArrayDataset, Layout, Loader, Sample, Samples, VideoDataset, scan
 from vidssl.data.clips import frame_tuple, random_clips
 
 ALL = Layout(video=(1, 2, 3, 5, 5), audio=(1, 7), text=(2, 3), text_time=(2, 2), points=(3, 3), part=(3,))
@@ -58,7 +58,7 @@ def equal(first, second) -> bool:
 
 
 def test_our_datasets_keep_to_the_protocol(small_corpus):
-    corpus = Corpus.scan(small_corpus, cache=None, progress=False)
+    corpus = scan(small_corpus, cache=None, progress=False)
     clips = partial(frame_tuple, offsets_frames=(0, 3))
     videos = VideoDataset(corpus, clips=clips, size_px=32)
     arrays = ArrayDataset(torch.zeros(3, 4, 3, 5, 5, dtype=torch.uint8), clips=partial(random_clips, num_frames=2))
@@ -155,7 +155,7 @@ def test_what_is_given_and_not_announced_is_named():
     ):
         list(loader.batches(0, 3))
     silent = Own(Layout(text=(2, 3)), {4: {"time": torch.zeros(1, 1, dtype=torch.float64)}})
-    with pytest.raises(ValueError, match="own sample 4 gives time: .* expected none, as there is no video"):
+    with pytest.raises(ValueError, match=r"own sample 4 gives time: .* expected none, as there is no video"):
         list(Loader(silent, batch_size=3).batches(0, 3))
 
 

@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 from tiny_davis import write_davis
 
-from vidssl.evaluate.davis import evaluate_davis
+from vidssl.evaluate.propagation.davis import evaluate_davis
 from vidssl.evaluate.results import Result, per_cent, side_by_side
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
 from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop
+from vidssl.evidence import worlds
 from vidssl.methods import BYOL
 from vidssl.methods.image.byol import distance
 from vidssl.models import ConvNet

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
+from vidssl.evidence import worlds
 from vidssl.method import Epoch
 from vidssl.methods import VideoColorization
 from vidssl.models import ConvNet

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
+from vidssl.evidence import worlds
 from vidssl.methods import ContrastiveRandomWalk
 from vidssl.methods.video.contrastive_random_walk import cut_patches
 from vidssl.models import ConvNet

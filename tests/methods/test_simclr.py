@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
 from vidssl.augment import ColorJitter, Pipeline, RandomGray, RandomResizedCrop
 from vidssl.data.clips import random_clips
+from vidssl.evidence import worlds
 from vidssl.methods import SimCLR
 from vidssl.models import ConvNet
 

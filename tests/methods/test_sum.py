@@ -3,11 +3,12 @@ from functools import partial
 import pytest
 import torch
 
-from vidssl import Batch, methods, worlds
+from vidssl import Batch, methods
 from vidssl.augment import RandomResizedCrop
 from vidssl.data import ArrayDataset
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.loader import Loader
+from vidssl.evidence import worlds
 from vidssl.method import Epoch
 from vidssl.models import ConvNet
 from vidssl.models.heads import FrameHead

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
+from vidssl.evidence import worlds
 from vidssl.methods import MAE, VideoMAE
 from vidssl.models import VideoViT
 from vidssl.models.video_vit import TokenPredictor

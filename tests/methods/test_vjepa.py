@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidssl import Batch, worlds
+from vidssl import Batch
+from vidssl.evidence import worlds
 from vidssl.methods import VJEPA
 from vidssl.models import VideoViT
 from vidssl.models.video_vit import TokenPredictor

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from vidssl.evaluate.propagate import CRW, DINO, propagate_labels
+from vidssl.evaluate.propagation.propagate import propagate_labels
+from vidssl.evaluate.propagation.protocols import CRW, DINO
 from vidssl.evaluate.provenance import fingerprint
 from vidssl.models import (
     ConvNet,

@@ -11,7 +11,7 @@ from torch import nn
 
 from vidssl import Run, fit, optim
 from vidssl.cli import main
-from vidssl.data import Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import L3Net, Rotation, Sum
 from vidssl.models import (
     AudioEncoder,
@@ -95,7 +95,7 @@ def test_mistakes_are_named(tmp_path):
 
 def test_a_run_of_a_method_that_listens_exports_both(small_corpus, tmp_path, monkeypatch):
     method = L3Net(ConvNet(widths=(4,), strides=(4,)), audio_encoder=tiny(), view=Whole())
-    corpus = Corpus.scan(small_corpus, cache=None, progress=False)
+    corpus = scan(small_corpus, cache=None, progress=False)
     run = Run(
         method=method,
         dataset=VideoDataset(

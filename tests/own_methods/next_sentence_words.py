@@ -9,7 +9,7 @@ from next_sentence import NextSentence, Subtitles, Words
 from vidssl import Run, optim
 
 
-def run(root: Path, *, steps: int = 6, batch_size: int = 4, dim: int = 8) -> Run:
+def run(root: str, *, steps: int = 6, batch_size: int = 4, dim: int = 8) -> Run:
     """Train on a subtitle file.
 
     Args:
@@ -18,7 +18,7 @@ def run(root: Path, *, steps: int = 6, batch_size: int = 4, dim: int = 8) -> Run
         batch_size: Pairs of sentences per step.
         dim: Width of a word.
     """
-    dataset = Subtitles(root)
+    dataset = Subtitles(Path(root))
     return Run(
         method=NextSentence(Words(len(dataset.number), dim), dim=dim),
         dataset=dataset,

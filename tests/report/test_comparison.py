@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from vidssl.cli import main
-from vidssl.evaluate import jhmdb
-from vidssl.evaluate.propagate import CRW, DINO, VFS
+from vidssl.evaluate.propagation import jhmdb
+from vidssl.evaluate.propagation.protocols import CRW, DINO, VFS
 from vidssl.report import charts, published
-from vidssl.report.comparison import cell, find, overview, sections, spread, write_comparison
+from vidssl.report.comparison import overview, sections, write_comparison
+from vidssl.report.finding import find
 from vidssl.report.published import PUBLISHED, Setup, changed_knobs, why_not
+from vidssl.report.templates import cell, spread
 
 SCRIPT = "<script>alert(1)"
 DAVIS = {"year": 2017, "subset": "val", "resolution": "480p"}

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from tiny_davis import write_davis
 
-from vidssl.evaluate.davis import evaluate_davis
-from vidssl.evaluate.propagate import CRW
+from vidssl.evaluate.propagation.davis import evaluate_davis
+from vidssl.evaluate.propagation.protocols import CRW
 from vidssl.models import ResNet
 from vidssl.report import charts, page
 from vidssl.report.page import write_report

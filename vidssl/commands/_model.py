@@ -1,12 +1,11 @@
 """An encoder and the protocol it is measured by, from what was typed."""
 
 import ast
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..evaluate.propagate import PROTOCOLS, Protocol
+from ..evaluate.propagation.protocols import PROTOCOLS, Protocol
 from ..models import Encoder, encoder_family, layer_of, load_encoder
 
 # Published with `dino`; everything else takes `crw`.
@@ -52,28 +51,6 @@ def protocol_named(name: str | None) -> Callable[[str], Protocol]:
         return next(protocol for protocol in PROTOCOLS if protocol.name == wanted)
 
     return choose
-
-
-def layers_measured(encoder: Any, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Layers of an encoder of pictures or of sound, "last" by its own name, and how many numbers each gives."""
-    if not isinstance(encoder, Encoder):
-        return [{"layer": name, "dim": encoder.dim} for name in names]
-    names = list(names)
-    encoder.check_layers(names)
-    return [
-        {"layer": encoder.last_name if name == "last" else name, "dim": encoder.layer_size(name)[0]}
-        for name in names
-    ]
-
-
-def spoken_layers(layers: Iterable[dict[str, Any]]) -> str:
-    """Say what `layers_measured` found: "layer4 (512 numbers)"."""
-    return ", ".join(f"{one['layer']} ({one['dim']} numbers)" for one in layers)
-
-
-def slug(text: str) -> str:
-    """Turn a model's name into the name of a folder."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("_")
 
 
 def parsed_options(texts: Iterable[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def check(root: tyro.conf.Positional[str], *, media: Literal["video", "image"] =
         root: Folder, list file (.txt) or table (.csv) of videos or images; folder or URL of shards.
         media: What to look for.
     """
-    from ..data.corpus import audit
+    from ..data.corpus.audit import audit
 
     result = audit(root, media=media)
     Console().print(result, soft_wrap=True)
@@ -54,7 +54,7 @@ def prepare(
         shards: Pack the files into tar files, for object stores and for millions of clips; see docs/scale.md.
         shard_gib: Size of a shard at most, GiB.
     """
-    from ..data.prepare import prepare as prepare_corpus
+    from ..data.corpus.prepare import prepare as prepare_corpus
 
     result = prepare_corpus(
         root,

@@ -4,7 +4,7 @@
     OUT/config.py         the config as it was
     OUT/bad_files.txt     files that the scan could not read, one a line with the reason
     OUT/bad_samples.jsonl samples that were replaced in training: step, file, reason, how often so far
-    OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json: see vidssl.train
+    OUT/metrics.jsonl, tensorboard/, pictures/, checkpoints/, encoder.safetensors, encoder.json: see vidssl.train.loop
 
 The same command again continues the run; --restart moves it to OUT.old-1 and begins anew. One process (torchrun: one
 training) at a time owns OUT. Several processes: torchrun --nproc-per-node 4 tools/train.py NAME ...
@@ -13,7 +13,6 @@ training) at a time owns OUT. Several processes: torchrun --nproc-per-node 4 too
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import inspect
 import json
 import logging
@@ -26,15 +25,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
 from .. import catalog, config
 from .. import options as door
-from ..data.corpus import Corpus
+from ..data.corpus.corpus import Corpus
 from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
+from ._begun import _begun, _recipe_sha256, _refuse_another_run, _tell_changes
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -47,20 +47,6 @@ LASTING = ("seed", "precision", "accumulate", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
-
-
-class _Later(TypedDict, total=False):
-    changeable: dict[str, Any]
-
-
-class BegunRecord(RunRecord, _Later):
-    """run.json of a run that is continued."""
-
-    command: str | None
-    num_videos: int
-    num_processes: int
-    device: str
-    versions: dict[str, str]
 
 
 def default_workers() -> int:
@@ -180,7 +166,7 @@ def train(
 
     from ..data.mixed import corpora
     from ..evaluate.provenance import device_name
-    from ..train import fit
+    from ..train.loop import fit
     from ._device import compute_device
 
     out = options.out or Path("runs") / chosen.path.stem
@@ -236,9 +222,9 @@ def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any
     """What measures the encoder while it learns, if that is asked for."""
     if options.online is None:
         return None
-    from ..evaluate.online import online_davis
-    from ._measure import listed
+    from ..evaluate.propagation.online import online_davis
     from ._model import protocol_named
+    from .evaluate._measure import listed
 
     return online_davis(
         options.online,
@@ -282,25 +268,9 @@ def _record(
     return json.loads(json.dumps(record, default=str))
 
 
-def _begun(out: Path) -> dict[str, Any] | None:
-    """Read run.json of a run that can be continued; one that never came to a checkpoint is replaced."""
-    from .. import checkpoint
-
-    path = out / "run.json"
-    if checkpoint.latest(out / "checkpoints") is None:
-        return None
-    try:
-        return read_json(path, BegunRecord)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(
-            f"{out} holds checkpoints, but its run.json, which tells what of, cannot be read ({error}); put it back, "
-            "or begin anew by --restart, which keeps what is there under another name"
-        ) from error
-
-
 def _refuse_other_folders(out: Path) -> None:
     """Raise ValueError if a folder is no run of ours, nor what is there before a run begins; nothing is touched."""
-    from .. import checkpoint
+    from ..train import checkpoint
 
     if not out.is_dir():
         raise ValueError(f"--restart begins a run folder anew, but --out {out} is no folder; choose another --out")
@@ -315,55 +285,6 @@ def _refuse_other_folders(out: Path) -> None:
             f"--restart moves run folders aside, but {out} is none: it has neither a run.json of ours nor checkpoints, "
             f"but {', '.join(foreign[:5])}{', ...' * (len(foreign) > 5)}; nothing was touched, choose another --out"
         )
-
-
-def _recipe_sha256(out: Path) -> str:
-    """Hash of what decides what a run learns: its options and its config, as they were when it began."""
-    record = read_json(out / "run.json", RunRecord)
-    options = json.dumps(record["options"], sort_keys=True).encode()
-    return hashlib.sha256(options + b"\n" + (out / "config.py").read_bytes()).hexdigest()
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [
-        f"  {name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
-        for name in [*before, *(name for name in now if name not in before)]
-        if before.get(name) != now.get(name)
-    ]
-
-
-def _refuse_another_run(out: Path, begun: dict[str, Any], asked: dict[str, Any], chosen: config.Config) -> None:
-    """Raise ValueError if the run in `out` began with another config or other options that decide what is learned."""
-    differences = _differences(begun["options"], asked["options"])
-    source = (out / "config.py").read_text(encoding="utf-8")
-    if not config.same_program(source, chosen.path.read_text(encoding="utf-8")):
-        differences.append(f"  config: {chosen.path} is not the program that {out / 'config.py'} was")
-    if differences:
-        raise ValueError(
-            f"{out} holds another run:\n" + "\n".join(differences) + "\nchoose another --out for the new run; or "
-            "begin anew by --restart, which keeps the old one under another name; or continue the old one with its "
-            f"own options (it began as: {begun['command']})"
-        )
-
-
-def _tell_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Say what else is not as it was when the run began: first what changes what it learns."""
-    for name, what in (("num_videos", "videos"), ("num_processes", "processes")):
-        if begun[name] != asked[name]:
-            logger.warning(
-                "the run began with %d %s and goes on with %d: its samples are no longer those of a run in one go",
-                begun[name],
-                what,
-                asked[name],
-            )
-    others = _differences(
-        {"device": begun["device"], **begun["versions"]}, {"device": asked["device"], **asked["versions"]}
-    )
-    if others:
-        logger.warning("another device or other versions may round differently:\n%s", "\n".join(others))
-    # Runs that began before these were written down do not tell them.
-    if "changeable" in begun and (changed := _differences(begun["changeable"], asked["changeable"])):
-        logger.info("changed since the run began, without effect on what it learns:\n%s", "\n".join(changed))
 
 
 def _report_bad_files(corpora: Sequence[Corpus], *, out: Path, budget: float) -> None:

@@ -42,9 +42,10 @@ def propagate(
         encoder_options: NAME=VALUE of the encoder, such as stride=8, layer=layer4 or padding_mode=reflect.
         command: Command line that started this, for the record.
     """
-    from ..evaluate.video import propagate_video
+    from ..evaluate.propagation.video import propagate_video
+    from ..evaluate.results import slug
     from ._device import compute_device
-    from ._model import load_for, protocol_named, slug
+    from ._model import load_for, protocol_named
 
     encoder, chosen = load_for(
         model,

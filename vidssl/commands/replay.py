@@ -20,7 +20,8 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         rank: Whose samples, of a training of several processes.
         device: Where to compute: auto, cpu, cuda, cuda:1 or mps.
     """
-    from .. import config, guard
+    from .. import config
+    from ..train import guard
     from ._device import compute_device
     from .pretrain import LASTING
 
@@ -30,7 +31,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         raise ValueError(f"{folder} holds no rank{rank}.pt; there are {', '.join(found) or 'no such records'}")
     if not (run / "run.json").is_file():
         raise ValueError(
-            f"{run} has no run.json, so the method cannot be built; build it and call vidssl.guard.replay"
+            f"{run} has no run.json, so the method cannot be built; build it and call vidssl.train.guard.replay"
         )
     begun = read_json(run / "run.json", RunRecord)
     options = {name: value for name, value in begun["options"].items() if name not in LASTING}

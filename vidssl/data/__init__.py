@@ -7,17 +7,18 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "ArrayDataset": "datasets",
-    "Layout": "datasets",
+    "ArrayDataset": "arrays",
+    "Corpus": "corpus.corpus",
+    "Layout": "samples",
     "Mixed": "mixed",
-    "Sample": "datasets",
-    "Samples": "protocol",
-    "Corpus": "corpus",
+    "Sample": "samples",
+    "Samples": "samples",
     "ImageDataset": "datasets",
     "VideoDataset": "datasets",
     "Loader": "loader",
-    "MediaError": "video",
-    "open_video": "video",
+    "MediaError": "media.video",
+    "scan": "corpus.scan",
+    "open_video": "media.video",
 }
 __all__ = list(_HOME)
 

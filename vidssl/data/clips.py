@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ._times import Length, Part
+from .media.packets.times import Length, Part
 
 ClipSampler = Callable[[float, float, torch.Generator], Tensor]
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ._bad_samples import BadSamples
-from ._pool import Facts, Pool, Slots, num_slots, read_here
-from .datasets import sample_seed
+from .bad_samples import BadSamples
 from .mixed import Mixed, MixedOrder
 from .order import Permutation, WindowedOrder
-from .protocol import Samples
+from .pool import Facts, Pool, read_here
+from .samples import Samples, sample_seed
+from .slots import Slots, num_slots
 
 # Up to here an epoch's order is a list, drawn by torch: 128 MB and half a second. Beyond, it is a function.
 MAX_LISTED = 2**24
@@ -86,7 +86,7 @@ class Loader:
     changes a sample.
 
     Args:
-        dataset: What to read (vidssl.data.protocol).
+        dataset: What to read (vidssl.data.samples).
         batch_size: Samples per step and rank.
         seed: Of the run.
         num_workers: Processes that decode; 0 decodes in this one.

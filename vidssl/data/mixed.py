@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .datasets import Layout, Sample, VideoDataset, sample_seed
+from .datasets import VideoDataset
 from .order import Permutation
-from .protocol import Samples
+from .samples import Layout, Sample, Samples, sample_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from .corpus import Corpus
+    from .corpus.corpus import Corpus
 
 
 class Mixed(Samples):

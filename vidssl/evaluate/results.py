@@ -1,6 +1,7 @@
 """What every evaluator gives: official figures, the same by part, and how they came about."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,3 +103,8 @@ def _spoken(uncertainty: Mapping[str, Any] | None) -> str | None:
 def per_cent(value: float) -> str:
     """Write a figure of [0, 1] with one decimal, as papers do; a dash for NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def slug(text: str) -> str:
+    """Turn a name into the name of a folder."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("_")

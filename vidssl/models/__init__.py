@@ -1,11 +1,12 @@
 """Encoders, and how they are loaded and exported."""
 
-from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .adapters.hub import HubEncoder
+from .adapters.huggingface import HuggingFaceEncoder
+from .adapters.networks import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .adapters.torchvision_video import TorchvisionVideoNet
 from .audio import AudioEncoder, LogMel
 from .convnet import ConvNet
 from .encoder import Encoder
-from .hub import HubEncoder
-from .huggingface import HuggingFaceEncoder
 from .last_stage import load_last_stage
 from .layers import layer_of
 from .load import (
@@ -17,7 +18,6 @@ from .load import (
     load_encoder,
 )
 from .resnet import ResNet
-from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
 

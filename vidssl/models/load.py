@@ -17,14 +17,14 @@ import torch
 
 from .. import __version__
 from ..json_files import mismatch, read_json
-from .adapters import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .adapters.hub import HubEncoder
+from .adapters.huggingface import HuggingFaceEncoder, plain_config, read_folder, read_weights
+from .adapters.networks import TimmConvNet, TorchvisionConvNet, TorchvisionViT
+from .adapters.torchvision_video import TorchvisionVideoNet
 from .audio import AudioEncoder
 from .convnet import ConvNet
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from .hub import HubEncoder
-from .huggingface import HuggingFaceEncoder, plain_config, read_folder, read_weights
 from .resnet import BLOCKS, ResNet
-from .torchvision_video import TorchvisionVideoNet
 from .video_vit import VideoViT
 from .vit import ViT
 from .weights import check_finite, fill, read_tensors, write_weights
@@ -309,6 +309,10 @@ def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
             "are for the code that made it"
         )
     is_audio = "audio" in families
+    told = description.get("architecture")
+    if isinstance(told, dict) and (told.get("family") == "audio") != is_audio:
+        family = repr(told.get("family"))
+        raise ValueError(f"{path} describes the family {family:.80}; expected one of {', '.join(families)}")
     if problem := mismatch(description, _AudioDescription if is_audio else _Description):
         raise ValueError(f"{path} does not describe an encoder of vidssl: {problem}")
     architecture = description["architecture"]

@@ -80,7 +80,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def is_cut(network: nn.Module) -> bool:
-    """Tell whether the parameters of a network are cut over the processes (vidssl.processes.sharded)."""
+    """Tell whether the parameters of a network are cut over the processes (vidssl.train.processes.sharded)."""
     if world_size() == 1:
         return False
     from torch.distributed.fsdp import FSDPModule

@@ -3,12 +3,10 @@
 The page needs no other file and no network: charts, pictures and videos are inside it.
 """
 
-import json
 import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,17 +16,15 @@ from PIL import Image
 from torch import Tensor
 
 from .. import __version__
-from ..data.benchmarks import MaskSequence, davis_sequences, read_frame
-from ..evaluate.davis import COLUMNS, TASKS
-from ..evaluate.masks import read_mask
-from ..evaluate.overlay import evenly_spaced, overlay
+from ..data.published.benchmarks import MaskSequence, davis_sequences, read_frame
+from ..evaluate.propagation.davis import COLUMNS, TASKS
+from ..evaluate.propagation.drawing.overlay import evenly_spaced, overlay
 from ..files import own_file, replacing
-from ..json_files import ResultRecord, RunRecord, mismatch, parse_json, read_json
-from . import charts, comparison
+from ..json_files import RunRecord, parse_json
+from . import charts, comparison, finding, templates
 from .embed import file_uri, jpeg_uri, svg_uri
+from .measured import Evaluation, _read, find_evaluations
 
-BASELINES = {"identity": ("Identity", "#94a3b8"), "random": ("Random weights", "#f59e0b")}
-RUN_COLORS = ("#1d4ed8", "#0d9488", "#be185d", "#7c3aed")
 NUM_STRIP_FRAMES = 6
 NUM_FAILURES = 3
 STRIP_HEIGHT_PX = 144
@@ -53,88 +49,6 @@ class _Encoder(TypedDict):
     dim: int
 
 
-class _Curves(TypedDict):
-    J: list[float | None]
-    F: list[float | None]
-
-
-class _Scores(TypedDict):
-    scored_frames: list[str]
-    objects: dict[str, _Curves]
-
-
-class _DavisModel(TypedDict):
-    name: str
-    sha256: str | None
-
-
-class _DavisSettings(TypedDict):
-    year: int | str
-    resolution: str
-
-
-class _DavisProtocol(TypedDict):
-    name: str
-
-
-_Columns = TypedDict("_Columns", dict.fromkeys(COLUMNS, float | None))  # type: ignore[misc]
-
-
-class _Measured(TypedDict):
-    """Of a result.json of `evaluate_davis`, what the page shows."""
-
-    model: _DavisModel
-    protocol: _DavisProtocol | None
-    settings: _DavisSettings
-    root: str
-    figures: _Columns
-    parts: dict[str, dict[str, float | None]]
-    objects: dict[str, _Columns]
-    unscored: list[str]
-    frames_per_second: float
-    num_sequences: int
-    num_frames: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A folder that `evaluate_davis` wrote.
-
-    Args:
-        folder: Where it is.
-        kind: "identity", "random" or "run".
-        label: How the page calls it.
-        color: Of its bars and lines.
-        result: Content of result.json.
-        records: Content of sequences/NAME.json by name.
-    """
-
-    folder: Path
-    kind: str
-    label: str
-    color: str
-    result: dict[str, Any]
-    records: dict[str, dict[str, Any]]
-
-    def score(self, sequence: str) -> float:
-        """J&F-Mean of a sequence, in [0, 1]; NaN where it was not scored."""
-        value = self.result["parts"].get(sequence, {}).get("J&F-Mean")
-        return math.nan if value is None else value
-
-    def frame_scores(self, sequence: str) -> dict[str, float]:
-        """J&F of a sequence by the name of the frame, mean over objects."""
-        record = self.records[sequence]
-        curves = [(values["J"], values["F"]) for values in record["objects"].values()]
-        return dict(
-            zip(record["scored_frames"], np.nanmean(np.array(curves, float), axis=(0, 1)).tolist(), strict=True)
-        )
-
-    def mask(self, sequence: str, frame: Path) -> Tensor:
-        """Read the mask that belongs to a frame."""
-        path = self.folder / "masks" / sequence / f"{frame.stem}.png"
-        return read_mask(own_file(path, folder=self.folder))
-
-
 def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     """Write a page from what a run folder holds.
 
@@ -156,7 +70,7 @@ def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     if not (folder / "run.json").is_file():
         raise ValueError(f"{folder} is no run folder: it holds no run.json, which `vidssl pretrain` writes")
     evaluations = find_evaluations(folder)
-    environment = comparison.environment()
+    environment = templates.environment()
     environment.filters["points"] = _points
     page = environment.get_template("page.html").render(
         name=folder.resolve().name,
@@ -178,50 +92,11 @@ def write_report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     return out
 
 
-def find_evaluations(folder: Path) -> list[Evaluation]:
-    """Read the DAVIS evaluations of a run folder: identity, random weights, then the others by name."""
-    found: list[tuple[int, str, str, Path, dict[str, Any]]] = []
-    seen: set[str] = set()
-    paths = [
-        path
-        for pattern in ("*/result.json", "*/baselines/*/result.json")
-        for path in sorted(folder.glob(f"evaluate/{pattern}"))
-    ]
-    for path in paths:
-        result = _read(path, folder=folder, kind=ResultRecord)
-        if result.get("task") not in TASKS.values():
-            continue
-        if problem := mismatch(result, _Measured):
-            raise ValueError(f"{path} is not what `vidssl evaluate davis` writes: {problem}")
-        kind = "run"
-        if result["model"]["sha256"] is None:
-            kind = "identity"
-        elif result["model"]["name"].startswith("random:"):
-            kind = "random"
-        # Every evaluation brings its baselines; equal ones are shown once.
-        what = json.dumps([kind, result["model"]["sha256"], result["protocol"], result["parts"]], sort_keys=True)
-        if kind == "run" or what not in seen:
-            found.append((["identity", "random", "run"].index(kind), path.parent.name, kind, path.parent, result))
-        seen.add(what)
-    found.sort(key=lambda item: item[:2])
-    kinds = [kind for _, _, kind, _, _ in found]
-    evaluations: list[Evaluation] = []
-    for _, name, kind, place, result in found:
-        label, color = BASELINES.get(kind, ("Pretrained", RUN_COLORS[len(evaluations) % len(RUN_COLORS)]))
-        if kind == "run" and kinds.count("run") == 1:
-            color = RUN_COLORS[0]
-        # Several of a kind are told apart by their folders.
-        label = label if kinds.count(kind) == 1 else f"{label}: {name}"
-        records = {name: _sequence(place / "sequences" / f"{name}.json", folder=place) for name in result["parts"]}
-        evaluations.append(Evaluation(place, kind, label, color, result, records))
-    return evaluations
-
-
 def _other_tasks(folder: Path) -> list[dict[str, Any]]:
     """Tables, charts and pictures of the tasks that have no part of their own on this page."""
     if not any(folder.glob("evaluate/*/result.json")):
         return []
-    found = comparison.find(folder)
+    found = finding.find(folder)
     return comparison.sections([one for one in found if one.result["task"] not in TASKS.values()])
 
 
@@ -436,20 +311,7 @@ def _points(value: float | None, *, sign: bool = False) -> str:
     return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
 
 
-def _read(path: Path, *, folder: Path, kind: Any) -> dict[str, Any]:
-    return read_json(own_file(path, folder=folder), kind)
-
-
 def _encoder(folder: Path) -> dict[str, Any] | None:
     """Content of encoder.json; None before the first checkpoint."""
     path = folder / "encoder.json"
     return _read(path, folder=folder, kind=_Encoder) if path.exists() else None
-
-
-def _sequence(path: Path, *, folder: Path) -> dict[str, Any]:
-    """Scores of a sequence by object and frame."""
-    record = _read(path, folder=folder, kind=_Scores)
-    lengths = {len(curve) for curves in record["objects"].values() for curve in (curves["J"], curves["F"])}
-    if lengths != {len(record["scored_frames"])}:
-        raise ValueError(f"{path} has {len(record['scored_frames'])} scored frames, but other numbers of scores")
-    return record

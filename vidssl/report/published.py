@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..evaluate import jhmdb, vip
-from ..evaluate.propagate import PROTOCOLS
+from ..evaluate.propagation import jhmdb, vip
+from ..evaluate.propagation.protocols import PROTOCOLS
 
 
 @dataclass(frozen=True)

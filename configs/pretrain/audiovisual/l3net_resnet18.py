@@ -6,20 +6,15 @@ al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at rand
 mirrored, and changed in brightness and saturation (the strength is ours).
 """
 
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from vidssl import Run, optim, worlds
+from vidssl import Run, optim
 from vidssl.augment import ColorJitter, Pipeline, RandomResizedCrop
-from vidssl.data import ArrayDataset, Corpus, Loader, VideoDataset
-from vidssl.data.clips import still
-from vidssl.evaluate.probe import linear_accuracy
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import L3Net
-from vidssl.models import AudioEncoder, ConvNet, LogMel, ResNet
-from vidssl.proof import Proof, pooled_features, pretrain
+from vidssl.models import AudioEncoder, LogMel, ResNet
 
 METHOD = "L3Net"
 PAPER = "Arandjelovic and Zisserman 2017, arXiv:1705.08168"
@@ -60,7 +55,7 @@ def run(
     return Run(
         method=method,
         dataset=VideoDataset(
-            Corpus.scan(root),
+            scan(root),
             clips=method.clips,
             size_px=size_px,
             audio_seconds=1.0,
@@ -71,73 +66,3 @@ def run(
         steps=steps,
         batch_size=batch_size,
     )
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Shapes that sound: linear probe of shape before and after, and with the sound of other videos."""
-    random, _ = _learn(seed, None, shuffled=False)
-    pretrained, accuracy = _learn(seed, out / "pretrained", shuffled=False)
-    shuffled, shuffled_accuracy = _learn(seed, out / "shuffled", shuffled=True)
-    return {
-        "random": random,
-        "pretrained": pretrained,
-        "sound_of_other_videos": shuffled,
-        "correspondence": accuracy,
-        "correspondence_with_sound_of_other_videos": shuffled_accuracy,
-        "chance": 25.0,
-    }
-
-
-def _learn(seed: int, out: Path | None, *, shuffled: bool) -> tuple[float, float]:
-    """Give the linear probe of shapes and the accuracy on new pairs, per cent; `out` None learns nothing."""
-    torch.manual_seed(seed)
-    encoder = ConvNet(color="gray", standardize=True)
-    audio_encoder = AudioEncoder(LogMel(sample_rate_hz=8000), widths=(16, 32, 64), strides=(2, 2, 2))
-    view = RandomResizedCrop(32, scale=(0.6, 1.0))
-    method = L3Net(encoder, audio_encoder=audio_encoder, view=view, clips=still)
-    if out is not None:
-        recipe = Run(
-            method=method,
-            dataset=_world(3200, seed=seed, shuffled=shuffled),
-            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=400,
-            batch_size=32,
-        )
-        pretrain(recipe, out=out, seed=seed)
-    train, test = _world(2000, seed=1_000_001), _world(1000, seed=1_000_002)
-    probe = linear_accuracy(
-        pooled_features(encoder, train.video), train.label, pooled_features(encoder, test.video), test.label
-    )
-    method.eval()
-    with torch.no_grad():
-        pairs = method(next(Loader(test, batch_size=len(test)).batches(0, 1)), 1.0)
-    return 100 * probe, 100 * float(pairs["accuracy"])
-
-
-def _world(num_videos: int, *, seed: int, shuffled: bool = False) -> ArrayDataset:
-    """Frames of shapes with a second of their sound, or of another video's."""
-    shapes = worlds.sprites(num_videos, seed=seed, num_frames=1, size_px=32, sprite_px=(14, 20))
-    classes = shapes.classes[:, 0]
-    audio = worlds.tones(classes, seed=seed)
-    if shuffled:
-        audio = audio[torch.randperm(num_videos, generator=torch.Generator().manual_seed(seed))]
-    return ArrayDataset(shapes.video, clips=still, audio=audio, sample_rate_hz=8000, label=classes)
-
-
-def _holds(figures: Mapping[str, float]) -> bool:
-    learned = figures["pretrained"] >= figures["random"] + 20 and figures["correspondence"] >= 65
-    control = figures["sound_of_other_videos"] <= (figures["random"] + figures["pretrained"]) / 2
-    return learned and control and abs(figures["correspondence_with_sound_of_other_videos"] - 50) <= 5
-
-
-PROOF = Proof(
-    metric="linear probe of shapes that sound, per cent",
-    line=(
-        "at least 20 points above random initialisation, correspondence of new pairs at least 65 (50 is chance, 87.5 "
-        "the ceiling); with the sound of other videos correspondence within 5 of chance, and the probe nearer to "
-        "random initialisation"
-    ),
-    holds=_holds,
-    measure=measure,
-)

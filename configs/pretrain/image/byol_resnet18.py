@@ -5,18 +5,13 @@ of linear warm-up, then a cosine, weight decay 1e-6, momentum of the teacher 0.9
 pictures; the default here is 256 per process.
 """
 
-import copy
 from functools import partial
-from pathlib import Path
 
-import torch
-
-from vidssl import Run, optim, worlds
-from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop, recipes
-from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl import Run, optim
+from vidssl.augment import recipes
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import BYOL
-from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, letters_probe, pretrain
+from vidssl.models import ResNet
 
 METHOD = "BYOL"
 PAPER = "Grill et al. 2020, arXiv:2006.07733"
@@ -52,42 +47,9 @@ def run(
     peak = lr * batch_size / 256
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
         optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.1),
         steps=steps,
         batch_size=batch_size,
     )
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe before and after."""
-    images, _ = worlds.letters(6000, seed=seed)
-    encoder = ConvNet(
-        widths=(16, 16, 32, 32, 64, 64),
-        strides=(2, 1, 2, 1, 2, 1),
-        color="gray",
-        standardize=True,
-        padding_mode="reflect",
-    )
-    random = letters_probe(copy.deepcopy(encoder))
-    view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
-    method = BYOL(encoder, views=(view, view), hidden_dim=128, out_dim=64, momentum=0.95)
-    recipe = Run(
-        method=method,
-        dataset=ArrayDataset(images, clips=method.clips),
-        optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.01),
-        learning_rate=optim.warmup(optim.cosine(3e-3), share=0.1),
-        steps=400,
-        batch_size=64,
-    )
-    pretrain(recipe, out=out, seed=seed)
-    return {"random": random, "pretrained": letters_probe(encoder), "chance": 10.0}
-
-
-PROOF = Proof(
-    metric="linear probe on letters, per cent",
-    line="at least 20 points above random initialisation",
-    holds=lambda figures: figures["pretrained"] >= figures["random"] + 20,
-    measure=measure,
-)

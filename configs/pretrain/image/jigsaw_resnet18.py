@@ -5,20 +5,16 @@ after every 100 k of 350 k steps; 1000 permutations, tiles of 64 px at random pl
 pictures grey (Sec. 4.1 and 4.2).
 """
 
-import copy
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from vidssl import Run, optim, worlds
+from vidssl import Run, optim
 from vidssl.augment import Pipeline, RandomGray, RandomResizedCrop
-from vidssl.data import ArrayDataset, Corpus, VideoDataset
-from vidssl.evaluate.probe import linear_accuracy
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import Jigsaw
 from vidssl.methods.image.jigsaw import permutations
-from vidssl.models import ConvNet, Encoder, ResNet
-from vidssl.proof import Proof, pooled_features, pretrain
+from vidssl.models import ResNet
 
 METHOD = "Jigsaw"
 PAPER = "Noroozi and Favaro 2016, arXiv:1603.09246"
@@ -61,55 +57,9 @@ def run(
     )
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
         learning_rate=optim.steps(lr, factor=0.1, at=(100 / 350, 200 / 350, 300 / 350)),
         steps=steps,
         batch_size=batch_size,
     )
-
-
-SIZE_PX = 48  # tiles of 32 px pictures show too little of a letter
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe before and after; ten permutations, tiles of 12 px in cells of 16."""
-    images, _ = worlds.letters(4000, seed=seed, size_px=SIZE_PX)
-    encoder = ConvNet(color="gray", standardize=True)
-    random = probe(copy.deepcopy(encoder))
-    method = Jigsaw(
-        encoder,
-        view=Pipeline(RandomResizedCrop(SIZE_PX, scale=(0.7, 1.0), flip=0.0), RandomGray(probability=1.0)),
-        permutations=permutations(10, seed=seed),
-        tile_px=12,
-        channel_shift_px=0,
-        tile_dim=64,
-        hidden_dim=256,
-    )
-    recipe = Run(
-        method=method,
-        dataset=ArrayDataset(images, clips=method.clips),
-        optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-        learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-        steps=200,
-        batch_size=64,
-    )
-    pretrain(recipe, out=out, seed=seed)
-    return {"random": random, "pretrained": probe(encoder), "chance": 10.0}
-
-
-def probe(encoder: Encoder) -> float:
-    """Linear probe of frozen features on letters of this size, per cent of the test images that are right."""
-    train, train_label = worlds.letters(3000, seed=1_000_001, size_px=SIZE_PX)
-    test, test_label = worlds.letters(1500, seed=1_000_002, size_px=SIZE_PX)
-    return 100 * linear_accuracy(
-        pooled_features(encoder, train), train_label, pooled_features(encoder, test), test_label
-    )
-
-
-PROOF = Proof(
-    metric="linear probe on letters of 48 px, per cent",
-    line="at least 20 points above random initialisation",
-    holds=lambda figures: figures["pretrained"] >= figures["random"] + 20,
-    measure=measure,
-)

@@ -6,20 +6,17 @@ projection, temperature 0.07, a tenth of the learning rate after 120 and 160 epo
 temperature 0.2, blur, a cosine.
 """
 
-import copy
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
-from vidssl import Run, optim, worlds
-from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop, recipes
-from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl import Run, optim
+from vidssl.augment import recipes
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import MoCo
-from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, letters_probe, pretrain
+from vidssl.models import ResNet
 
 METHOD = "MoCo"
 PAPER = "He et al. 2020, arXiv:1911.05722"
@@ -65,43 +62,9 @@ def run(
         schedule = optim.cosine(start)
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
         optimizer=partial(torch.optim.SGD, lr=start, momentum=0.9, weight_decay=1e-4),
         learning_rate=schedule,
         steps=steps,
         batch_size=batch_size,
     )
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe before and after, version 2."""
-    images, _ = worlds.letters(6000, seed=seed)
-    encoder = ConvNet(
-        widths=(16, 16, 32, 32, 64, 64),
-        strides=(2, 1, 2, 1, 2, 1),
-        color="gray",
-        standardize=True,
-        padding_mode="reflect",
-    )
-    random = letters_probe(copy.deepcopy(encoder))
-    view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
-    # The queue holds the keys of 16 steps.
-    method = MoCo(encoder, view=view, out_dim=64, num_keys=2048, momentum=0.99, num_groups=4)
-    recipe = Run(
-        method=method,
-        dataset=ArrayDataset(images, clips=method.clips),
-        optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-        learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-        steps=250,
-        batch_size=128,
-    )
-    pretrain(recipe, out=out, seed=seed)
-    return {"random": random, "pretrained": letters_probe(encoder), "chance": 10.0}
-
-
-PROOF = Proof(
-    metric="linear probe on letters, per cent",
-    line="at least 20 points above random initialisation",
-    holds=lambda figures: figures["pretrained"] >= figures["random"] + 20,
-    measure=measure,
-)

@@ -4,18 +4,15 @@ The paper's schedule on ImageNet: SGD with Nesterov momentum 0.9, weight decay 5
 turns) a step, learning rate 0.01, a tenth of it after 15, 30 and 45 of 50 epochs.
 """
 
-import copy
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from vidssl import Run, optim, worlds
+from vidssl import Run, optim
 from vidssl.augment import RandomResizedCrop
-from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.methods import Rotation
-from vidssl.models import ConvNet, ResNet
-from vidssl.proof import Proof, letters_probe, pretrain
+from vidssl.models import ResNet
 
 METHOD = "Rotation"
 PAPER = "Gidaris et al. 2018, arXiv:1803.07728"
@@ -47,35 +44,9 @@ def run(
     method = Rotation(encoder, view=RandomResizedCrop(crop_px))
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4),
         learning_rate=optim.steps(lr, factor=0.1, at=(0.3, 0.6, 0.9)),
         steps=steps,
         batch_size=batch_size,
     )
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe before and after."""
-    images, _ = worlds.letters(6000, seed=seed)
-    encoder = ConvNet(color="gray", standardize=True, padding_mode="reflect")
-    random = letters_probe(copy.deepcopy(encoder))
-    method = Rotation(encoder, view=RandomResizedCrop(32, scale=(0.5, 1.0), flip=0.0))
-    recipe = Run(
-        method=method,
-        dataset=ArrayDataset(images, clips=method.clips),
-        optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-        learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-        steps=300,
-        batch_size=32,
-    )
-    pretrain(recipe, out=out, seed=seed)
-    return {"random": random, "pretrained": letters_probe(encoder), "chance": 10.0}
-
-
-PROOF = Proof(
-    metric="linear probe on letters, per cent",
-    line="at least 20 points above random initialisation",
-    holds=lambda figures: figures["pretrained"] >= figures["random"] + 20,
-    measure=measure,
-)

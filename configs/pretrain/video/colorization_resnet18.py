@@ -7,20 +7,17 @@ Differences from the paper: convolutions pad by reflection. With zeros, features
 the pointers copy in place. The 3-D head is an option.
 """
 
-import copy
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from vidssl import Run, optim, worlds
+from vidssl import Run, optim
 from vidssl.augment import RandomResizedCrop
-from vidssl.data import ArrayDataset, Corpus, VideoDataset
+from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import frame_tuple
 from vidssl.methods import VideoColorization
-from vidssl.models import ConvNet, ResNet
+from vidssl.models import ResNet
 from vidssl.models.heads import FrameHead, VolumeHead
-from vidssl.proof import Proof, pretrain, sprite_jaccard
 
 METHOD = "VideoColorization"
 PAPER = "Vondrick et al. 2018, arXiv:1806.09594"
@@ -61,46 +58,9 @@ def run(
     method = VideoColorization(encoder, head=head, view=view, clips=clips)
     return Run(
         method=method,
-        dataset=VideoDataset(Corpus.scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
         optimizer=partial(torch.optim.Adam, lr=lr),
         learning_rate=optim.steps(lr, factor=0.1, at=(0.15,)),
         steps=steps,
         batch_size=batch_size,
     )
-
-
-def measure(seed: int, out: Path) -> dict[str, float]:
-    """Grey sprites: propagated masks, after training on videos that move and on videos that stand still."""
-    jaccard = partial(sprite_jaccard, num_sprites=2, speed_px=(3, 7))
-    initial = ConvNet(widths=(24, 48, 64), strides=(2, 2, 1), color="gray", padding_mode="reflect")
-    figures = {"random": jaccard(copy.deepcopy(initial)), "pretrained": 0.0, "identity": jaccard(None)}
-    worlds_of: dict[str, worlds.World] = {"pretrained": "moving", "trained without motion": "static"}
-    for name, world in worlds_of.items():
-        video = worlds.sprites(500, seed=seed, num_frames=4, num_sprites=2, speed_px=(3, 7), world=world).video
-        encoder = copy.deepcopy(initial)
-        method = VideoColorization(
-            encoder,
-            view=RandomResizedCrop(64, scale=(1.0, 1.0), ratio=(1.0, 1.0)),
-            clips=partial(frame_tuple, offsets_frames=(0, 1, 2, 3)),
-        )
-        recipe = Run(
-            method=method,
-            dataset=ArrayDataset(video, clips=method.clips),
-            optimizer=partial(torch.optim.Adam, lr=1e-3),
-            learning_rate=lambda progress: 1e-3,
-            steps=400,
-            batch_size=8,
-        )
-        pretrain(recipe, out=out / world, seed=seed)
-        figures[name] = jaccard(encoder)
-    return figures
-
-
-PROOF = Proof(
-    metric="J of sprites, frame 0 to 3, per cent",
-    line="above random initialisation, identity and the same training without motion",
-    holds=lambda figures: (
-        figures["pretrained"] > max(figures["random"], figures["identity"], figures["trained without motion"])
-    ),
-    measure=measure,
-)

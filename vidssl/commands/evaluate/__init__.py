@@ -1,0 +1,1 @@
+"""The commands `vidssl evaluate TASK`, each a page over a Python call."""

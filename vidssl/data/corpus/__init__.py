@@ -1,0 +1,1 @@
+"""Many files to a corpus: scan, audit, shards, and preparing them for speed."""

@@ -1,0 +1,1 @@
+"""One file to frames and sound at the times asked for."""

@@ -1,0 +1,290 @@
+"""Reading the sound of a file: any codec, rate and channel count in, aligned mono samples out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, open_container, packets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# Containers whose seeks are exact. In the others (mp3, mpegts, ogg, ...) times after a seek may be estimates, so
+# they are decoded from the start.
+_SEEKABLE_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav"}
+
+# Decoding starts this long before the wanted sound: codecs need some packets to settle (Opus 80 ms, RFC 7845).
+_PREROLL_SECONDS = 0.5
+
+# Stamps of consecutive packets are rounded to the time base; only a step larger than this is a real gap.
+_GAP_SECONDS = 0.03
+
+# Decoders of FFmpeg that go on after a seek from what they decoded last, wherever that was: those of speech, which
+# guess from the samples before. A fresh one is made for each read.
+_REMEMBERING = {
+    "amrnb", "amrwb", "evrc", "g723_1", "g729", "gsm", "gsm_ms", "ilbc", "qcelp", "real_144", "real_288", "sipr",
+    "truespeech", "wmavoice",
+}  # fmt: skip
+
+# Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
+_CONTEXT_SAMPLES = 256
+
+# Channels cancel in a stretch of this length whose mean has less than this share of the power that the mean of
+# unrelated channels has. Of 44 files with stereo and 5.1 sound one had such a stretch: its loudest, in opposite phase.
+BLOCK_SECONDS = 0.25
+_CANCELLED_POWER = 0.05
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """Return FFmpeg's best audio stream that a decoder is known for, None without one."""
+    best = container.streams.best("audio") if container.streams.audio else None
+    known = [stream for stream in container.streams.audio if stream is best and stream.codec_context is not None]
+    return next((stream for stream in known if stream.sample_rate), None)
+
+
+class AudioReader:
+    """The sound of an open file; get one with `open_audio`, or ask a video `Reader` for its sound.
+
+    Args:
+        path: Regular file with an audio stream.
+        zero_seconds: Time in the file that is called 0; None for the first sample.
+
+    Attributes:
+        sample_rate_hz: As stored.
+        channels: As stored.
+
+    Raises:
+        MediaError: The file cannot be opened, or has no audio stream.
+    """
+
+    SILENCE = 1e-4  # largest magnitude of a silent sample: -80 dB, three steps of 16 bits
+
+    def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
+        self._path = path
+        self._open()
+        self.sample_rate_hz: int = self._stream.sample_rate
+        self.channels: int = self._stream.channels
+        try:
+            if zero_seconds is None:
+                zero_seconds = next((start for start, _ in self._pieces(None)), 0.0)
+            self._zero_seconds = zero_seconds
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
+        stream = audio_stream(self._container)
+        if stream is None:
+            self._container.close()
+            raise MediaError(self._path, "has no audio stream")
+        if stream.sample_rate > MAX_SAMPLE_RATE_HZ:
+            self._container.close()
+            raise MediaError(
+                self._path,
+                f"claims {stream.sample_rate} samples per second; at most {MAX_SAMPLE_RATE_HZ} are read",
+            )
+        stream.codec_context.thread_count = 1
+        self._stream = stream
+
+    def pieces(self) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Decode everything: yield (seconds after time 0, samples (C, S) at the stored rate), piece by piece.
+
+        Raises:
+            MediaError: Decoding fails somewhere.
+        """
+        for seconds, samples in self._pieces(None):
+            yield seconds - self._zero_seconds, samples
+
+    def measure_seconds(self) -> float:
+        """Decode everything; return the time from time 0 to the end of the last sample, in seconds."""
+        return max(
+            (start + samples.shape[1] / self.sample_rate_hz for start, samples in self.pieces()), default=0.0
+        )
+
+    def is_silent(self) -> bool:
+        """Tell whether no sample exceeds -80 dB of full scale; stops at the first that does."""
+        return all(float(np.abs(samples).max(initial=0.0)) <= self.SILENCE for _, samples in self.pieces())
+
+    def read(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
+        """Read mono sound; see `Reader.audio`."""
+        import torch
+
+        if not (np.isfinite(start_seconds) and np.isfinite(duration_seconds) and duration_seconds > 0):
+            raise ValueError(f"sound from {start_seconds} s for {duration_seconds} s is no span of time")
+        if sample_rate_hz < 1:
+            raise ValueError(f"sample_rate_hz is {sample_rate_hz}, expected at least 1")
+        num_samples = round(duration_seconds * sample_rate_hz)
+        rate = self.sample_rate_hz
+        if rate == sample_rate_hz:
+            mono = self._collect(round(start_seconds * rate), num_samples)
+        else:
+            first = int(np.floor(start_seconds * rate)) - _CONTEXT_SAMPLES
+            length = int(np.ceil(duration_seconds * rate)) + 2 * _CONTEXT_SAMPLES
+            resampled = _resample(self._collect(first, length), rate, sample_rate_hz)
+            skip = round((start_seconds - first / rate) * sample_rate_hz)
+            mono = np.zeros(num_samples, dtype=np.float32)
+            part = resampled[skip : skip + num_samples]
+            mono[: len(part)] = part
+        return torch.from_numpy(mono.clip(-1, 1))
+
+    def _collect(self, first_sample: int, num_samples: int) -> NDArray[np.float32]:
+        """Mono samples [first, first + num) after time 0 at the stored rate, zeros where there is no sound."""
+        rate = self.sample_rate_hz
+        mono = np.zeros(num_samples, dtype=np.float32)
+        channels = np.zeros((self.channels, num_samples), dtype=np.float32)
+        end = first_sample + num_samples
+        expected = None
+        for seconds, samples in self._pieces(self._zero_seconds + first_sample / rate):
+            place = round((seconds - self._zero_seconds) * rate)
+            if expected is not None and abs(place - expected) < _GAP_SECONDS * rate:
+                place = expected
+            expected = place + samples.shape[1]
+            if place >= end:
+                break
+            low, high = max(place, first_sample), min(expected, end)
+            if low < high:
+                wanted = samples[:, low - place : high - place]
+                if not np.isfinite(wanted).all():
+                    raise MediaError(self._path, f"has sound that is not a number near {low / rate:.3f} s")
+                mono[low - first_sample : high - first_sample] = wanted.mean(axis=0)
+                if len(wanted) > len(channels):  # broadcasts change between stereo and 5.1
+                    channels = np.pad(channels, ((0, len(wanted) - len(channels)), (0, 0)))
+                channels[: len(wanted), low - first_sample : high - first_sample] = wanted
+        return without_cancelling(mono, channels, sample_rate_hz=rate)
+
+    def _pieces(self, from_seconds: float | None) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Yield (seconds of the first sample, samples (C, S) at the stored rate) that cover all from a time on."""
+        import av
+
+        try:
+            following = None
+            for frame in self._frames(from_seconds):
+                # A packet of several frames (AMR) gives a time to the first of them alone.
+                seconds = following if frame.pts is None else _seconds(frame)
+                if seconds is not None and frame.samples:
+                    following = seconds + frame.samples / self._stream.sample_rate
+                    check_seconds(self._path, following)
+                    yield seconds, _to_float(frame)
+        except av.FFmpegError as error:
+            raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
+
+    def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
+        if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
+            self._container.close()
+            self._open()
+        time_base = self._stream.time_base
+        if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
+            self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
+            frames = self._decoded()
+            first = next(frames, None)
+            if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
+                yield first
+                yield from frames
+                return
+        self._container.close()
+        self._open()
+        yield from self._decoded()
+
+    def _decoded(self) -> Iterator[AudioFrame]:
+        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them."""
+        for packet in packets_of(self._container, self._stream):
+            if packet.size:
+                yield from self._stream.decode(packet)
+        yield from self._stream.decode(None)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._container.close()
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def in_blocks(
+    pieces: Iterator[tuple[float, NDArray[np.float32]]], *, num_samples: int
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Join pieces of sound (start, samples (C, S)) to blocks of at least `num_samples`, unless there is less."""
+    start, pending = 0.0, np.zeros((0, 0), dtype=np.float32)
+    for seconds, samples in pieces:
+        if len(samples) != len(pending):
+            if pending.size:
+                yield start, pending
+            start, pending = seconds, samples
+        else:
+            pending = np.concatenate([pending, samples], axis=1)
+        if pending.shape[1] >= 2 * num_samples:  # so that what is left at the end is not too short to judge
+            yield start, pending[:, :num_samples]
+            start, pending = seconds, pending[:, num_samples:]
+    if pending.size:
+        yield start, pending
+
+
+def cancels(mono: NDArray[np.float32], channels: NDArray[np.float32]) -> bool:
+    """Tell whether the mean of channels (C, S), given as mono (S,), has lost what can be heard in them."""
+    if np.abs(channels).max(initial=0.0) <= AudioReader.SILENCE:
+        return False
+    power = np.square(channels, dtype=np.float64).sum() / len(channels) ** 2  # of the mean, were they unrelated
+    return bool(np.square(mono, dtype=np.float64).sum() < _CANCELLED_POWER * power)
+
+
+def without_cancelling(
+    mono: NDArray[np.float32], channels: NDArray[np.float32], *, sample_rate_hz: int
+) -> NDArray[np.float32]:
+    """Return the mean of all channels, and the loudest of them where they cancel (opposite phase).
+
+    Args:
+        mono: Mean of the channels (S,).
+        channels: What it was made of (C, S).
+        sample_rate_hz: Of both; the choice is made for each quarter of a second or what there is of it.
+    """
+    if len(channels) == 1:
+        return mono
+    num_blocks = max(1, int(mono.size / (BLOCK_SECONDS * sample_rate_hz)))
+    parts = []
+    for mean, block in zip(np.array_split(mono, num_blocks), np.array_split(channels, num_blocks, 1), strict=True):
+        loudest = int(np.square(block, dtype=np.float64).sum(axis=1).argmax())
+        parts.append(block[loudest] if cancels(mean, block) else mean)
+    return np.concatenate(parts)
+
+
+def _seconds(frame: AudioFrame) -> float:
+    assert frame.pts is not None and frame.time_base is not None
+    return float(frame.pts * frame.time_base)
+
+
+def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
+    """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
+    samples: NDArray[Any] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        return ((samples - 128.0) / 128).astype(np.float32)
+    scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
+    return (samples / scale).astype(np.float32)
+
+
+def _resample(mono: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Resample (S,) samples; sample 0 keeps its time."""
+    from av import AudioFrame, AudioResampler
+
+    resampler = AudioResampler(format="fltp", layout="mono", rate=to_hz)
+    frame = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
+    frame.sample_rate = from_hz
+    pieces = [piece.to_ndarray()[0] for part in (frame, None) for piece in resampler.resample(part)]
+    return np.concatenate(pieces)

@@ -1,0 +1,1 @@
+"""Pictures of what was carried: masks, joints, boxes and points over frames."""

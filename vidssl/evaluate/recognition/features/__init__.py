@@ -1,0 +1,1 @@
+"""Features of labelled samples: encoded once, kept on disk."""

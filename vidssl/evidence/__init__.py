@@ -1,0 +1,1 @@
+"""What the claims rest on: proofs, worlds, torture, benchmarks."""

@@ -1,0 +1,1 @@
+"""Networks of others as encoders: timm, torchvision, transformers, torch.hub."""
