@@ -48,13 +48,15 @@ def test_motion_jpeg_with_the_notes_of_a_camera_is_read_upright(tmp_path, orient
     assert [finding.kind for finding in audit_file(path)] == (["mirrored"] if orientation == 7 else [])
 
 
-def speech(path, codec, samples, *, rate=48_000):
+def speech(path, codec, samples, *, rate=48_000, layout="mono"):
+    """Encode samples (S,), the same in all channels."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        channels = np.repeat(samples[:, None], stream.layout.nb_channels, axis=1).astype(np.float32)
         step = rate // 50
         for start in range(0, len(samples), step):
             frame = av.AudioFrame.from_ndarray(
-                samples[None, start : start + step].astype(np.float32), format="fltp", layout="mono"
+                channels[start : start + step].reshape(1, -1), format="flt", layout=layout
             )
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             container.mux(stream.encode(frame))
@@ -76,6 +78,16 @@ def test_sound_read_from_the_start_is_what_decoding_everything_gives(tmp_path, n
     with open_audio(path) as sound:
         sound.read(1.5, 0.5, sample_rate_hz=48_000)
         assert sound.read(0, 1, sample_rate_hz=48_000).tolist() == whole(sound)[:48_000].clip(-1, 1).tolist()
+
+
+@pytest.mark.parametrize(("codec", "layout"), [("aac", "7.1"), ("libopus", "7.1"), ("aac", "5.1"), ("flac", "7.1")])
+def test_sound_of_eight_channels_is_read(tmp_path, codec, layout):
+    """PyAV finds nine planes in a frame of eight channels, and the process is gone (SIGSEGV) if it reads them."""
+    path = speech(tmp_path / "a.mkv", codec, noise(1), layout=layout)
+    with open_audio(path) as sound:
+        stored = [samples for _, samples in sound.pieces()]
+    assert {len(samples) for samples in stored} == {8 if layout == "7.1" else 6}
+    assert np.concatenate(stored, axis=1)[0].std() == pytest.approx(0.1, rel=0.3)
 
 
 def without_key_flags(data: bytes) -> bytes:
@@ -139,3 +151,63 @@ def test_pauses_of_a_phone_are_silence_and_not_damage(tmp_path, magic, rate, tal
     assert [samples.shape[1] for samples in pieces] == [rate // 50] * (20 + len(pauses))
     assert not any(samples.any() for samples in pieces[10 : 10 + len(pauses)])
     assert not [finding for finding in audit_file(path) if "sound cannot" in finding.kind]
+
+
+def two_tracks(path, *, unknown):
+    """Two tracks of sound, 1 s and 2 s; `unknown` names those whose codec is made one that nobody knows."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("aac", rate=48_000, layout="mono") for _ in range(2)]
+        for stream, seconds in zip(streams, (1, 2), strict=True):
+            samples = noise(seconds).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+            for part in (frame, None):
+                container.mux(stream.encode(part))
+    data = path.read_bytes()
+    for name, other in ((b"mp4a", b"ac-4"), (b"esds", b"skip")):
+        parts = data.split(name)
+        names = [other if number in unknown else name for number in range(2)]
+        data = parts[0] + names[0] + parts[1] + names[1] + parts[2]
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("unknown", "seconds"), [([], 1), ([0], 2), ([1], 1)])
+def test_sound_of_an_unknown_codec_gives_way_to_a_track_that_can_be_decoded(tmp_path, unknown, seconds):
+    with open_audio(two_tracks(tmp_path / "a.mp4", unknown=unknown)) as sound:
+        assert sound.measure_seconds() == pytest.approx(seconds, abs=0.03)
+
+
+def test_sound_of_unknown_codecs_alone_is_called_that(tmp_path):
+    path = two_tracks(tmp_path / "a.mp4", unknown=[0, 1])
+    with pytest.raises(MediaError, match="has sound of a codec that is not known"):
+        open_audio(path)
+    with pytest.raises(MediaError, match="it holds sound alone, of a codec that is not known"):
+        open_video(path)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.y4m", "rawvideo"), ("a.obu", "libsvtav1")])
+def test_raw_video_of_codec_research_is_read(tmp_path, name, codec):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for shade in (40, 80, 120, 160):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), shade, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with open_video(tmp_path / name) as reader:
+        np.testing.assert_allclose(reader.info.pts_seconds, [0, 0.04, 0.08, 0.12])
+        shades = reader.frames(reader.info.pts_seconds.tolist()).video.float().mean(dim=(1, 2, 3))
+    np.testing.assert_allclose(shades, [40, 80, 120, 160], atol=2)
+
+
+def test_a_format_that_is_not_read_is_told_so(tmp_path):
+    path = tmp_path / "a.ac3"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ac3", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise(1).astype(np.float32)[None], format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    with pytest.raises(MediaError, match="its format is none of those that are read"):
+        open_audio(path)

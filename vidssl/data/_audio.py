@@ -51,10 +51,10 @@ _CANCELLED_POWER = 0.05
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return FFmpeg's best audio stream that a decoder is known for, None without one."""
+    """Return FFmpeg's best audio stream, another one if no decoder is known for that; None without one."""
     best = container.streams.best("audio") if container.streams.audio else None
-    known = [stream for stream in container.streams.audio if stream is best and stream.codec_context is not None]
-    return next((stream for stream in known if stream.sample_rate), None)
+    known = [stream for stream in container.streams.audio if stream.codec_context is not None and stream.sample_rate]
+    return best if best in known else next(iter(known), None)
 
 
 class AudioReader:
@@ -91,8 +91,9 @@ class AudioReader:
         self._container = open_container(self._path)
         stream = audio_stream(self._container)
         if stream is None:
+            why = "has sound of a codec that is not known" if self._container.streams.audio else "has no audio stream"
             self._container.close()
-            raise MediaError(self._path, "has no audio stream")
+            raise MediaError(self._path, why)
         if stream.sample_rate > MAX_SAMPLE_RATE_HZ:
             self._container.close()
             raise MediaError(
@@ -315,9 +316,16 @@ def _pause(packet: Packet, stream: AudioStream) -> AudioFrame:
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
-    samples: NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    from av.audio.frame import format_dtypes
+
+    channels = frame.layout.nb_channels
+    samples: NDArray[Any]
+    if frame.format.is_planar:
+        # `frame.to_ndarray` takes what lies in memory behind the eighth channel for a ninth, and crashes.
+        dtype = np.dtype(format_dtypes[frame.format.name])
+        samples = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        samples = frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype == np.uint8:
         return ((samples - 128.0) / 128).astype(np.float32)
     scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
