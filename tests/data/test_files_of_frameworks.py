@@ -44,7 +44,7 @@ def test_motion_jpeg_with_the_notes_of_a_camera_is_read_upright(tmp_path, orient
         assert (reader.info.width, reader.info.height) == size
         picture = reader.frames([0.2]).video[0, 0].numpy()
     assert abs(int(np.median(picture)) - 80) <= 2
-    assert picture[::63 if size[1] == 64 else 47, :: size[0] - 1][corner] > 250
+    assert picture[:: 63 if size[1] == 64 else 47, :: size[0] - 1][corner] > 250
     assert [finding.kind for finding in audit_file(path)] == (["mirrored"] if orientation == 7 else [])
 
 
@@ -80,7 +80,9 @@ def test_sound_read_from_the_start_is_what_decoding_everything_gives(tmp_path, n
         assert sound.read(0, 1, sample_rate_hz=48_000).tolist() == whole(sound)[:48_000].clip(-1, 1).tolist()
 
 
-@pytest.mark.parametrize(("codec", "layout"), [("aac", "7.1"), ("libopus", "7.1"), ("aac", "5.1"), ("flac", "7.1")])
+@pytest.mark.parametrize(
+    ("codec", "layout"), [("aac", "7.1"), ("libopus", "7.1"), ("aac", "5.1"), ("flac", "7.1")]
+)
 def test_sound_of_eight_channels_is_read(tmp_path, codec, layout):
     """PyAV finds nine planes in a frame of eight channels, and the process is gone (SIGSEGV) if it reads them."""
     path = speech(tmp_path / "a.mkv", codec, noise(1), layout=layout)
@@ -91,7 +93,7 @@ def test_sound_of_eight_channels_is_read(tmp_path, codec, layout):
 
 
 def without_key_flags(data: bytes) -> bytes:
-    """Clear the key flag of every SimpleBlock in Matroska, as old muxers leave it for sound, and take the table away."""
+    """Clear the key flag of every SimpleBlock in Matroska, as old muxers do for sound, and take the table away."""
     cleared = bytearray(data[: data.rindex(b"\x1c\x53\xbb\x6b")])
     place = data.index(b"\x1f\x43\xb6\x75")  # the first cluster; what follows is taken for its children
     while place < len(cleared):

@@ -53,7 +53,9 @@ _CANCELLED_POWER = 0.05
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """Return FFmpeg's best audio stream, another one if no decoder is known for that; None without one."""
     best = container.streams.best("audio") if container.streams.audio else None
-    known = [stream for stream in container.streams.audio if stream.codec_context is not None and stream.sample_rate]
+    known = [
+        stream for stream in container.streams.audio if stream.codec_context is not None and stream.sample_rate
+    ]
     return best if best in known else next(iter(known), None)
 
 
@@ -91,7 +93,11 @@ class AudioReader:
         self._container = open_container(self._path)
         stream = audio_stream(self._container)
         if stream is None:
-            why = "has sound of a codec that is not known" if self._container.streams.audio else "has no audio stream"
+            why = (
+                "has sound of a codec that is not known"
+                if self._container.streams.audio
+                else "has no audio stream"
+            )
             self._container.close()
             raise MediaError(self._path, why)
         if stream.sample_rate > MAX_SAMPLE_RATE_HZ:
@@ -323,7 +329,9 @@ def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     if frame.format.is_planar:
         # `frame.to_ndarray` takes what lies in memory behind the eighth channel for a ninth, and crashes.
         dtype = np.dtype(format_dtypes[frame.format.name])
-        samples = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
+        samples = np.stack(
+            [np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in frame.planes[:channels]]
+        )
     else:
         samples = frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype == np.uint8:

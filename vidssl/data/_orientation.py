@@ -59,8 +59,8 @@ def _name_unknown_side_data() -> None:
     """
     from av.sidedata.sidedata import Type
 
-    def nameless(kinds: type[Type], value: int) -> Type:
-        kind = object.__new__(kinds)
+    def nameless(kinds: type[Type], value: int) -> Any:
+        kind: Any = object.__new__(kinds)
         kind._name_, kind._value_ = f"UNKNOWN_{value}", value
         return kind
 
