@@ -4,8 +4,11 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tiny_davis import write_davis
 
 from vidssl.cli import main
 from vidssl.models import ResNet, export_encoder
@@ -42,14 +45,30 @@ def test_make_targets_exist():
         assert f"\n{target}:" in makefile
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch):
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     encoder = ResNet(18, color="gray", width=4)
     export_encoder(encoder, tmp_path / "runs" / "color" / "encoder.safetensors")
+    write_davis(tmp_path / "DAVIS", {"still": 0}, num_frames=3)
+    (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("still\n")
+    for split, count in (("train", 3), ("val", 1)):
+        for label, grey in (("dark", 20), ("light", 220)):
+            (tmp_path / "UCF101" / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = np.full((32, 32, 3), grey, np.uint8)
+                picture[:8] = 40 * number
+                Image.fromarray(picture).save(tmp_path / "UCF101" / split / label / f"{number}.png")
     (code,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
     names = {"clip": torch.rand(1, 2, 3, 32, 40)}
     exec(code, names)  # noqa: S102
     torch.testing.assert_close(names["features"], encoder.eval().features(names["clip"]))
+    *carried, top1, found = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in carried] == ["ours", "random", "identity"]
+    assert float(carried[-1].split()[-1]) == 1  # nothing moves
+    assert 0 <= float(top1) <= 1 and 0 <= float(found) <= 1
+    assert not list(tmp_path.glob("runs/color/evaluate"))
 
 
 def test_ci_calls_the_test_command_of_the_readme():

@@ -133,7 +133,7 @@ def test_an_unreadable_labelled_file_is_replaced_by_a_labelled_one(tmp_path):
             path = tmp_path / kind / f"{'abcdef'[number]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(path)
-    scanned = [scan(tmp_path / kind, cache=None, progress=False) for kind in ("known", "unknown")]
+    scanned = [scan(tmp_path / kind, media="image", cache=None, progress=False) for kind in ("known", "unknown")]
     known, unknown = (ImageDataset(corpus, size_px=8) for corpus in scanned)
     for dataset in (known, unknown):
         assert len(dataset) == 6

@@ -22,10 +22,11 @@ def test_every_task_has_a_call(task):
     parameters = inspect.signature(getattr(evaluate, task)).parameters
     assert next(iter(parameters)) == "encoder"
     assert all(one.kind is inspect.Parameter.KEYWORD_ONLY for one in list(parameters.values())[2:])
+    assert parameters["out"].default is None and parameters["baselines"].default is False
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(AttributeError, match="no attribute 'vip2'; it has davis, got10k"):
+    with pytest.raises(AttributeError, match="no attribute 'vip2'; it has CRW, DINO"):
         evaluate.__getattr__("vip2")
 
 
@@ -84,3 +85,19 @@ def test_the_call_gives_the_figures_of_the_command(pictures, tmp_path, monkeypat
     assert {name: None if math.isnan(value) else value for name, value in result.figures.items()} == written[
         "figures"
     ]
+
+
+def test_a_spec_is_measured_up_to_its_last_stage_beside_its_baselines(pictures, tmp_path):
+    extraction = evaluate.Extraction(views=Views(num_frames=1, size_px=32), cache=tmp_path / "cache")
+    result = evaluate.knn("torchvision:resnet18", pictures, baselines=True, extraction=extraction, neighbours=(1,))
+    assert result.record["model"]["architecture"]["layer"] == "layer4"
+    assert list(result.baselines) == ["random weights", "raw pixels", "chance"]
+    # torchvision's weights are random here as well, but drawn otherwise than ours.
+    assert {one.record["model"]["name"] for one in result.baselines.values()} >= {"random:torchvision:resnet18"}
+    assert result.baselines["chance"].figures["top1"] == pytest.approx(1 / 3)
+
+
+def test_weights_of_an_encoder_of_ones_own_cannot_be_drawn_anew(pictures, tmp_path):
+    extraction = evaluate.Extraction(views=Views(num_frames=1, size_px=16), cache=tmp_path / "cache")
+    with pytest.raises(ValueError, match="the weights of a Thumbnails cannot be drawn anew"):
+        evaluate.knn(Thumbnails(), pictures, baselines=True, extraction=extraction)

@@ -1,11 +1,11 @@
 """Measuring what a frozen encoder learned: each evaluator is a call that takes the encoder first.
 
-    from vidssl.evaluate import davis, knn
+    from vidssl.evaluate import CRW, davis, knn
 
-    davis(encoder, "DAVIS", out="runs/x/evaluate/davis", protocol=CRW).figures["J&F-Mean"]
-    knn(encoder, labelled_set("UCF101"), out="runs/x/evaluate/knn").figures["top1"]
+    davis(encoder, "DAVIS", protocol=CRW).figures["J&F-Mean"]
+    knn(encoder, "UCF101", baselines=True).baselines["random weights"].figures["top1"]
 
-`vidssl evaluate TASK` measures random weights and other baselines beside it. Fine-tuning trains: `vidssl.finetune`.
+Fine-tuning trains: `vidssl.finetune`.
 Names are loaded on first use.
 """
 
@@ -13,6 +13,10 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "CRW": "propagation.protocols",
+    "DINO": "propagation.protocols",
+    "DINOV3": "propagation.protocols",
+    "VFS": "propagation.protocols",
     "davis": "propagation.calls",
     "got10k": "propagation.calls",
     "jhmdb": "propagation.calls",

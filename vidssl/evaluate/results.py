@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,29 @@ class Result:
             propagation protocol, or None), "model" ({"name", "architecture", "sha256"}; the sha256 of a baseline
             without weights is None), "uncertainty" (n, and an interval of each figure:
             `vidssl.evaluate.metrics.interval.uncertainty`), "root", "device", "versions", "command", "date".
+        baselines: Results of what was measured beside it, by name, where that was asked for.
     """
 
     task: str
     figures: dict[str, float]
     parts: dict[str, dict[str, float]]
     record: dict[str, Any]
+    baselines: "dict[str, Result]" = field(default_factory=dict)
 
     def write(self, out: str | Path) -> None:
         """Write OUT/result.json, whole or not at all."""
         document = {"task": self.task, "figures": self.figures, "parts": self.parts, **self.record}
         write_json(Path(out) / "result.json", document)
+
+
+@contextmanager
+def folder_of(out: str | Path | None) -> Iterator[Path]:
+    """Give the folder for results: `out`, or for None one that is gone after the block."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="vidssl-") as folder:
+        yield Path(folder)
 
 
 def side_by_side(results: Mapping[str, Result], *, title: str, width: int | None = None) -> Table:

@@ -4,30 +4,28 @@ An exported encoder is two files: `NAME.safetensors` (its state dict) and `NAME.
 stride, dim, the version of vidssl that wrote it).
 """
 
-import difflib
 import inspect
 import logging
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 from .. import __version__
-from ..json_files import mismatch, read_json
 from .adapters.hub import HubEncoder
-from .adapters.huggingface import HuggingFaceEncoder, plain_config, read_folder, read_weights
+from .adapters.huggingface import HuggingFaceEncoder, read_folder, read_weights
 from .adapters.networks import TimmConvNet, TorchvisionConvNet, TorchvisionViT
 from .adapters.torchvision_video import TorchvisionVideoNet
 from .audio import AudioEncoder
 from .convnet import ConvNet
-from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from .resnet import BLOCKS, ResNet
+from .descriptions import how_to_load, read_description, timm_architecture, torchvision_architecture
+from .encoder import Encoder
+from .resnet import ResNet
 from .video_vit import VideoViT
 from .vit import ViT
-from .weights import check_finite, fill, read_tensors, write_weights
+from .weights import check_finite, fill, read_tensors, write_module, write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +40,6 @@ _MISFITS = (
     RuntimeError,
     MemoryError,
 )
-
-
-class _Architecture(TypedDict):
-    family: str
-
-
-class _AudioDescription(TypedDict):
-    architecture: _Architecture
-
-
-class _Description(_AudioDescription):
-    mean: list[float]
-    std: list[float]
 
 
 FAMILIES: dict[str, type[Encoder]] = {
@@ -168,7 +153,7 @@ def load_audio_encoder(spec: str | Path, *, seed: int = 0) -> AudioEncoder:
             f"there is no {path}: expected a run of a method that listens (L3Net, XDC), which writes it with its "
             "checkpoints, or an exported .safetensors file"
         )
-    architecture = _read_description(path.with_suffix(".json"), families=("audio",))
+    architecture = read_description(path.with_suffix(".json"), families=("audio",))
     try:
         with _seeded(seed):
             encoder = AudioEncoder.from_architecture(architecture)
@@ -200,7 +185,7 @@ def export_encoder(encoder: Encoder, path: str | Path) -> None:
         "vidssl": __version__,
     }
     if isinstance(encoder, HubEncoder):
-        description["load"] = _how_to_load(encoder.architecture, description, Path(path))
+        description["load"] = how_to_load(encoder.architecture, description, Path(path))
         logger.info(
             "%s holds weights alone, as code of a repository builds the network: %s", path, description["load"]
         )
@@ -229,9 +214,7 @@ def export_encoders(method: Any, out: Path) -> None:
     if isinstance(method.encoder, Encoder):
         export_encoder(method.encoder, out / "encoder.safetensors")
     else:
-        kind = type(method.encoder)
-        description = {"class": f"{kind.__module__}.{kind.__qualname__}", "vidssl": __version__}
-        write_weights(method.encoder.state_dict(), description, out / "encoder.safetensors")
+        write_module(method.encoder, out / "encoder.safetensors")
     heard = [part.audio_encoder for part in method.modules() if hasattr(part, "audio_encoder")]
     if heard and isinstance(heard[0], AudioEncoder):
         export_audio_encoder(heard[0], out / "audio_encoder.safetensors")
@@ -241,9 +224,9 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
     """Turn a spec without `random:` into constructor arguments (and "family"), and the weights it brings."""
     source, _, name = spec.partition(":")
     if source == "torchvision":
-        return _torchvision_architecture(name), None
+        return torchvision_architecture(name), None
     if source == "timm":
-        return _timm_architecture(name), None
+        return timm_architecture(name), None
     if source == "hub":
         folder, colon, entry = name.rpartition(":")
         if not colon:
@@ -253,126 +236,16 @@ def _resolve(spec: str, *, bare: bool) -> tuple[dict[str, Any], Path | None]:
         return {"family": "hf", **read_folder(name)}, Path(name)
     path = Path(spec) / "encoder.safetensors" if Path(spec).is_dir() else Path(spec)
     if path.suffix == ".safetensors" and path.is_file():
-        return _read_description(path.with_suffix(".json"), families=_FROM_FILES), path
+        return read_description(path.with_suffix(".json"), families=_FROM_FILES), path
     if bare and "/" not in spec and not path.suffix == ".safetensors":
         import torchvision
 
         if spec in torchvision.models.list_models():
-            return _torchvision_architecture(spec), None
-        return _timm_architecture(spec), None
+            return torchvision_architecture(spec), None
+        return timm_architecture(spec), None
     if Path(spec).is_dir():
         raise ValueError(f"run folder {spec} holds no encoder.safetensors; make it with `vidssl export {spec}`")
     raise ValueError(f"cannot load an encoder from {spec!r}: no such file or folder. Accepted: {_SPEC_FORMS}")
-
-
-def _torchvision_architecture(name: str) -> dict[str, Any]:
-    import torchvision
-
-    of_clips = torchvision.models.list_models(module=torchvision.models.video)
-    if name in of_clips:
-        return {"family": "torchvision_video", "name": name}
-    known = [*torchvision.models.list_models(module=torchvision.models), *of_clips]
-    if name not in known:
-        raise ValueError(_unknown("torchvision", name, known))
-    if name in {f"resnet{depth}" for depth in BLOCKS}:
-        return {"family": "resnet", "depth": int(name.removeprefix("resnet"))}
-    return {"family": "torchvision_vit" if name.startswith("vit_") else "torchvision_conv", "name": name}
-
-
-def _timm_architecture(name: str) -> dict[str, Any]:
-    import timm
-
-    bare_name, _, tag = name.partition(".")
-    tagged = timm.models.get_arch_pretrained_cfgs(bare_name) if timm.is_model(bare_name) else {}
-    if not timm.is_model(bare_name) or (tag and name not in tagged):
-        raise ValueError(_unknown("timm", name, [*timm.list_models(), *tagged]))
-    colours = {"mean": tuple(tagged[name].mean), "std": tuple(tagged[name].std)} if tag else {}
-    if bare_name in {f"resnet{depth}" for depth in BLOCKS}:
-        return {"family": "resnet", "depth": int(bare_name.removeprefix("resnet")), **colours}
-    is_vit = timm.models.is_model_in_modules(bare_name, ["vision_transformer", "deit", "eva"])
-    return {"family": "vit" if is_vit else "timm_conv", "name": bare_name, **colours}
-
-
-def _unknown(library: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-    return f"{library} has no model {name!r}" + (f"; perhaps you meant {', '.join(near)}" if near else "")
-
-
-def _read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
-    """Read the json of an exported encoder as constructor arguments and "family", which is one of `families`."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: an exported encoder is a .safetensors file and the json beside it")
-    description = read_json(path)
-    if isinstance(description, dict) and "class" in description:
-        raise ValueError(
-            f"{path} describes a {description['class']!s:.80}, no encoder of frames or sound: the weights beside it "
-            "are for the code that made it"
-        )
-    is_audio = "audio" in families
-    told = description.get("architecture")
-    if isinstance(told, dict) and (told.get("family") == "audio") != is_audio:
-        family = repr(told.get("family"))
-        raise ValueError(f"{path} describes the family {family:.80}; expected one of {', '.join(families)}")
-    if problem := mismatch(description, _AudioDescription if is_audio else _Description):
-        raise ValueError(f"{path} does not describe an encoder of vidssl: {problem}")
-    architecture = description["architecture"]
-    family = architecture["family"]
-    if family == "hub" and not is_audio:
-        raise ValueError(
-            f"{path} describes a network that code of a hub repository builds, which no file may choose; with a clone "
-            f"that you trust, load it by {_how_to_load(architecture, description, path)}"
-        )
-    if family not in families:
-        raise ValueError(f"{path} describes the family {family!r:.80}; expected one of {', '.join(families)}")
-    if is_audio:
-        return architecture
-    colors = {name: tuple(description[name]) for name in ("mean", "std")}
-    if unsound := [name for name, values in colors.items() if len(values) not in (1, 3)]:
-        raise ValueError(f"{path}: {' and '.join(unsound)} must have one value per channel, 1 or 3")
-    try:
-        return {**_checked(architecture), **colors}
-    except ValueError as error:
-        raise ValueError(f"{path} does not describe an encoder of vidssl: {error}") from error
-
-
-def _checked(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Hold the names in an architecture to what specs are held to, so that installed packages alone build it.
-
-    timm takes `hf-hub:` and `local-dir:` as names, which reach network and disk; torchvision has detectors that
-    download their backbone.
-    """
-    family, name = architecture["family"], architecture.get("name")
-    if family in ("vit", "timm_conv"):
-        name = "vit_small_patch16_224" if name is None and family == "vit" else name
-        if not isinstance(name, str):
-            raise ValueError(f"name is {name!r:.80}, expected one of timm.list_models()")
-        _timm_architecture(name)
-    elif family.startswith("torchvision_"):
-        if not isinstance(name, str):
-            raise ValueError(f"name is {name!r:.80}, expected one of torchvision.models.list_models()")
-        if (expected := _torchvision_architecture(name)["family"]) != family and (expected, family) != (
-            "resnet",
-            "torchvision_conv",
-        ):
-            raise ValueError(f"torchvision's {name} is of the family {expected}, not {family}")
-    elif family == "hf":
-        if not isinstance(architecture.get("config"), dict):
-            raise ValueError("config is no object")
-        return {**architecture, "config": plain_config(architecture["config"])}
-    return architecture
-
-
-def _how_to_load(architecture: dict[str, Any], description: dict[str, Any], path: Path) -> str:
-    """Options of the command line that load the weights of an exported hub network."""
-    colors = [
-        f"{name}={tuple(description[name])}".replace(" ", "")
-        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
-        if not torch.equal(torch.tensor(description[name]), torch.tensor(usual))
-    ]
-    words = ["--model", "hub:FOLDER:ENTRY", "--weights", str(path.with_suffix(".safetensors"))]
-    told = (architecture.get("folder"), architecture.get("entry"))
-    origin = f" (it was made with FOLDER {told[0]!r:.200} and ENTRY {told[1]!r:.80})"
-    return shlex.join([*words, *(["--encoder-options", *colors] if colors else [])]) + origin
 
 
 def _build(architecture: dict[str, Any], *, spec: str, seed: int, is_own: bool) -> Encoder:
@@ -392,6 +265,31 @@ def _build(architecture: dict[str, Any], *, spec: str, seed: int, is_own: bool) 
         raise ValueError(
             f"{spec}: no {architecture['family']} can be built of this description: {error or type(error).__name__}"
         ) from error
+
+
+def redrawn(encoder: Encoder, *, seed: int = 0) -> Encoder:
+    """Build the network of an encoder again with weights drawn from `seed`: what training has to beat.
+
+    Args:
+        encoder: Its `architecture`, mean and std say what is built; it is not changed.
+        seed: Of the weights; the global random state stays as it was.
+
+    Raises:
+        ValueError: Only its author's code can build it.
+    """
+    if encoder.architecture.get("family") not in FAMILIES:
+        raise ValueError(
+            f"the weights of a {type(encoder).__name__} cannot be drawn anew: its architecture names no family of "
+            f"{', '.join(FAMILIES)}; measure a second one of your own beside it, without baselines"
+        )
+    colors = {name: tuple(getattr(encoder, name).flatten().tolist()) for name in ("mean", "std")}
+    return _build({**encoder.architecture, **colors}, spec="the encoder", seed=seed, is_own=True).eval()
+
+
+def redrawn_audio(encoder: AudioEncoder, *, seed: int = 0) -> AudioEncoder:
+    """`redrawn` for sound."""
+    with _seeded(seed):
+        return AudioEncoder.from_architecture(encoder.architecture).eval()
 
 
 @contextmanager

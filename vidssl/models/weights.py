@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..files import replacing
 from .resnet import ResNet
 
@@ -45,6 +46,13 @@ def write_weights(tensors: Mapping[str, Tensor], description: dict[str, Any], pa
         temporary.chmod(mode)
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(description, indent=2))
+
+
+def write_module(module: nn.Module, path: Path) -> None:
+    """Write the weights of a network that is no `Encoder`, of text or of shape; its class is named beside them."""
+    kind = type(module)
+    description = {"class": f"{kind.__module__}.{kind.__qualname__}", "vidssl": __version__}
+    write_weights(module.state_dict(), description, path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

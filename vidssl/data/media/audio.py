@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -39,6 +40,10 @@ _REMEMBERING = {
 # Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
 _CONTEXT_SAMPLES = 256
 
+# AMR frames of higher modes hold no speech but a pause between words (3GPP TS 26.101 and 26.201, table 1a); FFmpeg
+# refuses them.
+_SPEECH_MODES = {"amrnb": 8, "amrwb": 9}
+
 # Channels cancel in a stretch of this length whose mean has less than this share of the power that the mean of
 # unrelated channels has. Of 44 files with stereo and 5.1 sound one had such a stretch: its loudest, in opposite phase.
 BLOCK_SECONDS = 0.25
@@ -46,10 +51,12 @@ _CANCELLED_POWER = 0.05
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return FFmpeg's best audio stream that a decoder is known for, None without one."""
+    """Return FFmpeg's best audio stream, another one if no decoder is known for that; None without one."""
     best = container.streams.best("audio") if container.streams.audio else None
-    known = [stream for stream in container.streams.audio if stream is best and stream.codec_context is not None]
-    return next((stream for stream in known if stream.sample_rate), None)
+    known = [
+        stream for stream in container.streams.audio if stream.codec_context is not None and stream.sample_rate
+    ]
+    return best if best in known else next(iter(known), None)
 
 
 class AudioReader:
@@ -86,8 +93,13 @@ class AudioReader:
         self._container = open_container(self._path)
         stream = audio_stream(self._container)
         if stream is None:
+            why = (
+                "has sound of a codec that is not known"
+                if self._container.streams.audio
+                else "has no audio stream"
+            )
             self._container.close()
-            raise MediaError(self._path, "has no audio stream")
+            raise MediaError(self._path, why)
         if stream.sample_rate > MAX_SAMPLE_RATE_HZ:
             self._container.close()
             raise MediaError(
@@ -95,7 +107,7 @@ class AudioReader:
                 f"claims {stream.sample_rate} samples per second; at most {MAX_SAMPLE_RATE_HZ} are read",
             )
         stream.codec_context.thread_count = 1
-        self._stream = stream
+        self._stream, self._is_at_start = stream, True
 
     def pieces(self) -> Iterator[tuple[float, NDArray[np.float32]]]:
         """Decode everything: yield (seconds after time 0, samples (C, S) at the stored rate), piece by piece.
@@ -168,38 +180,67 @@ class AudioReader:
         import av
 
         try:
-            following = None
+            following, unstamped = None, []
             for frame in self._frames(from_seconds):
-                # A packet of several frames (AMR) gives a time to the first of them alone.
+                # A packet of several frames (AMR, WMA) gives a time to one of them alone.
                 seconds = following if frame.pts is None else _seconds(frame)
-                if seconds is not None and frame.samples:
-                    following = seconds + frame.samples / self._stream.sample_rate
-                    check_seconds(self._path, following)
-                    yield seconds, _to_float(frame)
+                if not frame.samples:
+                    continue
+                unstamped.append(_to_float(frame))
+                if seconds is None:
+                    continue
+                seconds -= sum(samples.shape[1] for samples in unstamped[:-1]) / self._stream.sample_rate
+                for samples in unstamped:
+                    yield seconds, samples
+                    seconds += samples.shape[1] / self._stream.sample_rate
+                following, unstamped = seconds, []
+                check_seconds(self._path, following)
         except av.FFmpegError as error:
             raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
 
     def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
         if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
-            self._container.close()
-            self._open()
-        time_base = self._stream.time_base
-        if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
-            self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
+            self._start_anew()
+        if from_seconds is not None and self._seek(from_seconds - _PREROLL_SECONDS):
             frames = self._decoded()
             first = next(frames, None)
             if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
                 yield from frames
                 return
-        self._container.close()
-        self._open()
+        self._start_anew()
         yield from self._decoded()
+
+    def _seek(self, seconds: float) -> bool:
+        """Go to the last packet before a time; False if decoding has to begin at the start of the file."""
+        import av
+
+        time_base, start = self._stream.time_base, self._stream.start_time
+        if not time_base or self._container.format.name not in _SEEKABLE_FORMATS:
+            return False
+        # What a decoder is to leave out at the start it is told there alone, not after a seek.
+        if start is not None and seconds <= start * time_base:
+            return False
+        self._is_at_start = False
+        try:
+            self._container.seek(round(seconds / time_base), stream=self._stream)
+        except av.FFmpegError:  # a file cut off before its table of entry points
+            return False
+        return True
+
+    def _start_anew(self) -> None:
+        if not self._is_at_start:
+            self._container.close()
+            self._open()
 
     def _decoded(self) -> Iterator[AudioFrame]:
         """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them."""
+        self._is_at_start = False
+        speech_modes = _SPEECH_MODES.get(self._stream.codec_context.codec.name)
         for packet in packets_of(self._container, self._stream):
-            if packet.size:
+            if packet.size and speech_modes and memoryview(packet)[0] >> 3 & 15 >= speech_modes:
+                yield _pause(packet, self._stream)
+            elif packet.size:
                 yield from self._stream.decode(packet)
         yield from self._stream.decode(None)
 
@@ -268,11 +309,31 @@ def _seconds(frame: AudioFrame) -> float:
     return float(frame.pts * frame.time_base)
 
 
+def _pause(packet: Packet, stream: AudioStream) -> AudioFrame:
+    """Silence for as long as a packet lasts: 20 ms."""
+    from av import AudioFrame
+
+    frame = AudioFrame.from_ndarray(
+        np.zeros((1, stream.sample_rate // 50), dtype=np.float32), format="fltp", layout="mono"
+    )
+    frame.sample_rate, frame.pts, frame.time_base = stream.sample_rate, packet.pts, packet.time_base
+    return frame
+
+
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
-    samples: NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    from av.audio.frame import format_dtypes
+
+    channels = frame.layout.nb_channels
+    samples: NDArray[Any]
+    if frame.format.is_planar:
+        # `frame.to_ndarray` takes what lies in memory behind the eighth channel for a ninth, and crashes.
+        dtype = np.dtype(format_dtypes[frame.format.name])
+        samples = np.stack(
+            [np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in frame.planes[:channels]]
+        )
+    else:
+        samples = frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype == np.uint8:
         return ((samples - 128.0) / 128).astype(np.float32)
     scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)

@@ -39,7 +39,7 @@ MAX_SAMPLE_RATE_HZ = 768_000
 # formats are absent on purpose.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,gif,ivf,mjpeg,dv,mxf,"
-    "nut,rm,ogg,wav,w64,mp3,flac,aac,aiff,au,amr,caf"
+    "nut,rm,obu,yuv4mpegpipe,ogg,wav,w64,mp3,flac,aac,aiff,au,amr,caf"
 )
 
 _PLAYLISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "an ffconcat playlist", b"v=0": "an SDP description"}
@@ -181,6 +181,9 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
     except Exception as error:  # damaged headers also raise UnicodeDecodeError, MemoryError, IndexError, EOFError
         if file:
             file.close()
+        if isinstance(error, av.ArgumentError):  # what FFmpeg says of a format that is not on the list
+            cure = "its format is none of those that are read (mp4, mkv, avi, ts, wav, flac, ...), convert it"
+            raise MediaError(path, f"is no readable media file: {cure}") from error
         raise MediaError(path, f"is no readable media file ({describe(error)})") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .audio import audio_stream
 from .container import MAX_PIXELS, MediaError, check_pixels
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     stream = best if best in videos else next(iter(videos), None)
     if stream is None:
         cure = "it holds sound alone, read it with open_audio" if container.streams.audio else "it holds no media"
+        if container.streams.audio and audio_stream(container) is None:
+            cure = "it holds sound alone, of a codec that is not known"
         raise MediaError(path, f"has no video stream: {cure}")
     context = stream.codec_context
     if context is None:

@@ -1,27 +1,30 @@
 """Evaluators of sequences as Python calls: an encoder and a folder, and a result.
 
-    result = davis(load_encoder("runs/x"), "DAVIS", out="runs/x/evaluate/davis", protocol=CRW)
-    result.figures["J&F-Mean"]
+    result = davis(load_encoder("runs/x"), "DAVIS", protocol=CRW, baselines=True)
+    result.figures["J&F-Mean"], result.baselines["identity"].figures["J&F-Mean"]
 
 None in place of an encoder leaves labels where they were. `out` is taken over as far as it is of the same request.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from ...data.published.benchmarks import davis_sequences
 from ...data.published.parts import vip_sequences
 from ...data.published.points import tapvid_sequences
 from ...data.published.poses import jhmdb_sequences
 from ...data.published.tracks import got10k_sequences, otb_sequences
 from ...models import Encoder
-from ..results import Result
+from ...models.load import redrawn
+from ..results import Result, folder_of
 from . import jhmdb as joints
 from . import vip as parts
 from .boxes import box_benchmark
-from .davis import evaluate_davis
+from .davis import TASKS, davis_benchmark
 from .protocols import Protocol
 from .runner import Benchmark, Carrier, evaluate_sequences
 from .tapvid import square_protocol, tapvid_benchmark
@@ -33,7 +36,8 @@ def davis(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Protocol | None,
     sequences: Iterable[str] | None = None,
     year: Literal[2016, 2017] = 2017,
@@ -42,12 +46,13 @@ def davis(
     device: Device = "cpu",
     overlays: bool = False,
 ) -> Result:
-    """Carry the masks of every first frame: J and F of DAVIS; see `evaluate_davis`.
+    """Carry the masks of every first frame: J and F of DAVIS.
 
     Args:
         encoder: In eval mode.
         root: Data in the layout of DAVIS.
-        out: Folder for masks and result.json.
+        out: Folder for masks and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel; None without an encoder.
         sequences: Names of those wanted; None is all of the subset.
         year: 2017; or 2016, with one object.
@@ -56,18 +61,10 @@ def davis(
         device: Where to compute.
         overlays: Draw what is predicted.
     """
-    return evaluate_davis(
-        encoder,
-        root=root,
-        out=out,
-        model_name=_named(encoder),
-        protocol=protocol,
-        sequences=sequences,
-        year=year,
-        subset=subset,
-        resolution=resolution,
-        device=device,
-        overlays=overlays,
+    wanted = davis_sequences(root, names=_listed(sequences), year=year, subset=subset, resolution=resolution)
+    benchmark = davis_benchmark(wanted, task=TASKS[year], year=year, subset=subset, resolution=resolution)
+    return _measured(
+        benchmark, encoder, protocol, root=root, out=out, baselines=baselines, device=device, overlays=overlays
     )
 
 
@@ -75,7 +72,8 @@ def jhmdb(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Literal["crw", "cropmae", "vfs"] = "crw",
     sequences: Iterable[str] | None = None,
     split: Literal[1, 2, 3] = 1,
@@ -87,7 +85,8 @@ def jhmdb(
     Args:
         encoder: In eval mode.
         root: Data in the layout of JHMDB.
-        out: Folder for joints and result.json.
+        out: Folder for joints and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel and joints are counted.
         sequences: Names of those wanted; None is all of the split.
         split: Of the test lists.
@@ -97,14 +96,17 @@ def jhmdb(
     how, maps, variant = joints.PROTOCOLS[protocol]
     found = jhmdb_sequences(root, names=_listed(sequences), split=split)
     benchmark = joints.jhmdb_benchmark(found, maps=maps, variant=variant, split=split)
-    return _measured(benchmark, encoder, how, root=root, out=out, device=device, overlays=overlays)
+    return _measured(
+        benchmark, encoder, how, root=root, out=out, baselines=baselines, device=device, overlays=overlays
+    )
 
 
 def vip(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Literal["crw", "vfs"] = "crw",
     sequences: Iterable[str] | None = None,
     subset: str = "val",
@@ -116,7 +118,8 @@ def vip(
     Args:
         encoder: In eval mode.
         root: Data in the layout of VIP.
-        out: Folder for masks and result.json.
+        out: Folder for masks and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel.
         sequences: Names of those wanted; None is all of the subset.
         subset: List of videos.
@@ -125,7 +128,14 @@ def vip(
     """
     benchmark = parts.vip_benchmark(vip_sequences(root, names=_listed(sequences), subset=subset), subset=subset)
     return _measured(
-        benchmark, encoder, parts.PROTOCOLS[protocol], root=root, out=out, device=device, overlays=overlays
+        benchmark,
+        encoder,
+        parts.PROTOCOLS[protocol],
+        root=root,
+        out=out,
+        baselines=baselines,
+        device=device,
+        overlays=overlays,
     )
 
 
@@ -133,7 +143,8 @@ def otb(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Protocol | None,
     tracker: Literal["masks", "correlation"] = "correlation",
     sequences: Iterable[str] | None = None,
@@ -146,7 +157,8 @@ def otb(
     Args:
         encoder: In eval mode.
         root: Data in the layout of OTB.
-        out: Folder for boxes and result.json.
+        out: Folder for boxes and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel; None without an encoder.
         tracker: Carry a mask of the box, or correlate with the first box.
         sequences: Names of those wanted; None is all.
@@ -156,14 +168,17 @@ def otb(
     """
     found = otb_sequences(root, names=_listed(sequences), subset=subset)
     benchmark = box_benchmark(found, task="otb", tracker=tracker, subset=subset)
-    return _measured(benchmark, encoder, protocol, root=root, out=out, device=device, overlays=overlays)
+    return _measured(
+        benchmark, encoder, protocol, root=root, out=out, baselines=baselines, device=device, overlays=overlays
+    )
 
 
 def got10k(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Protocol | None,
     tracker: Literal["masks", "correlation"] = "correlation",
     sequences: Iterable[str] | None = None,
@@ -176,7 +191,8 @@ def got10k(
     Args:
         encoder: In eval mode.
         root: Data in the layout of GOT-10k.
-        out: Folder for boxes and result.json.
+        out: Folder for boxes and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel; None without an encoder.
         tracker: Carry a mask of the box, or correlate with the first box.
         sequences: Names of those wanted; None is all.
@@ -186,14 +202,17 @@ def got10k(
     """
     found = got10k_sequences(root, names=_listed(sequences), split=split)
     benchmark = box_benchmark(found, task="got10k", tracker=tracker, split=split)
-    return _measured(benchmark, encoder, protocol, root=root, out=out, device=device, overlays=overlays)
+    return _measured(
+        benchmark, encoder, protocol, root=root, out=out, baselines=baselines, device=device, overlays=overlays
+    )
 
 
 def tapvid(
     encoder: Encoder | None,
     root: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    baselines: bool = False,
     protocol: Protocol | None,
     query_mode: Literal["first", "strided"] = "strided",
     sequences: Iterable[str] | None = None,
@@ -205,7 +224,8 @@ def tapvid(
     Args:
         encoder: In eval mode.
         root: Folder that datasets/prepare_tapvid.py wrote.
-        out: Folder for points and result.json.
+        out: Folder for points and result.json; None keeps the result in memory alone.
+        baselines: Measure the same network with random weights, and labels that stay, too.
         protocol: How labels travel, on square frames; None without an encoder.
         query_mode: Ask once at the first visible frame, or at every fifth frame.
         sequences: Names of those wanted; None is all.
@@ -214,7 +234,9 @@ def tapvid(
     """
     benchmark = tapvid_benchmark(tapvid_sequences(root, names=_listed(sequences)), mode=query_mode)
     square = None if protocol is None else square_protocol(protocol)
-    return _measured(benchmark, encoder, square, root=root, out=out, device=device, overlays=overlays)
+    return _measured(
+        benchmark, encoder, square, root=root, out=out, baselines=baselines, device=device, overlays=overlays
+    )
 
 
 def _measured(
@@ -223,18 +245,27 @@ def _measured(
     protocol: Protocol | None,
     *,
     root: str | Path,
-    out: str | Path,
+    out: str | Path | None,
+    baselines: bool,
     device: Device,
     overlays: bool,
 ) -> Result:
-    return evaluate_sequences(
-        benchmark,
-        Carrier(encoder, protocol, torch.device(device)),
-        out=out,
-        model_name=_named(encoder),
-        root=root,
-        overlays=overlays,
-    )
+    rows: dict[str, Encoder | None] = {_named(encoder): encoder}
+    if baselines and encoder is not None:
+        rows |= {"random weights": redrawn(encoder), "identity": None}
+    results: dict[str, Result] = {}
+    with folder_of(out) as folder:
+        for name, row in rows.items():
+            results[name] = evaluate_sequences(
+                benchmark,
+                Carrier(row, None if row is None else protocol, torch.device(device)),
+                out=folder / "baselines" / name.split()[0] if results else folder,
+                model_name=name,
+                root=root,
+                overlays=overlays and not results,
+            )
+    first, *others = results
+    return dataclasses.replace(results[first], baselines={other: results[other] for other in others})
 
 
 def _named(encoder: Encoder | None) -> str:

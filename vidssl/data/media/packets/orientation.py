@@ -5,6 +5,7 @@ FFmpeg and its bindings tell an angle, which is the same for a mirrored picture 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class Orientation(NamedTuple):
 
 def display_orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix that a decoded frame carries, from its container or from the stream itself."""
+    _name_unknown_side_data()
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
@@ -46,3 +48,20 @@ def display_orientation(frame: VideoFrame) -> Orientation:
         return Orientation(is_mirrored=x_is_turned != y_is_turned, turns=2 if y_is_turned else 0)
     # Counter-clockwise, what was right is on top (b < 0) and what was below is right (c > 0).
     return Orientation(is_mirrored=(b > 0) == (c > 0), turns=1 if c > 0 else 3)
+
+
+@functools.cache
+def _name_unknown_side_data() -> None:
+    """Let PyAV pass over kinds of side data that it has no name for.
+
+    It knows those of FFmpeg 7, brings FFmpeg 8, and gives none of a frame's side data (ValueError) if one is newer:
+    the notes of a camera in Motion JPEG (EXIF), the view of spatial video.
+    """
+    from av.sidedata.sidedata import Type
+
+    def nameless(kinds: type[Type], value: int) -> Any:
+        kind: Any = object.__new__(kinds)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+    setattr(Type, "_missing_", classmethod(nameless))  # noqa: B010
