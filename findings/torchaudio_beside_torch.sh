@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 pip="$folder/env/bin/pip"
-says() { "$folder/env/bin/python" -c 'import torchaudio; print("imported", torchaudio.__version__)' 2>&1 | tail -n 1; }
+says() { "$folder/env/bin/python" -c 'import torchaudio; print("imported", torchaudio.__version__)' 2>&1 | tail -n 1 || true; }
 "$pip" install --quiet 'torch==2.11.0' 'torchaudio==2.11.1' 2>/dev/null
 "$pip" check
 newer=$(says)
