@@ -1,6 +1,7 @@
 """The walls of the house: which room may import which, and how far files and folders may grow."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -64,11 +65,13 @@ def room_of(module: str) -> str:
     return next((name for name in names if name in ALLOWED or name in FREE), parts[0])
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """All modules of the package by their names."""
     return {module_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if "_share" not in path.parts}
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Modules of vidssl that a file imports, at any depth of its code and for types alone as well."""
     known = modules()
