@@ -11,6 +11,8 @@ from PIL import Image
 
 from vidssl import catalog, cli, config
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 # What makes a recipe small, where it has such an option; networks are a few thousand weights.
 SMALL = {
     "steps": 2,
