@@ -15,6 +15,7 @@ import pytest
 from vidssl.data.corpus.audit import audit
 from vidssl.data.corpus.cache import default_cache
 from vidssl.data.corpus.corpus import Corpus
+from vidssl.data.corpus.probe import probe
 from vidssl.data.corpus.scan import scan as scan_corpus
 from vidssl.data.media.audit import Finding
 from vidssl.data.media.isolation import call_each
