@@ -1,9 +1,12 @@
 """Fixtures for all tests: the shared data, random state that is put back, small real videos."""
 
+import importlib
+import json
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +52,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: it holds the real media and reference runs this test reads")
     return SHARED
+
+
+@pytest.fixture
+def looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are looked at in this process and not in children, which cost half a second each before they begin.
+
+    For tests of something else whose files hurt no decoder. What children are for - crashes, hangs, processors at a
+    time - is tested with them in tests/data (corpus/test_corpus.py, corpus/test_prepare.py, media/).
+    """
+
+    def here(
+        target: str, items: Sequence[str], *, num_workers: int, timeout_seconds: float | Sequence[float]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        module, _, name = target.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        return ((number, json.loads(json.dumps(function(item)))) for number, item in enumerate(items))
+
+    for module in ("scan", "tars", "audit", "timing", "prepare"):
+        monkeypatch.setattr(f"vidssl.data.corpus.{module}.call_each", here)
 
 
 @pytest.fixture(scope="session")

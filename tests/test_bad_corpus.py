@@ -13,6 +13,8 @@ from damaged_files import write_sources
 from vidssl.cli import main
 from vidssl.data.bad_samples import BadSamples
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 NUM_FILES, NUM_BROKEN = 40, 4
 CONFIG = '''"""A small network on small frames."""
 

@@ -26,6 +26,8 @@ from vidssl.commands.pretrain import FitOptions, _record
 from vidssl.config import load as load_config
 from vidssl.models import ResNet, export_encoder
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = '''"""A small network on small frames, for tests."""
 

@@ -10,6 +10,10 @@ from conftest import moving_square, write_video
 from PIL import Image
 
 from vidssl import catalog, cli, config
+from vidssl.methods.image.dino import DINOHead
+from vidssl.methods.image.jigsaw import Jigsaw
+
+pytestmark = pytest.mark.usefixtures("looked_at_here")
 
 # What makes a recipe small, where it has such an option; networks are a few thousand weights.
 SMALL = {
@@ -38,6 +42,8 @@ FURTHER = {
     "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames
     "video/opn_resnet18": {"patch_px": 40},
 }
+# Of heads that no option of a recipe makes smaller: tens of millions of weights.
+HEADS = [(DINOHead, "num_prototypes", 256), (Jigsaw, "hidden_dim", 64)]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,8 @@ def test_recipe(name, kind, media, tmp_path, monkeypatch):
         pytest.skip(f"it needs {entry.needs}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(media / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for head, size, value in HEADS:
+        monkeypatch.setitem(head.__init__.__kwdefaults__, size, value)
     options = inspect.signature(config.load(name).run).parameters
     small = {option: value for option, value in SMALL.items() if option in options} | FURTHER.get(name, {})
     words = [word for option, value in small.items() for word in (f"--{option.replace('_', '-')}", str(value))]

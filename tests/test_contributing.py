@@ -13,6 +13,8 @@ from vidssl import catalog, cli, config, methods
 from vidssl.evidence import worlds
 from vidssl.testing import check_method
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

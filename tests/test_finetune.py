@@ -17,6 +17,8 @@ from vidssl.finetune import Classifier, classify, finetune
 from vidssl.models import ConvNet
 from vidssl.stop import Stopped
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 
 def letters(num_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Four letters of ten."""

@@ -14,6 +14,8 @@ import pytest
 from vidssl import catalog, cli, config, options
 from vidssl.commands import pretrain, slurm
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 # Options for which zero is legal, and what it means there.
 ZERO_IS_LEGAL = {
     "seed": "a seed like any other",

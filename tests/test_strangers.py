@@ -21,6 +21,8 @@ from vidssl.report.finding import find
 from vidssl.report.page import write_report
 from vidssl.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 DEEP = "[" * 200_000 + "]" * 200_000
 
 

@@ -12,6 +12,8 @@ from conftest import moving_square, write_video
 
 from vidssl.cli import main
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 # Name, content, what the message says after the name of the list.
 LISTS = [
     ("l.txt", "", " lists no files; expected one per line, e.g. 'clips/run.mp4 0'"),

@@ -22,6 +22,8 @@ from vidssl.methods import VideoColorization
 from vidssl.models import ResNet
 from vidssl.models.heads import FrameHead
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLIPS = partial(frame_tuple, offsets_frames=(0, 2, 5))
 
 

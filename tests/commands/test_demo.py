@@ -7,6 +7,8 @@ import pytest
 
 from vidssl.cli import main
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 SMALL = {
     "steps": 1,
     "num-train-videos": 2,

@@ -13,6 +13,8 @@ from vidssl.cli import main
 from vidssl.evaluate.metrics.interval import mean_intervals, wilson
 from vidssl.models import ResNet, export_encoder
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLASSES = ("dark", "grey", "light")
 
 

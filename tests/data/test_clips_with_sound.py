@@ -8,6 +8,8 @@ from conftest import moving_square, write_video
 from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import clip_with_sound
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 
 def test_frames_and_sound_fit_into_the_video():
     generator = torch.Generator().manual_seed(0)

@@ -13,6 +13,8 @@ from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.loader import on_device
 from vidssl.data.samples import sample_seed
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLIPS = partial(frame_tuple, offsets_frames=(0, 3))
 
 

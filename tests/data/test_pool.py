@@ -18,6 +18,8 @@ from vidssl.data import ArrayDataset, Corpus, Loader, MediaError, VideoDataset, 
 from vidssl.data.clips import frame_tuple, random_clips
 from vidssl.data.slots import num_slots
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLIPS = partial(frame_tuple, offsets_frames=(0, 3))
 
 

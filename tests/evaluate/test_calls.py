@@ -14,6 +14,8 @@ from vidssl.evaluate.recognition.features.extract import Thumbnails
 from vidssl.evaluate.recognition.features.views import Views
 from vidssl.models import ResNet, export_encoder
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 TASKS = [name.removeprefix("evaluate ") for name in cli.COMMANDS if name.startswith("evaluate ")]
 
 

@@ -17,6 +17,8 @@ from vidssl import fit
 from vidssl.evidence.torture import corrupt
 from vidssl.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 

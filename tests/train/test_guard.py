@@ -26,6 +26,8 @@ from vidssl.ops import draws
 from vidssl.train import guard
 from vidssl.train.guard import Guard, clip_gradients
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLIPS = worlds.sprites(8, seed=0, num_frames=4, size_px=24, sprite_px=(8, 12), speed_px=(1, 2)).video
 
 

@@ -20,6 +20,8 @@ from vidssl.data.clips import frame_tuple
 from vidssl.method import Method
 from vidssl.stop import Stopped
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 KILLED = """
 import sys
 from pathlib import Path

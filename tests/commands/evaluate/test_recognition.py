@@ -14,6 +14,8 @@ from PIL import Image
 from vidssl.cli import main
 from vidssl.models import ResNet, export_encoder
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 CLASSES = ("left", "right", "top")
 
 

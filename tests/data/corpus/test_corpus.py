@@ -15,6 +15,7 @@ import pytest
 from vidssl.data.corpus.audit import audit
 from vidssl.data.corpus.cache import default_cache
 from vidssl.data.corpus.corpus import Corpus
+from vidssl.data.corpus.probe import probe
 from vidssl.data.corpus.scan import scan as scan_corpus
 from vidssl.data.media.audit import Finding
 from vidssl.data.media.isolation import call_each
@@ -109,6 +110,7 @@ def test_folder(tree: Path) -> None:
     assert "broken.mp4: is no readable media file" in summary
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_labels_by_folder(tree: Path, tmp_path: Path) -> None:
     corpus = scan(tree, labels="folder")
     assert corpus.class_names == ("deep", "jump", "run")
@@ -128,7 +130,7 @@ def test_a_second_scan_opens_no_file_that_is_unchanged(tmp_path: Path, monkeypat
 
     def counted(target: str, items: list[str], **options: Any) -> Any:
         asked.append([Path(item).name for item in items])
-        return call_each(target, items, **options)
+        return ((number, probe(item)) for number, item in enumerate(items))
 
     monkeypatch.setattr("vidssl.data.corpus.scan.call_each", counted)
     first = scan(root)
@@ -148,6 +150,7 @@ def test_a_second_scan_opens_no_file_that_is_unchanged(tmp_path: Path, monkeypat
     assert [path.suffix for path in default_cache().iterdir()] == [".json"]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_frame_folders_and_images(tmp_path: Path) -> None:
     root = tmp_path / "frames"
     write_images(root / "480p" / "bear", 3)
@@ -211,6 +214,7 @@ def listed(tmp_path: Path) -> Path:
         ("l.csv", "clips/a.mp4,run\nclips/a.mp4,jump\n", [1, 0], ("jump", "run")),
     ],
 )
+@pytest.mark.usefixtures("looked_at_here")
 def test_lists(listed: Path, name: str, text: str, labels: list[int], classes: tuple[str, ...]) -> None:
     (listed / name).write_bytes(text.encode())
     corpus = scan(listed / name)
@@ -244,12 +248,14 @@ def test_lists(listed: Path, name: str, text: str, labels: list[int], classes: t
         ("l.csv", "clip,kind\nclips/a.mp4,0\n", r"l\.csv:1: .*clip does not exist"),
     ],
 )
+@pytest.mark.usefixtures("looked_at_here")
 def test_malformed_lists_are_named_with_their_line(listed: Path, name: str, text: str, message: str) -> None:
     (listed / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         scan(listed / name)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_sources_without_videos(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 1)
     with pytest.raises(ValueError, match=r"holds no video files \(\.264 .*; 1 other files were passed over"):
@@ -379,6 +385,7 @@ def test_audit_of_a_folder(tree: Path) -> None:
     assert "c9.mp4" not in text
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_audit_of_one_file_and_of_frame_folders(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4")
     assert audit(path, progress=False).files == ((path, ()),)
@@ -427,6 +434,7 @@ def test_fifty_builders_of_one_cache_leave_a_whole_one(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_a_file_of_the_same_size_and_another_time_is_looked_at_again(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clips" / "a.mp4", num_frames=8)
     assert scan(tmp_path / "clips").entries[0].num_frames == 8

@@ -118,6 +118,7 @@ def test_every_frame_at_its_time_in_groups_of_eight(tmp_path):
         )[:50]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_what_a_file_states_of_its_index_is_believed_as_long_as_its_table_agrees(tmp_path):
     source = write_video(tmp_path / "a.mp4", moving_square(30), fps=30)
     encode_file(source, tmp_path / "b.mp4")
@@ -145,6 +146,7 @@ def test_what_a_file_states_of_its_index_is_believed_as_long_as_its_table_agrees
         assert stated_index(container, container.streams.video[0]) is None
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_variable_intervals_and_odd_sizes(tmp_path):
     unit = Fraction(1, 90_000)
     ticks = [90 * tick for tick in (1000, 1017, 1050, 1051, 3000, 3033, 3067, 9000)]
@@ -212,6 +214,7 @@ def test_files_from_the_wild(odd, tmp_path, origin, name):
         ("mp4", "libmp3lame", "mp3", -0.3),
     ],
 )
+@pytest.mark.usefixtures("looked_at_here")
 def test_sound_stays_in_step_with_the_pictures(tmp_path, suffix, codec, kept, late_seconds):
     """A flash and a click in one moment; the sound track starts with the pictures, after them or before them."""
     frames = np.full((50, 32, 32, 3), 30, np.uint8)
@@ -241,6 +244,7 @@ def test_sound_stays_in_step_with_the_pictures(tmp_path, suffix, codec, kept, la
         np.testing.assert_allclose(second, first, atol=1e-3)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_sound_that_is_copied_is_heard_sample_for_sample(tmp_path):
     source = encode(tmp_path / "a.mp4", numbered(120), sound=tone(4, rate_hz=44_100, channels=2), rate_hz=44_100)
     encode_file(source, tmp_path / "b.mp4", short_side_px=32)
@@ -273,6 +277,7 @@ def digests(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_labels_sources_and_the_originals_survive(tree, tmp_path):
     before = digests(tree)
     result = small(tree, tmp_path / "out", num_timed_clips=2)
@@ -309,6 +314,7 @@ def test_pictures_that_break_off_are_noted(odd, tmp_path):
         assert reader.info.num_frames == 10
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_a_list_is_written_too_without_the_bad_files(tree, tmp_path):
     (tree / "bad.mp4").write_bytes(b"no video at all")
     (tree / "some.csv").write_text("path,label\nclass1/v_g0_c1.mp4,run\nbad.mp4,run\nclass0/v_g0_c0.avi,jump\n")
@@ -321,6 +327,7 @@ def test_a_list_is_written_too_without_the_bad_files(tree, tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_a_folder_of_frames_becomes_a_video(tmp_path):
     from PIL import Image
 
@@ -331,6 +338,7 @@ def test_a_folder_of_frames_becomes_a_video(tmp_path):
     check_frames(tmp_path / "videos/seq", tmp_path / "out/seq", size=(48, 48), at_least_db=30, moving=True)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_unreadable_files_are_named_and_counted(tree, tmp_path, capsys):
     (tree / "class0/empty.mp4").write_bytes(b"")
     result = small(tree, tmp_path / "out")
@@ -409,6 +417,7 @@ def test_after_a_kill_nothing_is_encoded_twice_and_nothing_is_half_there(tmp_pat
     ) == (2, 0)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_places_that_are_refused(tree, tmp_path):
     for out in (tree, tree / "class0/new", tmp_path):
         with pytest.raises(ValueError, match="lie in one another"):
@@ -429,6 +438,7 @@ def test_places_that_are_refused(tree, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "link", "other.mp4", "videos"]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_another_corpus_does_not_come_between(tree, tmp_path):
     small(tree, tmp_path / "out")
     lock = tmp_path / "out/.prepare/lock"
@@ -451,6 +461,7 @@ def test_another_corpus_does_not_come_between(tree, tmp_path):
     assert (result.num_kept, result.num_encoded) == (6, 1)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_what_check_reports_is_reported(tree, tmp_path, monkeypatch):
     scandir = os.scandir
 
@@ -472,6 +483,7 @@ def test_what_check_reports_is_reported(tree, tmp_path, monkeypatch):
     assert "locked: cannot be entered" in result.summary()
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_what_the_decoder_complains_of_is_noted(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
     path = write_video(tmp_path / "videos/a.mp4", noise)

@@ -164,6 +164,7 @@ def test_shards_are_those_of_webdataset(packed, source):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
+@pytest.mark.usefixtures("looked_at_here")
 def test_webdataset_reads_them_and_its_own_are_read(packed, files, tmp_path):
     webdataset = pytest.importorskip("webdataset")
     samples = list(webdataset.WebDataset([str(path) for path in sorted(packed.glob("*.tar"))], shardshuffle=False))
@@ -338,6 +339,7 @@ def test_other_decoders_take_members_or_leave_them(packed, files, backend, caplo
         assert ours.backend == ("pyav" if backend == "decord" else "torchcodec")
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_folders_of_shards_beside_one_another_are_one_corpus(packed, files, tmp_path):
     for name in ("part0", "part1"):
         shutil.copytree(packed, tmp_path / "both" / name)
@@ -402,6 +404,7 @@ def test_after_a_kill_the_shards_are_those_of_one_go(source, encoded, packed, tm
     assert not list((out / ".prepare").rglob("*.mp4"))
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_shards_are_never_rewritten(source, packed, tmp_path):
     shutil.copytree(source, tmp_path / "videos")
     shutil.copytree(packed, tmp_path / "out")
@@ -429,6 +432,7 @@ def test_shards_are_never_rewritten(source, packed, tmp_path):
         again(shard_gib=0, **SETTINGS)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_labels_of_a_list_go_into_the_shards(source, tmp_path):
     rows = [("class1/v_g0_1.mp4", "run"), ("class0/v_g0_2.mp4", "jump"), ("class0/v_g0_0.mp4", "run")]
     shutil.copytree(source, tmp_path / "videos")
@@ -492,6 +496,7 @@ def test_archives_that_were_looked_through_before_a_kill_are_known(foreign, monk
     assert len(scan(foreign)) == 6 and asked == [6, 3]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_a_corpus_of_files_beside_an_archive_stays_one(files, tmp_path):
     shutil.copytree(files / "class0", tmp_path / "videos")
     write_tar(tmp_path / "videos/backup.tar", {"a.mp4": b"x"})
@@ -505,6 +510,7 @@ def test_a_corpus_of_files_beside_an_archive_stays_one(files, tmp_path):
     assert [entry.path.name for entry in scan(tmp_path / "images", media="any").entries] == ["a.png"]
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_images_in_archives(tmp_path):
     pictures = {}
     for number in range(3):
@@ -522,6 +528,7 @@ def test_images_in_archives(tmp_path):
 # Damage.
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_damage_after_the_scan_is_replaced_by_the_seed_named_and_counted(packed, tmp_path):
     shutil.copytree(packed, tmp_path / "out")
     data = dataset(tmp_path / "out")
@@ -547,6 +554,7 @@ def test_damage_after_the_scan_is_replaced_by_the_seed_named_and_counted(packed,
         list(Loader(data, batch_size=4, seed=2).batches(0, 3))
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_damage_before_the_scan_is_an_error_or_found_by_check(packed, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(packed, out)
@@ -569,6 +577,7 @@ def test_damage_before_the_scan_is_an_error_or_found_by_check(packed, tmp_path, 
         scan(out)
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_a_damaged_archive_is_named_and_the_others_are_read(foreign):
     whole = (foreign / "0.tar").read_bytes()
     (foreign / "2.tar").write_bytes(whole[:9000])
@@ -759,6 +768,7 @@ def edited(known: bytes, **changes) -> bytes:
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("looked_at_here")
 def test_lies_about_a_sample_are_an_error_that_names_it(packed, tmp_path, change):
     member = scan(packed).entries[0].member
     known = edited(member.load()[1], **change)
@@ -787,6 +797,7 @@ def test_what_is_known_is_no_bomb(packed, tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_lies_that_hold_together_change_no_frame(packed, files, tmp_path):
     """Other sizes, and times of other frames: the reader compares them with what it sees."""
     member = scan(packed).entries[0].member

@@ -11,6 +11,8 @@ from vidssl.data.lists.lists import Columns, read_list
 from vidssl.data.lists.sources import find
 from vidssl.data.published.labelled import _list, labelled_set
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 FILES = ("clips/a.mp4", "clips/b c.mp4", "clips/d,e.mp4", "clips/f;g.mp4")
 
 

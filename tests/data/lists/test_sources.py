@@ -19,6 +19,8 @@ from vidssl.data.corpus.scan import scan
 from vidssl.data.lists.recordings import recordings
 from vidssl.data.published.labelled import labelled_set
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,6 +317,7 @@ def with_drops(path: Path, codec: str = "mjpeg") -> Path:
     return path
 
 
+@pytest.mark.usefixtures("looked_at_here")
 def test_case_6_dropped_pictures_are_a_note(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     path = with_drops(tmp_path / "clips/a.avi")

@@ -48,10 +48,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("backend", "files_per_kind"),
     [
-        ("pyav", 16),  # the table of docs/reliability.md counts 50
+        ("pyav", 8),  # the table of docs/reliability.md counts 50
         pytest.param(
             "decord",
-            4,
+            2,
             marks=pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed"),
         ),
     ],

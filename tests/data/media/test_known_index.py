@@ -15,6 +15,8 @@ from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import random_clips
 from vidssl.data.media.video import MediaError, open_video
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".asf", ".3gp"}
 # FFmpeg decodes some pictures of this file differently from one time to the next; see test_odd_files.py.
 UNSTEADY = "audio_track_silent.webm"

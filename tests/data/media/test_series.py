@@ -12,6 +12,8 @@ from vidssl.data import scan
 from vidssl.data.media.audit import audit_file
 from vidssl.data.media.video import MediaError, open_video
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8))
 
 

@@ -22,6 +22,8 @@ from tiny_archives import vint, write_rar4, write_rar5, write_tar, write_zip
 from vidssl.data.published import archive_limits, archives, members, rar
 from vidssl.data.published.archives import Published, below, extract, prepare
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 FILES = {"set/a.txt": b"first", "set/deep/b.bin": bytes(range(256)) * 300, "set/empty": b""}
 PROGRAM = next((name for name in rar.PROGRAMS if shutil.which(name)), None)
 

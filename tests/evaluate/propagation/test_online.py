@@ -20,6 +20,8 @@ from vidssl.evaluate.propagation.protocols import CRW
 from vidssl.methods import VideoColorization
 from vidssl.models import ResNet
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 
 def run(corpus):
     torch.manual_seed(3)
