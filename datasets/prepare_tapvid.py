@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from vidssl.data.published.ranges import check_shares, range_of
+from vidssl.data.published.ranges import check_shares, check_types, range_of
 
 
 class PlainDtype:
@@ -134,12 +134,19 @@ def check_example(example: Any, *, what: str) -> None:
         raise ValueError(
             f"{what} has points {points.shape} and occluded {occluded.shape}; expected (N, T, 2) and (N, T)"
         )
+    check_types(points, occluded, what=what)
     num_outside = check_shares(points.astype(np.float64), occluded.astype(bool), what=what)
     if num_outside:
         print(f"{what}: {num_outside} visible points lie outside the frame; they are kept")
     num_frames = points.shape[1]
     if is_pixels(video):
-        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or len(video) != num_frames:
+        if (
+            video.dtype != np.uint8
+            or video.ndim != 4
+            or video.shape[3] != 3
+            or len(video) != num_frames
+            or not video.size
+        ):
             raise ValueError(
                 f"{what} is {video.dtype} {video.shape}{range_of(video)}; expected uint8 ({num_frames}, H, W, 3), "
                 "values from 0 to 255, or a JPEG file per frame"

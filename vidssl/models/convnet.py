@@ -27,7 +27,7 @@ class ConvNet(Encoder):
         std: Per input channel.
 
     Raises:
-        ValueError: Not as many strides as widths.
+        ValueError: Not as many strides as widths, or values that are no whole numbers above 0.
     """
 
     def __init__(
@@ -44,6 +44,8 @@ class ConvNet(Encoder):
     ) -> None:
         if len(widths) != len(strides):
             raise ValueError(f"there are {len(widths)} widths {widths} but {len(strides)} strides {strides}")
+        if not all(type(value) is int and value > 0 for value in (*widths, *strides)):
+            raise ValueError(f"widths {widths} and strides {strides} must be whole numbers above 0")
         num_channels = 1 if color == "gray" else 3
         super().__init__(
             dim=widths[-1],

@@ -1,5 +1,6 @@
 """What every encoder is to the rest of the library."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,10 @@ class Encoder(nn.Module):
         unused_keys: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+            raise ValueError(
+                f"mean {tuple(mean)} and std {tuple(std)} of an encoder; expected numbers, std above 0"
+            )
         self.dim = dim
         self.stride = stride
         self.multiple = multiple

@@ -32,6 +32,7 @@ from torch import Tensor
 from ...json_files import read_json
 from ..media.images import image_size, read_image
 from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
+from .texts import read_text
 
 __all__ = [
     "VOID",
@@ -253,10 +254,13 @@ def _categories(path: Path) -> dict[str, dict[int, str]]:
         return {}
     try:
         videos = read_json(path)["videos"]
-        return {
+        found = {
             name: {int(number): one["category"] for number, one in video["objects"].items()}
             for name, video in videos.items()
         }
+        if odd := [one for objects in found.values() for one in objects.values() if not isinstance(one, str)]:
+            raise TypeError(f"a category is {odd[0]!r:.40}, expected a text")
+        return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no meta.json of YouTube-VOS: {error!r}") from error
 
@@ -287,7 +291,7 @@ def _listed(folder: Path, subset: str, present: list[str]) -> list[str]:
         raise ValueError(
             f"{file} is missing; its folder has {', '.join(sorted(p.name for p in folder.iterdir()))}"
         )
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     # DAVIS-2016 lists "/JPEGImages/480p/SEQUENCE/00000.jpg /Annotations/480p/SEQUENCE/00000.png".
     return [Path(line.split()[0]).parent.name if "/" in line else line for line in lines]
 
@@ -315,15 +319,22 @@ def _sequence(
             f"({VOID} is void)"
             + ("" if objects == "one" else "; of 0 and 255 alone, --layout davis2016 makes one")
         )
-    if objects != "one":
-        _check_ids(sequence)
+    _check_ids(sequence)
     return sequence
 
 
 def _check_ids(sequence: MaskSequence) -> None:
     """Refuse masks to start from that hold no ids; say which ids are counted otherwise than one may think."""
-    first_path = next(path for path in sequence.annotation_paths if path is not None)
-    check_object_ids(read_mask(first_path), path=first_path)
+    for number in {0, *sequence.first_frames.values()}:
+        path = sequence.annotation_paths[number]
+        if path is None:
+            continue
+        try:
+            check_object_ids(read_mask(path), path=path)
+        except ValueError as error:
+            if sequence.objects != "one":
+                raise
+            logger.warning("%s. Here all values above 0 count as the object", error)
     if sequence.absent_ids:
         logger.warning(
             "%s: no mask has the ids %s, so these are no objects; davis2017-evaluation counts each of them as right "
@@ -340,6 +351,36 @@ def _check_ids(sequence: MaskSequence) -> None:
                 sequence.name,
                 listed_ids(late),
             )
+
+
+def check_later_masks(sequence: MaskSequence) -> None:
+    """Refuse soft masks behind those to start from; say which ids are not counted, and which objects never return.
+
+    Raises:
+        ValueError: A mask is soft; the message names it.
+    """
+    if sequence.objects == "one":
+        return
+    shown: set[int] = set()
+    for number in sequence.annotated:
+        path = sequence.annotation_paths[number]
+        ids = set(sequence.mask(number).unique().tolist()) - {0}
+        if path is not None and ids - sequence.first_frames.keys():
+            check_object_ids(read_mask(path), path=path)
+        shown |= ids if number else set()
+    if strangers := sorted(shown - sequence.first_frames.keys()):
+        logger.warning(
+            "%s: later masks have the ids %s, which the first has not: not counted, as in davis2017-evaluation",
+            sequence.name,
+            listed_ids(strangers),
+        )
+    # Whatever joins is in the mask it joins with.
+    if len(sequence.annotated) > 1 and (lost := sorted(sequence.first_frames.keys() - shown - _joined(sequence))):
+        logger.warning("%s: no later mask shows the objects %s", sequence.name, listed_ids(lost))
+
+
+def _joined(sequence: MaskSequence) -> set[int]:
+    return {i for i, first in sequence.first_frames.items() if first > 0}
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:

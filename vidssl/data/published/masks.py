@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -12,7 +13,6 @@ from ..media.images import read_stored
 # Id of pixels that belong to nothing (davis2017-evaluation davis.py VOID_LABEL).
 VOID = 255
 
-_JPEG = b"\xff\xd8"  # how such files begin
 _MAX_LISTED = 8
 
 
@@ -36,16 +36,15 @@ def read_mask(path: str | Path) -> Tensor:
     nothing but 0 and 65535 are read as 0 and 255.
 
     Raises:
-        ValueError: The file is missing, no image, a JPEG, of another pixel type, has half-transparent pixels, ids
-            above 255, or a colour that is no object's.
+        ValueError: The file is missing, no image, one whose compression changes values (JPEG, lossy WebP), of another
+            pixel type, has half-transparent pixels, ids above 255, or a colour that is no object's.
     """
     image = read_stored(path)
-    with Path(path).open("rb") as file:
-        if file.read(2) == _JPEG:
-            raise ValueError(
-                f"{path} is a JPEG, which does not keep values: near edges they are others than were saved. Save "
-                "masks as PNG"
-            )
+    if kind := _lossy_kind(Path(path), image):
+        raise ValueError(
+            f"{path} is a {kind}, which does not keep values: near edges they are others than were saved. Save "
+            "masks as PNG"
+        )
     if image.mode in ("P", "L", "1"):
         return torch.from_numpy(np.array(image).astype(np.uint8))
     if image.mode.startswith("I"):
@@ -93,6 +92,21 @@ def check_object_ids(mask: Tensor, *, path: str | Path) -> None:
 def listed_ids(ids: list[int]) -> str:
     """Write ids for people: "1, 2, 9"; long lists are cut."""
     return ", ".join(map(str, ids[:_MAX_LISTED])) + (", ..." if len(ids) > _MAX_LISTED else "")
+
+
+def _lossy_kind(path: Path, image: Image.Image) -> str | None:
+    """What a file is whose compression changes values; None if it keeps them."""
+    content = path.read_bytes()
+    if content.startswith(b"\xff\xd8"):
+        return "JPEG"
+    if image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):  # of a TIFF
+        return f"TIFF in {image.info['compression']} compression"
+    place = 12
+    while content[:4] == b"RIFF" and content[8:12] == b"WEBP" and place + 8 <= len(content):
+        if content[place : place + 4] == b"VP8 ":  # VP8L is the one that keeps them
+            return "lossy WebP"
+        place += 8 + (int.from_bytes(content[place + 4 : place + 8], "little") + 1) // 2 * 2
+    return None
 
 
 def _from_deep(values: np.ndarray, *, path: str | Path, mode: str) -> np.ndarray:

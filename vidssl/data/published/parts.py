@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .benchmarks import MaskSequence
+from .texts import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def _listed(root: Path, subset: str, present: list[str]) -> list[str]:
             f"{file} is missing; its folder has {', '.join(sorted(path.name for path in file.parent.iterdir()))}"
         )
     # Some copies list paths, with or without the annotation's behind them: the video is the last part of the first.
-    return [Path(line.split()[0]).name for line in file.read_text().splitlines() if line.strip()]
+    return [Path(line.split()[0]).name for line in read_text(file).splitlines() if line.strip()]
 
 
 def _sequence(name: str, images: Path, annotations: Path) -> MaskSequence:

@@ -5,6 +5,7 @@ from the published pickles.
 import difflib
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,19 @@ from einops import rearrange
 from torch import Tensor
 
 from .benchmarks import read_frame
-from .ranges import check_shares, range_of
+from .ranges import check_shares, check_types, range_of
+
+# What reading a damaged file of arrays raises.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +99,7 @@ def tapvid_sequences(root: str | Path, *, names: Iterable[str] | None = None) ->
 
 def _point_sequence(path: Path) -> PointSequence:
     arrays = _arrays(path, ["points", "occluded"])
+    check_types(arrays["points"], arrays["occluded"], what=str(path))
     points, occluded = arrays["points"].astype(np.float64), arrays["occluded"].astype(bool)
     if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2] or points.shape[1] == 0:
         raise ValueError(
@@ -116,13 +130,18 @@ def _check_video(path: Path, *, num_frames: int) -> None:
             raise ValueError(
                 f"{path} has no array 'video', and there is no folder {path.with_suffix('')} of frames"
             )
-        with archive.open("video.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(file)
-    if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and shape[0] == num_frames:
+        try:
+            with archive.open("video.npy") as file:
+                version = np.lib.format.read_magic(file)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(file)
+        except _DAMAGE as error:
+            raise ValueError(f"{path}: video cannot be read as an array: {error}") from error
+    if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and shape[0] == num_frames and min(shape) > 0:
         return
     values = "" if dtype == np.uint8 else range_of(_arrays(path, ["video"])["video"])
     raise ValueError(
@@ -134,11 +153,17 @@ def _check_video(path: Path, *, num_frames: int) -> None:
 def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     """Read arrays of an .npz file; nothing in it is unpickled."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except KeyError as error:
-        raise ValueError(f"{path} has no array {error}; datasets/prepare_tapvid.py says what it holds") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            with file:
+                if absent := [name for name in names if name not in file.files]:
+                    raise ValueError(
+                        f"it has no array {', '.join(absent)}; datasets/prepare_tapvid.py says what it holds"
+                    )
+                return {name: file[name] for name in names}
+    except _DAMAGE as error:
         raise ValueError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from error
 
 

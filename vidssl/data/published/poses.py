@@ -29,6 +29,7 @@ from torch import Tensor
 from ..media.images import image_size
 from .benchmarks import MaskSequence, read_frame
 from .ranges import check_pixels_of
+from .texts import check_name, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -147,18 +148,18 @@ def _listed(root: Path, split: int) -> list[tuple[str, str]] | None:
     """Class and name of every test video; None where the data has no lists."""
     whole = root / f"testlist_split{split}.txt"
     if whole.is_file():
-        return [_of_paths(line, whole) for line in whole.read_text().splitlines() if line.strip()]
+        return [_of_paths(line, whole) for line in read_text(whole).splitlines() if line.strip()]
     if not (root / "splits").is_dir():
         return None
     listed = []
     for file in sorted((root / "splits").glob(f"*_test_split{split}.txt")):
         kind = file.name.removesuffix(f"_test_split{split}.txt")
-        for line in filter(None, map(str.strip, file.read_text().splitlines())):
+        for line in filter(None, map(str.strip, read_text(file).splitlines())):
             video, _, part = line.rpartition(" ")
             if part not in ("0", "1", "2") or not video:
                 raise ValueError(f"{file} has the line {line!r}; expected VIDEO.avi, and 1 (train) or 2 (test)")
             if part == "2":
-                listed.append((kind, video.strip().removesuffix(".avi")))
+                listed.append((kind, check_name(video.strip().removesuffix(".avi"), path=file)))
     return listed
 
 
@@ -216,6 +217,8 @@ def _read_joints(path: Path) -> np.ndarray:
         positions = positions[..., None]
     if positions.ndim != 3 or positions.shape[0] != 2 or 0 in positions.shape:
         raise ValueError(f"{path}: pos_img is {positions.shape}, expected (2, joints, frames)")
+    if positions.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: pos_img is of type {positions.dtype}, expected numbers")
     positions = positions.astype(np.float64)
     if not np.isfinite(positions).all():
         raise ValueError(f"{path}: pos_img has values that are no numbers")

@@ -37,6 +37,21 @@ def check_shares(points: np.ndarray, occluded: np.ndarray, *, what: str) -> int:
     return num_outside
 
 
+def check_types(points: np.ndarray, occluded: np.ndarray, *, what: str) -> None:
+    """Refuse points that are no real numbers, and what says of each whether it is hidden by anything but yes and no.
+
+    Raises:
+        ValueError: That is so.
+    """
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"{what}: points are of type {points.dtype}, expected numbers from 0 to 1")
+    if occluded.dtype.kind not in "biuf" or not np.isin(occluded, (0, 1)).all():
+        raise ValueError(
+            f"{what}: occluded is {occluded.dtype}{range_of(occluded)}, expected True where a point is hidden and False "
+            "where it is seen"
+        )
+
+
 def range_of(values: np.ndarray) -> str:
     """The smallest and the largest of some numbers, for messages; nothing of what is no numbers."""
     if values.dtype.kind not in "fiub" or not values.size:
@@ -56,12 +71,13 @@ def check_pixels_of(xy: np.ndarray, *, size: tuple[int, int], what: str) -> int:
         How many lie outside the frame.
 
     Raises:
-        ValueError: All lie outside, or all within the first pixel, as shares of the frame do.
+        ValueError: All lie outside, or all at the first pixel, as shares of the frame do.
     """
     height, width = size
     (left, top), (right, bottom) = xy.min(axis=0), xy.max(axis=0)
     inside = (xy > -1).all(axis=1) & (xy[:, 0] < width) & (xy[:, 1] < height)
-    if not inside.any() or (len(xy) > 1 and max(right - left, bottom - top) <= 1 and np.abs(xy).max() <= 1):
+    # Shares of the frame go from 0 or -1 to 1; in files whose first pixel is 1, from that less.
+    if not inside.any() or (len(xy) > 1 and xy.min() >= -2 and xy.max() <= 1):
         raise ValueError(
             f"{what}: x goes from {left:g} to {right:g}, y from {top:g} to {bottom:g}; expected pixels of a frame of "
             f"{width}x{height}"
@@ -78,7 +94,7 @@ def check_boxes(boxes: np.ndarray, *, size: tuple[int, int], what: str | Path) -
         what: They are, for the message.
 
     Returns:
-        How many boxes with an area lie wholly outside the frame.
+        How many boxes with an area lie outside the frame by more than half of it.
 
     Raises:
         ValueError: The first box does; or no box reaches over a pixel, as with shares of the frame.
@@ -92,4 +108,6 @@ def check_boxes(boxes: np.ndarray, *, size: tuple[int, int], what: str | Path) -
             f"{what}: the first box is x {x[0]:g}, y {y[0]:g}, width {box_width[0]:g}, height {box_height[0]:g}; "
             f"expected pixels of a frame of {width}x{height}"
         )
-    return int(outside.sum())
+    shown_width = np.minimum(x + box_width, width) - np.maximum(x, 0)
+    shown_height = np.minimum(y + box_height, height) - np.maximum(y, 0)
+    return int((outside | (2 * shown_width * shown_height < box_width * box_height)).sum())

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from ..media.images import image_size
 from .points import _frames, _images
-from .ranges import check_boxes
+from .ranges import check_boxes, range_of
+from .texts import check_name, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +155,16 @@ def otb_sequences(
 
 def _otb_objects(folder: Path) -> list[BoxSequence]:
     """One sequence for every annotation file of a folder; empty files (Human4 has one) do not count."""
-    files = [path for path in sorted(folder.glob("groundtruth*.txt")) if path.read_text().strip()]
+    files = [path for path in sorted(folder.glob("groundtruth*.txt")) if read_text(path).strip()]
     frame_paths = _images(folder / "img")
     if folder.name.lower() in OTB_FRAMES:
         first, last = OTB_FRAMES[folder.name.lower()]
-        frame_paths = [path for path in frame_paths if first <= int(path.stem) <= last]
+        frame_paths = [path for path in frame_paths if path.stem.isdecimal() and first <= int(path.stem) <= last]
+        if not frame_paths:
+            raise ValueError(
+                f"{folder / 'img'} holds no frame from {first:04d}.jpg to {last:04d}.jpg, which the boxes of "
+                f"{folder.name} are of in OTB"
+            )
     objects = []
     for number, path in enumerate(files, 1):
         boxes = _read_boxes(path, num_frames=len(frame_paths))
@@ -199,7 +205,9 @@ def got10k_sequences(
     if not listing.is_file():
         raise ValueError(f"{listing} is missing; expected {folder}/list.txt and "
                          f"{folder}/SEQUENCE/00000001.jpg ..., as GOT-10k is published")  # fmt: skip
-    listed = listing.read_text().split()
+    listed = list(dict.fromkeys(check_name(name, path=listing) for name in read_text(listing).split()))
+    if not listed:
+        raise ValueError(f"{listing} is empty; expected the name of a sequence a line")
     sequences = []
     for name in listed if names is None else names:
         if not (folder / name).is_dir():
@@ -215,7 +223,7 @@ def _got10k_sequence(folder: Path) -> BoxSequence:
     _check_boxes(boxes, path=truth, frame_path=frame_paths[0])
     scored, paths = has_area(boxes), [truth]
     if cover_path.is_file():
-        cover = np.array(cover_path.read_text().split(), dtype=float)
+        cover = _read_cover(cover_path)
         if len(cover) != len(boxes):
             raise ValueError(f"{cover_path} has {len(cover)} lines for {len(boxes)} frames")
         scored, paths = (cover > 0) & np.isfinite(boxes).all(axis=1), [truth, cover_path]
@@ -223,12 +231,24 @@ def _got10k_sequence(folder: Path) -> BoxSequence:
     return BoxSequence(folder.name, tuple(frame_paths), boxes, scored, tuple(paths), first_pixel=0)
 
 
+def _read_cover(path: Path) -> np.ndarray:
+    """Read how much is seen of the object, 0 to 8 a frame."""
+    try:
+        cover = np.array([float(word) for word in read_text(path).split()])
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as numbers: {error}") from error
+    if not ((cover >= 0) & (cover <= 8)).all():
+        raise ValueError(f"{path} goes{range_of(cover).removeprefix(' with values')}; expected 0 to 8")
+    return cover
+
+
 def _check_boxes(boxes: np.ndarray, *, path: Path, frame_path: Path) -> None:
     """Refuse boxes that are no pixels of their frames; say how many lie outside."""
     num_outside = check_boxes(boxes, size=image_size(frame_path), what=path)
     if num_outside:
         logger.warning(
-            "%s: %d of %d boxes lie wholly outside the frame; they count as officially",
+            "%s: %d of %d boxes lie outside the frame, wholly or by more than half of their area; they count as "
+            "officially (x, y, width and height are expected, not two corners)",
             path,
             num_outside,
             len(boxes),
@@ -244,7 +264,7 @@ def _read_boxes(path: Path, *, num_frames: int, first_alone: bool = False) -> np
         first_alone: Whether one line, for the first frame, will do; the others are NaN then.
     """
     try:
-        rows = [[float(word) for word in line.split()] for line in path.read_text().replace(",", " ").splitlines()]
+        rows = [[float(word) for word in line.split()] for line in read_text(path).replace(",", " ").splitlines()]
         boxes = np.array([row for row in rows if row], dtype=np.float64).reshape(-1, 4)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as lines of x, y, width, height: {error}") from error

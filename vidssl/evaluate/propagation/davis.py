@@ -25,7 +25,7 @@ from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
 
-from ...data.published.benchmarks import MaskSequence, davis_sequences, read_frame
+from ...data.published.benchmarks import MaskSequence, check_later_masks, davis_sequences, read_frame
 from ...data.published.masks import listed_ids
 from ...files import replacing
 from ...models.encoder import Encoder
@@ -186,6 +186,7 @@ def _predict(
     sequence: MaskSequence, carrier: Carrier, out: Path, advance: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the masks of one sequence and score what was written."""
+    check_later_masks(sequence)
     reading, propagating = Stopwatch(), Stopwatch()
     frames = reading.over(read_ahead(sequence.frames()))  # what is waited for
     masks = carrier.masks(frames, sequence.first_mask(), later_masks=sequence.later_masks())

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,6 +209,8 @@ def evaluate_sequences(
         "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+    if all(value is None or math.isnan(value) for value in figures.values()):
+        logger.warning("%s: no figure has a value, as the data hold nothing that is scored", benchmark.task)
     sums = benchmark.sums(records) if benchmark.sums else weighted_means(records, benchmark.summarise)
     sure = {"uncertainty": sequence_uncertainty(sums, figures)}
     result = Result(benchmark.task, figures, parts, facts | sure | more)

@@ -1,7 +1,6 @@
 """Carry the masks of a video's first frame through the rest of it: a user's own video, no ground truth."""
 
 import dataclasses
-import json
 import logging
 import re
 import time
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ...data.media.video import Reader, open_video
 from ...data.published.masks import VOID, check_object_ids, listed_ids, read_mask
+from ...json_files import read_json
 from ...models.encoder import Encoder
 from ...stop import stoppable
 from ..overlap import write_behind
@@ -148,7 +148,7 @@ def check_folder(out: Path, *, video_path: Path, first_mask_path: Path) -> None:
         return
     record = next((out / name for name in ("labels.json", UNFINISHED) if (out / name).is_file()), None)
     owner = _video_of(record) if record is not None else None
-    foreign = [name for name in found if not _is_ours(name)] if owner is not None else found
+    foreign = [name for name in found if not _is_ours(name, out)] if owner is not None else found
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise ValueError(f"{out} holds {foreign[0]}{more}, which propagate did not make; {advice}")
@@ -159,21 +159,24 @@ def check_folder(out: Path, *, video_path: Path, first_mask_path: Path) -> None:
 def _entries(out: Path) -> list[str]:
     """What a folder and its `masks` hold, but for what a killed process left half-written."""
     paths = [path for folder in (out, out / "masks") if folder.is_dir() for path in sorted(folder.iterdir())]
+    masks = out / "masks"
     return [
         path.relative_to(out).as_posix()
         for path in paths
-        if not re.fullmatch(r"\..+\.\d+\.tmp", path.name) and path != out / "masks"
-    ] + (["masks"] if (out / "masks").is_file() else [])
+        if not re.fullmatch(r"\..+\.\d+\.tmp", path.name) and path != masks
+    ] + (["masks"] if masks.is_symlink() or masks.is_file() else [])
 
 
-def _is_ours(name: str) -> bool:
+def _is_ours(name: str, out: Path) -> bool:
+    if (out / name).is_symlink() or not (out / name).is_file():
+        return False
     return name in ("overlay.mp4", "labels.json", UNFINISHED) or bool(re.fullmatch(r"masks/\d{5,}\.png", name))
 
 
 def _video_of(record: Path) -> Path | None:
     """The video that a labels.json or unfinished.json says it is of; None where it is somebody else's."""
     try:
-        document = json.loads(record.read_text(encoding="utf-8"))
+        document = read_json(record)
         is_ours = record.name == UNFINISHED or {"first_mask", "ids", "frames", "protocol"} <= document.keys()
         return Path(document["video"]).resolve() if is_ours else None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -9,6 +9,7 @@ The figures are those of the eval_vip.py that published figures are made with: m
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...data.published.benchmarks import MaskSequence, read_frame
-from ...data.published.masks import VOID
+from ...data.published.masks import VOID, check_object_ids
 from ...data.published.parts import VIP_CLASSES
 from ...files import replacing
 from ..metrics.miou import confusion_matrix, figures, iou_per_class
@@ -29,6 +30,8 @@ from .masks import read_mask, write_mask
 from .protocols import CRW, VFS, Protocol
 from .runner import Benchmark, Carrier
 from .sequence_intervals import confusion_sums
+
+logger = logging.getLogger(__name__)
 
 _FPS = 5  # of the drawn videos: VIP annotates a frame a second
 
@@ -57,7 +60,7 @@ def vip_benchmark(
     def predict(
         sequence: MaskSequence, carrier: Carrier, out: Path, advance: Callable[[str], None]
     ) -> dict[str, Any]:
-        read_classes(sequence, 0, num_classes=num_classes)  # refuses unknown classes before any work is done
+        look_at_classes(sequence, num_classes=num_classes)  # before any work is done
         masks = carrier.masks(sequence.frames(), sequence.mask(0))
         for path, mask in zip(mask_paths(sequence, out), masks, strict=True):
             write_mask(path, mask.cpu())
@@ -107,6 +110,29 @@ def read_classes(sequence: MaskSequence, number: int, *, num_classes: int) -> np
             f"Say how many classes the data has: --num-classes {int(unknown.max()) + 1}"
         )
     return truth
+
+
+def look_at_classes(sequence: MaskSequence, *, num_classes: int) -> None:
+    """Refuse classes that there are not; say where edges are soft, and where nothing is carried.
+
+    Raises:
+        ValueError: An annotation holds a class that there is not.
+    """
+    first = read_classes(sequence, 0, num_classes=num_classes)
+    if not np.isin(first, (0, VOID), invert=True).any():
+        logger.warning(
+            "%s: the first frame has no class but the background%s: nothing is carried, and a figure of 100 %% says so",
+            sequence.name,
+            f" and {VOID}, which is void" if (first == VOID).any() else "",
+        )
+    for number in sequence.annotated:
+        path = sequence.annotation_paths[number]
+        mask = torch.from_numpy(read_classes(sequence, number, num_classes=num_classes))
+        try:
+            check_object_ids(mask, path=str(path))
+        except ValueError as error:  # small bodies are all edge: no reason to refuse them
+            logger.warning("%s", error)
+            return
 
 
 def score(sequence: MaskSequence, predictions: Sequence[Path], *, num_classes: int) -> np.ndarray:

@@ -68,7 +68,8 @@ class HuggingFaceEncoder(Encoder):
         if config.get("attention_type") == "space_only":
             raise ValueError("a TimeSformer of attention_type 'space_only' has no dense features in time")
         mean, std = _colors_or_default(config["model_type"], kind, mean=mean, std=std)
-        settings = transformers.AutoConfig.for_model(**config)
+        with _said("the config"):
+            settings = transformers.AutoConfig.for_model(**config)
         if config["model_type"] == "dinov3_vit":
             # In train mode the package would shake the coordinates of patches; an encoder gives the same features
             # however it is trained, as timm's DINOv3 does.
@@ -173,6 +174,17 @@ def import_transformers() -> Any:
     return transformers
 
 
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Turn what the package raises at values that cannot be into one line."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # its validators have exceptions of their own, which differ by version
+        raise ValueError(f"{what} describes no model: {' '.join(str(error).split()) or repr(error)}") from error
+
+
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:
     """Keep of a config.json what the installed package knows of models of its type.
 
@@ -206,7 +218,10 @@ def read_folder(folder: str) -> dict[str, Any]:
             f"{folder} holds no config.json; hf:FOLDER wants a local folder as save_pretrained writes it, with "
             "config.json and model.safetensors; nothing is downloaded"
         )
-    settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    path = Path(folder) / "config.json"
+    read_json(path)  # the package answers to what is deep or no json with a traceback
+    with _said(str(path)):
+        settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config = json.loads(settings.to_json_string())
     for name in ("transformers_version", "_name_or_path"):
         config.pop(name, None)  # they say where it was saved, not what it is
