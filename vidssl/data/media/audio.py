@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -38,6 +41,9 @@ _REMEMBERING = {
 
 # Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
 _CONTEXT_SAMPLES = 256
+
+# Samples as FFmpeg calls them, as NumPy does.
+_SAMPLE_KINDS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 # Channels cancel in a stretch of this length whose mean has less than this share of the power that the mean of
 # unrelated channels has. Of 44 files with stereo and 5.1 sound one had such a stretch: its loudest, in opposite phase.
@@ -62,6 +68,7 @@ class AudioReader:
     Attributes:
         sample_rate_hz: As stored.
         channels: As stored.
+        num_refused: Packets at the end that no sound came of, as far as was decoded last.
 
     Raises:
         MediaError: The file cannot be opened, or has no audio stream.
@@ -71,6 +78,7 @@ class AudioReader:
 
     def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
         self._path = path
+        self.num_refused = 0
         self._open()
         self.sample_rate_hz: int = self._stream.sample_rate
         self.channels: int = self._stream.channels
@@ -183,11 +191,14 @@ class AudioReader:
         if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
             self._container.close()
             self._open()
+        import av
+
         time_base = self._stream.time_base
         if from_seconds is not None and time_base and self._container.format.name in _SEEKABLE_FORMATS:
             self._container.seek(round((from_seconds - _PREROLL_SECONDS) / time_base), stream=self._stream)
-            frames = self._decoded()
-            first = next(frames, None)
+            frames, first = self._decoded(), None
+            with contextlib.suppress(av.FFmpegError):
+                first = next(frames, None)
             if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
                 yield from frames
@@ -197,11 +208,36 @@ class AudioReader:
         yield from self._decoded()
 
     def _decoded(self) -> Iterator[AudioFrame]:
-        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them."""
-        for packet in packets_of(self._container, self._stream):
-            if packet.size:
-                yield from self._stream.decode(packet)
-        yield from self._stream.decode(None)
+        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them.
+
+        What cannot be decoded behind the last sound (a packet that was cut off, a tag) ends it; before other sound,
+        or where there is none, it is an error.
+        """
+        import av
+
+        refused: av.FFmpegError | None = None
+        self.num_refused, is_empty = 0, True
+        packets = itertools.chain(packets_of(self._container, self._stream), [None])
+        packet: Packet | None = None
+        is_end = False
+        while not is_end:
+            try:
+                packet = next(packets, None)  # of Ogg the demuxer itself refuses packets of Opus
+                is_end = packet is None
+                if packet is not None and packet.size == 0:
+                    continue
+                frames = self._stream.decode(packet)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # of the disk
+                    raise
+                refused, self.num_refused = refused or error, self.num_refused + 1
+                continue
+            if frames and refused:
+                raise refused
+            is_empty = is_empty and not frames
+            yield from frames
+        if refused and is_empty:
+            raise refused
 
     def close(self) -> None:
         """Close the file; may be called again."""
@@ -270,9 +306,15 @@ def _seconds(frame: AudioFrame) -> float:
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Samples of a frame, float32 (C, S), integer formats scaled to [-1, 1)."""
-    samples: NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    num_channels = frame.layout.nb_channels
+    samples: NDArray[Any]
+    if frame.format.is_planar:
+        # Not by to_ndarray: of eight channels and more PyAV 18 counts planes that there are not, and reads them.
+        planes = frame.planes[:num_channels]
+        kind = _SAMPLE_KINDS[frame.format.packed.name]
+        samples = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes])  # type: ignore[call-overload]
+    else:
+        samples = frame.to_ndarray().reshape(-1, num_channels).T
     if samples.dtype == np.uint8:
         return ((samples - 128.0) / 128).astype(np.float32)
     scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)

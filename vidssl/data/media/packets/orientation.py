@@ -5,6 +5,7 @@ FFmpeg and its bindings tell an angle, which is the same for a mirrored picture 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class Orientation(NamedTuple):
 
 def display_orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix that a decoded frame carries, from its container or from the stream itself."""
+    _name_side_data()
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
@@ -46,3 +48,19 @@ def display_orientation(frame: VideoFrame) -> Orientation:
         return Orientation(is_mirrored=x_is_turned != y_is_turned, turns=2 if y_is_turned else 0)
     # Counter-clockwise, what was right is on top (b < 0) and what was below is right (c > 0).
     return Orientation(is_mirrored=(b > 0) == (c > 0), turns=1 if c > 0 else 3)
+
+
+@functools.cache
+def _name_side_data() -> None:
+    """Have PyAV name side data that FFmpeg has learned of since (EXIF, views of spatial video).
+
+    PyAV 18 refuses to tell of any side data of a frame that carries such.
+    """
+    from av.sidedata.sidedata import Type
+
+    def unnamed(cls: type[Type], value: int) -> Type:
+        member = object.__new__(cls)
+        member._name_, member._value_ = f"NUMBER_{value}", value
+        return member
+
+    Type._missing_ = classmethod(unnamed)  # type: ignore[method-assign, assignment]
