@@ -4,13 +4,16 @@ The pictures of made files are held to the numbers in them, too.
 """
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import files_of_both
 from media import number_of
 from odd_media import HIDDEN, ODD, WITHOUT_PICTURES, Odd
+from PIL import Image
 
 from vidssl.data.media.container import open_container
 from vidssl.data.media.packets.index import read_index
@@ -220,3 +223,27 @@ def test_sound_in_the_middle_equals_sequential_decoding(odd: dict[str, Path], or
             error = min(np.abs(sound - one).max() for one in shifted)
             assert error < (0.01 if name.endswith(".3gp") else 0.002)
         assert np.abs(expected).max() > 0.02
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (2, (0, -1)), (3, (-1, -1)), (6, (0, -1))])
+def test_case_2_exif_in_the_pictures_of_a_video_is_read(
+    tmp_path: Path, orientation: int, corner: tuple[int, int]
+) -> None:
+    """Cameras that film in JPEG; PyAV 18 refuses to tell of side data that it has no name for."""
+    picture = np.full((64, 96, 3), 40, np.uint8)
+    picture[:24, :24] = 230
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for number in range(3):
+            packet = av.Packet((tmp_path / "a.jpg").read_bytes())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    with open_video(tmp_path / "a.avi") as reader:
+        shown = reader.frames([0.0]).video[0, 0].numpy()
+    assert shown.shape == ((96, 64) if orientation == 6 else (64, 96))
+    lit = {place for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)) if shown[place] > 150}
+    assert lit == {corner}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..media.container import MediaError, printable, sniff
 from ..media.images import IMAGE_SUFFIXES, image_paths, natural_key
-from .lists import example_of, exists, read_list
+from .lists import TEST_NAMES, TRAIN_NAMES, example_of, exists, read_list
 from .suffixes import AUDIO_SUFFIXES, LIST_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -84,13 +84,20 @@ class Source:
     def holds_videos(self) -> bool:
         """Whether these are videos for those who did not ask for videos.
 
-        A folder of images may be a class, or a video in frames. Several in a folder below the root are videos:
-        ROOT/CLASS/VIDEO/FRAME.
+        A folder of images may be a class, or a video in frames. Several of different names in a folder below the
+        root are videos, ROOT/CLASS/VIDEO/FRAME, and so they are one deeper (ROOT/CLASS/DAY/VIDEO/FRAME). What lies
+        in ROOT/train and its like is told alike; several of one name, CLASS/images/FILE, are no videos.
         """
-        if len(self.paths) > len(self.frame_folders):
-            return True
-        parents = collections.Counter(one.parent for one in self.frame_folders if one.parent != self.root)
-        return self.root not in self.frame_folders and max(parents.values(), default=0) > 1
+        if len(self.paths) > len(self.frame_folders) or self.root in self.frame_folders:
+            return len(self.paths) > len(self.frame_folders)
+        parts = [one.relative_to(self.root).parts for one in self.frame_folders]
+        is_split = any(place[0].lower() in TRAIN_NAMES for place in parts)
+        names: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)
+        for place in parts:
+            depth = 2 if is_split and place[0].lower() in (*TRAIN_NAMES, *TEST_NAMES) else 1
+            if len(place) > depth:
+                names[place[:depth]].add(place[-1])
+        return any(len(own) > 1 for own in names.values())
 
     def refuse_parts(self) -> None:
         """Raise ValueError for parts of files, which training does not read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +71,7 @@ class AudioReader:
     Attributes:
         sample_rate_hz: As stored.
         channels: As stored.
+        num_refused: Packets at the end that no sound came of, as far as was decoded last.
 
     Raises:
         MediaError: The file cannot be opened, or has no audio stream.
@@ -78,6 +81,7 @@ class AudioReader:
 
     def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
         self._path = path
+        self.num_refused = 0
         self._open()
         self.sample_rate_hz: int = self._stream.sample_rate
         self.channels: int = self._stream.channels
@@ -201,9 +205,12 @@ class AudioReader:
     def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
         if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
             self._start_anew()
+        import av
+
         if from_seconds is not None and self._seek(from_seconds - _PREROLL_SECONDS):
-            frames = self._decoded()
-            first = next(frames, None)
+            frames, first = self._decoded(), None
+            with contextlib.suppress(av.FFmpegError):
+                first = next(frames, None)
             if first is not None and first.pts is not None and _seconds(first) <= from_seconds:
                 yield first
                 yield from frames
@@ -234,15 +241,41 @@ class AudioReader:
             self._open()
 
     def _decoded(self) -> Iterator[AudioFrame]:
-        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them."""
+        """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them.
+
+        What cannot be decoded behind the last sound (a packet that was cut off, a tag) ends it; before other sound,
+        or where there is none, it is an error.
+        """
+        import av
+
         self._is_at_start = False
         speech_modes = _SPEECH_MODES.get(self._stream.codec_context.codec.name)
-        for packet in packets_of(self._container, self._stream):
-            if packet.size and speech_modes and memoryview(packet)[0] >> 3 & 15 >= speech_modes:
-                yield _pause(packet, self._stream)
-            elif packet.size:
-                yield from self._stream.decode(packet)
-        yield from self._stream.decode(None)
+        refused: av.FFmpegError | None = None
+        self.num_refused, is_empty = 0, True
+        packets = itertools.chain(packets_of(self._container, self._stream), [None])
+        packet: Packet | None = None
+        is_end = False
+        while not is_end:
+            try:
+                packet = next(packets, None)  # of Ogg the demuxer itself refuses packets of Opus
+                is_end = packet is None
+                if packet is not None and packet.size == 0:
+                    continue
+                if packet is not None and speech_modes and memoryview(packet)[0] >> 3 & 15 >= speech_modes:
+                    frames = [_pause(packet, self._stream)]
+                else:
+                    frames = self._stream.decode(packet)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # of the disk
+                    raise
+                refused, self.num_refused = refused or error, self.num_refused + 1
+                continue
+            if frames and refused:
+                raise refused
+            is_empty = is_empty and not frames
+            yield from frames
+        if refused and is_empty:
+            raise refused
 
     def close(self) -> None:
         """Close the file; may be called again."""

@@ -290,6 +290,9 @@ def _audit_sound(path: Path) -> Iterator[Finding]:
     except MediaError as error:
         yield Finding("error", "sound cannot be decoded", error.reason)
         return
+    if sound.num_refused:
+        detail = f"{sound.num_refused} packets at its end do not decode; it is read up to there"
+        yield Finding("note" if sound.num_refused == 1 else "error", "sound ends early", detail)
     if peak <= AudioReader.SILENCE:
         yield Finding("note", "silent sound track")
     if cancelled_seconds:
