@@ -61,7 +61,7 @@ class Slots:
         num_held = len(self.memory) - len(self.free) - num_waiting  # this one among them
         # Storages of their own: torch saves no two tensors of different types in one.
         parts = self.layout.cut(self._array[slot], num_samples)
-        if num_held == len(self.memory) or not parts:
+        if num_held == len(self.memory):
             parts = {name: part.copy() for name, part in parts.items()}
             self.free.append(slot)
         else:
