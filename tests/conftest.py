@@ -1,5 +1,6 @@
 """Fixtures for all tests: the shared data, random state that is put back, small real videos."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -19,6 +20,10 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     num_threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ["OMP_NUM_THREADS"] = str(num_threads)  # of the processes that tests start
     torch.set_num_threads(num_threads)
+
+# Before decord2, whose FFmpeg it would take for its own (vidssl/data/media/others.py).
+with contextlib.suppress(ImportError, OSError, RuntimeError):
+    import torchcodec.decoders  # noqa: F401
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -230,5 +230,5 @@ def test_case_20_training_tells_of_it_and_counts_it(closed: Path, tmp_path: Path
     from vidssl.commands.pretrain import _report_bad_files
 
     corpus = scan(closed, progress=False, num_workers=1)
-    _report_bad_files(corpus, out=tmp_path / "run", budget=0.01)
+    _report_bad_files([corpus], out=tmp_path / "run", budget=0.01)
     assert "locked: cannot be entered (Permission denied)" in (tmp_path / "run/bad_files.txt").read_text()

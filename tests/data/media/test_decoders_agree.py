@@ -210,7 +210,7 @@ def test_the_other_decoder_is_wrong_here(traps: dict[str, Path], kind: str, back
 
 
 def test_a_table_of_key_frames_that_lies(odd: dict[str, Path]) -> None:
-    """The file's table names pictures as key frames that are none; decord believes it and is 5 to 10 frames off."""
+    """The file's table names pictures as key frames that are none; decord 0.6 believes it and is 5 to 10 frames off."""
     needs("decord")
     path = odd["made"] / "wrong_keyframe_flags.mp4"
     numbers = [13, 28, 44]
@@ -218,7 +218,10 @@ def test_a_table_of_key_frames_that_lies(odd: dict[str, Path]) -> None:
         pictures = reader.frames(reader.info.pts_seconds[numbers]).video.permute(0, 2, 3, 1).numpy()
         assert [number_of(picture) for picture in pictures] == numbers
         assert reader.backend == "pyav"
-    assert [number_of(raw_decord(path, number)) for number in numbers] != numbers
+    import decord
+
+    if decord.__version__.startswith("0."):  # decord2 looks at the pictures themselves
+        assert [number_of(raw_decord(path, number)) for number in numbers] != numbers
 
 
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])

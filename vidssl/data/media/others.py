@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Literal
 
@@ -98,6 +99,10 @@ def _decord(
     path: Path, numbers: Sequence[int], *, size: tuple[int, int] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
     """Return (pictures (n, H, W, 3), seconds after the first frame (n,), frames in the file)."""
+    # decord2 shows the symbols of its FFmpeg to the whole process; torchcodec, loaded after it, takes them for its own
+    # and crashes.
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        import torchcodec.decoders  # noqa: F401
     try:
         import decord
     except ImportError as error:
