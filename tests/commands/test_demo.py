@@ -1,11 +1,13 @@
 """The demo end to end, as small as it goes; what it is for (minutes of training) is measured by tools/prove.py."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from vidssl.cli import main
+from vidssl.evaluate.propagation.protocols import CRW
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")
 
@@ -28,6 +30,8 @@ def demo(**changes: int) -> int:
 def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # Frames at their own size, not at 480 px.
+    monkeypatch.setattr("vidssl.commands._model.PROTOCOLS", (dataclasses.replace(CRW, short_side=64),))
     unfinished = tmp_path / "demo" / ".corpus.unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "half.mp4").write_bytes(b"")

@@ -97,17 +97,17 @@ def test_the_teacher_keeps_its_own_batch_statistics():
 
 
 def train(byol: BYOL, *, stop_gradient: bool = True) -> dict[str, float]:
-    """Fifty steps on letters: the last loss, and the deviation of the projections on other letters."""
+    """Forty steps on letters: the last loss, and the deviation of the projections on other letters."""
     if not stop_gradient:
         # The student is its own teacher, and both sides of the distance are pulled together.
         byol.teacher = nn.Sequential(byol.encoder, byol.projector)
     images, _ = worlds.letters(64, seed=0)
     optimizer = torch.optim.AdamW([p for p in byol.parameters() if p.requires_grad], lr=5e-3)
     loss = torch.zeros(())
-    for step in range(50):
+    for step in range(40):
         clips = Batch(index=torch.arange(64), video=images[:, None], seed=torch.arange(64) + 64 * step)
         if stop_gradient:
-            loss = byol(clips, step / 50)["loss"]
+            loss = byol(clips, step / 40)["loss"]
         else:
             first, second = (v(images, draws.mix(clips.seed, n)) for n, v in enumerate(byol.views))
             loss = distance(byol.predict(first), byol.teacher(second))
@@ -116,7 +116,7 @@ def train(byol: BYOL, *, stop_gradient: bool = True) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         if stop_gradient:
-            byol.after_step(step / 50)
+            byol.after_step(step / 40)
     with torch.no_grad():
         monitors = byol.monitors(batch(worlds.letters(128, seed=1)[0]))
     return {"loss": loss.item(), **{name: float(value) for name, value in monitors.items()}}

@@ -160,7 +160,7 @@ def on_unrelated_frames(method: ContrastiveRandomWalk) -> tuple[float, float]:
     """Train on clips, then walk over frames of unrelated videos: share of steps to the same place, of round trips."""
     world = worlds.sprites(40, seed=0, num_frames=3, size_px=24, sprite_px=(8, 12), speed_px=(1, 3)).video
     optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
-    for step in range(100):
+    for step in range(50):
         clips = batch(world[step * 8 % 40 :][:8], first_seed=100 * step)
         optimizer.zero_grad()
         method(clips, 0.0)["loss"].backward()

@@ -21,6 +21,8 @@ from vidssl.data.media.packets.times import Length, gaps, in_order, rate_and_dur
 from vidssl.data.media.video import open_video
 from vidssl.evaluate.recognition.features.views import clip_times
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
+
 BACKENDS = ["pyav", "decord", "torchcodec"]
 UNIT = Fraction(1, 12_800)
 
@@ -317,7 +319,6 @@ def with_drops(path: Path, codec: str = "mjpeg") -> Path:
     return path
 
 
-@pytest.mark.usefixtures("looked_at_here")
 def test_case_6_dropped_pictures_are_a_note(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     path = with_drops(tmp_path / "clips/a.avi")
