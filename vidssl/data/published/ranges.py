@@ -47,8 +47,8 @@ def check_types(points: np.ndarray, occluded: np.ndarray, *, what: str) -> None:
         raise ValueError(f"{what}: points are of type {points.dtype}, expected numbers from 0 to 1")
     if occluded.dtype.kind not in "biuf" or not np.isin(occluded, (0, 1)).all():
         raise ValueError(
-            f"{what}: occluded is {occluded.dtype}{range_of(occluded)}, expected True where a point is hidden and False "
-            "where it is seen"
+            f"{what}: occluded is {occluded.dtype}{range_of(occluded)}, expected True where a point is hidden and "
+            "False where it is seen"
         )
 
 
