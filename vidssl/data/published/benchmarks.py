@@ -32,7 +32,7 @@ from torch import Tensor
 from ...json_files import read_json
 from ..media.images import image_size, read_image
 from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
-from .texts import read_text
+from .ranges import read_text
 
 __all__ = [
     "VOID",
