@@ -49,3 +49,19 @@ def test_configs_of_transformers_with_values_of_another_type_are_one_line(tmp_pa
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"config\.json is nested more than 64 deep"):
         load_encoder(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"image_mean": 5, "image_std": 5}', "image_mean is 5, expected a list"),
+        ('{"image_mean": ["a"], "image_std": [1.0]}', r'image_mean\[0\] is "a", expected a number'),
+        ('{"video_processor": [1]}', r"holds \[1\] where settings of a processor belong"),
+    ],
+)
+def test_preprocessors_of_other_types_are_one_line(tmp_path, text, message) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json .*{message}"):
+        load_encoder(f"hf:{tmp_path}")

@@ -228,4 +228,4 @@ def test_boxes_that_are_no_pixels_of_their_frames_are_refused(tmp_path, boxes, m
 def test_boxes_outside_the_frame_are_said(tmp_path, caplog):
     write_got10k(tmp_path, boxes=[[0, 1, 5, 6], [-9, 1, 5, 6], [0, 1, 5, 6], [0, 900, 5, 6]], cover=None)
     got10k_sequences(tmp_path)
-    assert "groundtruth.txt: 2 of 4 boxes lie wholly outside the frame" in caplog.text
+    assert "groundtruth.txt: 2 of 4 boxes lie outside the frame" in caplog.text

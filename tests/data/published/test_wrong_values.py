@@ -12,7 +12,8 @@ from tiny_davis import write_davis
 from tiny_jhmdb import moving_noise, write_jhmdb
 from tiny_vip import moving_parts, write_vip
 
-from vidssl.data.published.benchmarks import check_later_masks, davis_sequences, youtubevos_sequences
+from vidssl.data.published.benchmarks import davis_sequences, youtubevos_sequences
+from vidssl.data.published.later_masks import check_later_masks
 from vidssl.data.published.masks import read_mask
 from vidssl.data.published.parts import vip_sequences
 from vidssl.data.published.points import tapvid_sequences

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .benchmarks import MaskSequence
-from .texts import read_text
+from .ranges import read_text
 
 logger = logging.getLogger(__name__)
 

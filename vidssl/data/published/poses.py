@@ -28,8 +28,7 @@ from torch import Tensor
 
 from ..media.images import image_size
 from .benchmarks import MaskSequence, read_frame
-from .ranges import check_pixels_of
-from .texts import check_name, read_text
+from .ranges import check_name, check_pixels_of, read_text
 
 logger = logging.getLogger(__name__)
 

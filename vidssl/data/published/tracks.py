@@ -33,8 +33,7 @@ from torch import Tensor
 
 from ..media.images import image_size
 from .points import _frames, _images
-from .ranges import check_boxes, range_of
-from .texts import check_name, read_text
+from .ranges import check_boxes, check_name, range_of, read_text
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
 
-from ...data.published.benchmarks import MaskSequence, check_later_masks, davis_sequences, read_frame
+from ...data.published.benchmarks import MaskSequence, davis_sequences, read_frame
+from ...data.published.later_masks import check_later_masks
 from ...data.published.masks import listed_ids
 from ...files import replacing
 from ...models.encoder import Encoder

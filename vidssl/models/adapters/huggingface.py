@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from ...json_files import read_json
+from ...json_files import mismatch, read_json
 from ..encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from ..layers import block_layer_names, tapped, token_maps
 from ..sizes import named_sizes
@@ -256,9 +256,14 @@ def _colors(folder: Path) -> dict[str, tuple[float, ...]]:
             continue
         content = read_json(folder / name)
         for part in (content, content.get("video_processor", {}), content.get("image_processor", {})):
+            if not isinstance(part, dict):
+                raise ValueError(f"{folder / name} holds {part!r:.40} where settings of a processor belong")
             if part.get("do_normalize") is False:
                 return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-            if "image_mean" in part and "image_std" in part:
+            told = {key: part[key] for key in ("image_mean", "image_std") if key in part}
+            if problem := mismatch(told, dict[str, list[float]]):
+                raise ValueError(f"{folder / name} is no preprocessor of pictures: {problem}")
+            if len(told) == 2:
                 return {"mean": tuple(part["image_mean"]), "std": tuple(part["image_std"])}
     return {}
 
