@@ -132,19 +132,6 @@ def test_case_11_videos_one_folder_deeper_are_videos(tmp_path: Path) -> None:
     assert len(scan(tmp_path, media="any", progress=False, num_workers=1)) == len(samples(tmp_path)) == 4
 
 
-def test_case_11_classes_below_train_and_val_stay_images(tmp_path: Path) -> None:
-    for split in ("train", "val"):  # ImageNet
-        for name in "AB":
-            frames(tmp_path / split / name, name=f"{split}{name}x{{}}.jpg")
-    assert len(scan(tmp_path, media="any", progress=False, num_workers=1)) == len(samples(tmp_path)) == 12
-
-
-def test_case_11_videos_one_folder_deeper_are_videos(tmp_path: Path) -> None:
-    for number in range(4):  # one video a day
-        frames(tmp_path / f"{'AB'[number % 2]}/day{number}/v{number}")
-    assert len(scan(tmp_path, media="any", progress=False, num_workers=1)) == len(samples(tmp_path)) == 4
-
-
 def test_case_11_frames_in_a_list_stay_on_one_side_of_a_drawn_split(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

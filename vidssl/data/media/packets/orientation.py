@@ -60,7 +60,7 @@ def _name_side_data() -> None:
 
     def unnamed(cls: type[Type], value: int) -> Type:
         member = object.__new__(cls)
-        member._name_, member._value_ = f"NUMBER_{value}", value
+        member._name_, member._value_ = f"NUMBER_{value}", value  # type: ignore[assignment]
         return member
 
     Type._missing_ = classmethod(unnamed)  # type: ignore[method-assign, assignment]
