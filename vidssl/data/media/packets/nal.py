@@ -2,6 +2,8 @@
 
 Read from the first bytes of length-prefixed H.264 (ITU-T H.264, section 7.3) and HEVC (ITU-T H.265) packets, as
 mp4 and Matroska hold them.
+
+Longer than 400 lines: the parameter sets of both codecs are read by one reader of bits.
 """
 
 from __future__ import annotations
