@@ -463,3 +463,35 @@ def test_approximate_torchcodec_counts_frames_that_are_not_there(tmp_path: Path)
     with open_video(path, backend="torchcodec") as reader:
         video = reader.frames([reader.info.pts_seconds[15]]).video
         assert read_numbers(video.permute(0, 2, 3, 1).numpy()) == [15] and reader.backend == "torchcodec"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("first", [0, 20])
+def test_case_1_stamps_in_the_order_of_the_file_are_not_believed(tmp_path: Path, suffix: str, first: int) -> None:
+    """H.264 tells the order of its pictures: a clip of two frames skipped those that refer to both, without a word."""
+    pictures, path = numbered(40), tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        options = {"g": "20", "bf": "3", "x264-params": "b-adapt=0:scenecut=0:open-gop=0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p"
+        coded = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
+        packets = [packet for frame in (*coded, None) for packet in stream.encode(frame)]
+        for number, packet in enumerate(packets):
+            if number >= first:
+                packet.pts = packet.dts = number
+            else:
+                packet.dts = number - 4
+            packet.time_base = Fraction(1, 25)
+            container.mux(packet)
+    with open_video(path) as reader:
+        shown = reader.frames([0.8, 0.84]).video.permute(0, 2, 3, 1).numpy()
+        assert read_numbers(shown) == [20, 21]
+        assert reader.info.distrust == "times contradict the order of the pictures"
+        assert np.allclose(np.diff(reader.info.pts_seconds), 0.04)
+
+
+def test_case_1_stamps_are_sorted_where_pictures_were_dropped() -> None:
+    stamps = [2, 6, 3, 7, 8, 10, 9, 11, 12, 13, 14, 15]  # Xvid in AVI: 4 and 5 are empty
+    assert [stamp for _, stamp in in_order(list(enumerate(stamps)))] == sorted(stamps)
+    odd = [0, 10, 57, 20, 50, 60, 70, 80, 90, 100, 110, 120]  # a damaged stamp fits nowhere
+    assert [stamp for _, stamp in in_order(list(enumerate(odd)))] == odd

@@ -25,7 +25,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .avi import num_empty_chunks
-from .nal import Picture, cuts_corner, num_gaps, picture_parser, states_reordering
+from .nal import (
+    Picture,
+    contradicts_order,
+    cuts_corner,
+    num_gaps,
+    order_bits_of,
+    picture_parser,
+    states_reordering,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +130,8 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         num_corrupt=sum(packet.is_corrupt for packet in packets),
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
-        distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet]),
+        distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet])
+        or _disorder(packets, order_bits=order_bits_of(codec, stream.codec_context.extradata)),
         last_ticks=_last_ticks(container.format.name, packets, frame_packet),
     )
 
@@ -228,6 +237,13 @@ def _distrust(
         return "the stream does not begin with a key frame"
     if packets[0].pts > frame_pts[0]:
         return "frames are shown before the first key frame"
+    return None
+
+
+def _disorder(packets: list[_Packet], *, order_bits: int) -> str | None:
+    pictures, pts = [packet.picture for packet in packets], [packet.pts for packet in packets]
+    if order_bits and contradicts_order(pictures, pts, order_bits=order_bits):
+        return "times contradict the order of the pictures"
     return None
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_REORDERED = 16
 
 # Stamps that belong to other pictures still have the steps of the file, a dropped picture left out here and there.
-_MAX_STEP = 2.0
+_MAX_STEP, _MAX_ODD = 2.0, 0.05
 
 # Nothing was recorded where two frames lie further apart than a second and than this many usual steps.
 _GAP_SECONDS, _GAP_FACTOR = 1.0, 10
@@ -81,8 +81,11 @@ def in_order(items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         inside = values[start:end][order]
         steps = np.diff(inside)
         moved = np.abs(order - np.arange(end - start)).max()
-        if len(steps) and moved <= _MAX_REORDERED and (steps > 0).all() and steps.max() <= _MAX_STEP * usual:
-            values[start:end] = inside
+        if len(steps) and moved <= _MAX_REORDERED and (steps > 0).all():
+            # Where pictures were dropped steps are longer, and whole multiples still.
+            is_whole = np.abs(steps / usual - np.round(steps / usual)).max() <= _MAX_ODD
+            if steps.max() <= _MAX_STEP * usual or is_whole:
+                values[start:end] = inside
         start = end
     return [(number, value) for (number, _), value in zip(items, values.tolist(), strict=True)]
 
