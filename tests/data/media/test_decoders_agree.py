@@ -62,11 +62,12 @@ def test_ordinary_files(ordinary: dict[str, list[Path]], origin: str, backend: A
         with open_video(path) as truth, open_video(path, backend=backend) as other:
             times = [random.uniform(0, truth.info.duration_seconds) for _ in range(6)]
             ours, theirs = truth.frames(times), other.frames(times)
-            assert other.backend == backend, path.name
+            own = "pyav" if (backend, truth.info.codec) == ("decord", "hevc") else backend
+            assert other.backend == own, path.name
             np.testing.assert_array_equal(theirs.time, ours.time, path.name)
             np.testing.assert_array_equal(theirs.video, ours.video, path.name)
             ours, theirs = (reader.frames(times, short_side=112) for reader in (truth, other))
-            assert other.backend == backend, path.name
+            assert other.backend == own, path.name
             assert (ours.video.float() - theirs.video.float()).abs().mean() < SCALED_TOLERANCE, path.name
 
 

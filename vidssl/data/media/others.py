@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .audio import AudioReader
     from .pyav import PyAVReader
 
-# Seen to agree with PyAV frame for frame. decord's FFmpeg knows no AV1.
-_CODECS = {"decord": {"h264", "hevc", "vp8", "vp9"}, "torchcodec": {"h264", "hevc", "vp8", "vp9", "av1"}}
+# Seen to agree with PyAV frame for frame. decord's FFmpeg knows no AV1; decord2 now and then breaks off in HEVC.
+_CODECS = {"decord": {"h264", "vp8", "vp9"}, "torchcodec": {"h264", "hevc", "vp8", "vp9", "av1"}}
 
 _log = logging.getLogger(__name__)
 
