@@ -124,6 +124,8 @@ def test_case_16_absolute_paths_below_the_list_are_taken_and_others_if_that_is_a
         read_list(path)
     path.rename(place / "train.csv")
     assert rows(place / "train.csv") == [("clips/a.mp4", "0"), ("clips/b c.mp4", "1")]
+    monkeypatch.chdir(place)
+    assert len(read_list(Path("train.csv")).rows) == 2  # a list named from where one is
     (place / "train.csv").rename(path)
     monkeypatch.setenv("VIDSSL_ALLOW_OUTSIDE", "1")
     assert [row.path for row in read_list(path).rows] == [place / "clips/a.mp4", place / "clips/b c.mp4"]

@@ -389,7 +389,7 @@ def _refuse_outside(folder: Path, path: str, *, where: str, allowed: bool | None
     """
     if os.environ.get("VIDSSL_ALLOW_OUTSIDE") == "1" if allowed is None else allowed:
         return
-    folder = Path(os.path.normpath(folder))
+    folder = Path(os.path.normpath(folder.absolute()))
     if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
         raise ValueError(
             f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
