@@ -45,7 +45,7 @@ setup(
         "jinja2>=3.1",
         "kornia>=0.8.2",
         "matplotlib>=3.9",
-        "numpy>=1.26",
+        "numpy>=1.26.4",
         "pillow>=11",
         "rich>=13.9",
         "safetensors>=0.5",

@@ -115,14 +115,18 @@ class Member(os.PathLike[str]):
         held = self.held()
         if held._content is not None:
             return io.BytesIO(held._content)
-        return _Stretch(Path(self.shard).open("rb", buffering=0), self.offset, self.num_bytes)  # type: ignore[return-value]
+        return _Stretch(os.open(self.shard, os.O_RDONLY), self.offset, self.num_bytes)  # type: ignore[return-value]
 
 
 class _Stretch(io.RawIOBase):
-    """Some consecutive bytes of a file as a file of their own."""
+    """Some consecutive bytes of a file as a file of their own, which owns the descriptor.
 
-    def __init__(self, file: io.FileIO, offset: int, num_bytes: int) -> None:
-        self._file = file
+    PyAV closes no file that it was given: that is left to the collector, which in a circle (of a traceback, say) would
+    find a file object within this one first, and complain.
+    """
+
+    def __init__(self, descriptor: int, offset: int, num_bytes: int) -> None:
+        self._descriptor = descriptor
         self._offset = offset
         self._num_bytes = num_bytes
         self._place = 0
@@ -137,7 +141,7 @@ class _Stretch(io.RawIOBase):
         """Read up to `size` bytes, to the end of the stretch without one."""
         left = max(0, self._num_bytes - self._place)
         size = left if size is None or size < 0 else min(size, left)
-        block = os.pread(self._file.fileno(), size, self._offset + self._place)
+        block = os.pread(self._descriptor, size, self._offset + self._place)
         self._place += len(block)
         return block
 
@@ -160,7 +164,8 @@ class _Stretch(io.RawIOBase):
 
     def close(self) -> None:
         """Close the archive's file; may be called again."""
-        self._file.close()
+        if not self.closed:
+            os.close(self._descriptor)
         super().close()
 
 
