@@ -35,8 +35,9 @@ test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/pip check
 	.venv-oldest/bin/python $(PYTEST) $(OLDEST_TESTS)
 
-OLDEST_TESTS := tests/augment tests/data tests/evaluate tests/methods tests/models tests/ops tests/test_contract.py \
-	tests/train/test_checkpoint.py tests/train/test_sharded.py tests/train/test_loop.py tests/train/test_two_processes.py
+# What readers leave in memory depends on the allocator more than on releases: the newest stack answers for it.
+OLDEST_TESTS := tests/augment tests/data tests/evaluate tests/methods tests/models tests/ops tests/train \
+	tests/test_contract.py --ignore tests/data/media/test_memory.py
 
 .venv-oldest/installed: setup.py tests/oldest.txt
 	rm -rf .venv-oldest

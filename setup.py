@@ -46,7 +46,7 @@ setup(
         "kornia>=0.8.2",
         "matplotlib>=3.9",
         "numpy>=1.26.4",
-        "pillow>=11",
+        "pillow>=12",
         "rich>=13.9",
         "safetensors>=0.5",
         "scipy>=1.13",

@@ -1,6 +1,7 @@
 """Values of an encoder.json that cannot be: one line, whatever stands there."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ def test_strides_that_cannot_be_are_refused(tmp_path, values) -> None:
         load(tmp_path, architecture=architecture | {"strides": values})
 
 
+@pytest.mark.skipif(version("transformers")[0] == "4", reason="transformers 4 takes values of any type")
 def test_configs_of_transformers_with_values_of_another_type_are_one_line(tmp_path) -> None:
     pytest.importorskip("transformers")
     config = {"model_type": "vit", "image_size": "big"}

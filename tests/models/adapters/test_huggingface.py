@@ -316,6 +316,7 @@ def test_the_preprocessor_tells_the_colors(tmp_path):
         ("dinov3_vit", "DINOv3ViTImageProcessor"),
     ],
 )
+@pytest.mark.skipif(version("transformers")[0] == "4", reason="its processors of transformers 4 say no defaults")
 def test_without_a_preprocessor_colors_are_those_of_the_types_own(model_type, processor, tmp_path, caplog):
     saved(model_type, tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()

@@ -207,7 +207,7 @@ def _read_joints(path: Path) -> np.ndarray:
     """Read pos_img of a joint_positions.mat as float64 (T, J, 2), the first pixel at 0."""
     try:
         content = scipy.io.loadmat(path, variable_names=["pos_img"])
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+    except (OSError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
     if "pos_img" not in content:
         raise ValueError(f"{path} has no variable pos_img")
