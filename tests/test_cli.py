@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from conftest import moving_square, write_video
@@ -394,7 +395,7 @@ def test_checkpoints_that_are_not_those_of_run_json_are_refused(capsys, config, 
     assert "run holds checkpoints, but its run.json, which tells what of, cannot be read" in said(capsys)
 
 
-def test_a_signal_ends_the_run_with_its_code(config, small_corpus):
+def test_a_signal_ends_the_run_with_its_code(config, small_corpus, tmp_path):
     words = [
         "--root",
         str(small_corpus),
@@ -407,19 +408,13 @@ def test_a_signal_ends_the_run_with_its_code(config, small_corpus):
         "--log-every",
         "1",
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vidssl.cli", "pretrain", str(config), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = processes.command("pretrain", config, *words, said=tmp_path / "said")
     metrics = Path("run/metrics.jsonl")
     while not (metrics.exists() and metrics.read_text()):
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.said.read_text()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert "Traceback" not in process.communicate(timeout=60)[1]
-    assert process.returncode == 143
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 143 and "Traceback" not in process.said.read_text()
     last_step = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert last_step > 0 and Path(f"run/checkpoints/step_{last_step:08d}").is_dir()
 

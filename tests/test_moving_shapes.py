@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +11,7 @@ from types import ModuleType
 
 import av
 import numpy as np
+import processes
 import pytest
 from PIL import Image, ImageDraw
 
@@ -75,9 +75,9 @@ def grey(rgb: np.ndarray) -> np.ndarray:
 
 def test_same_seed_gives_the_same_bytes_in_another_process_with_another_number_of_workers(corpus, tmp_path):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
-    subprocess.run(
-        [sys.executable, SCRIPT, f"--out={tmp_path / 'again'}", *options, "--num-workers=1"], check=True
-    )
+    words = [f"--out={tmp_path / 'again'}", *options, "--num-workers=1"]
+    process = processes.script(SCRIPT, *words, said=tmp_path / "said")
+    assert process.wait() == 0, process.said.read_text()
     stated = json.loads((corpus / "corpus.json").read_text())["sha256"]
     for root in (corpus, tmp_path / "again"):
         files = [path for path in root.rglob("*") if path.is_file() and path.name != "corpus.json"]

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import Process
 from tiny_davis import write_davis
 from tiny_run import Tiny, tiny_run, train
 from tiny_training import assert_equal
@@ -251,20 +250,13 @@ if __name__ == "__main__":
 
 def test_a_signal_to_the_workers_too_stops_as_well(tmp_path):
     """As Ctrl-C in a terminal and a scheduler send it: to every process of the group."""
-    (tmp_path / "script.py").write_text(STOPPED)
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py"), str(Path(__file__).parent), str(out)],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Process(STOPPED, Path(__file__).parent, out, said=tmp_path / "said")
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.said.read_text()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "Traceback" not in said
+    assert process.wait() == 130 and "Traceback" not in process.said.read_text()
     logged = outcome(out)[0][-1]["step"]
     assert 0 < logged < 1000 and checkpoint.load(checkpoint.latest(out / "checkpoints"))["step"] == logged
 
@@ -333,10 +325,9 @@ print(json.dumps(answer))
 
 
 def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(tmp_path):
-    (tmp_path / "script.py").write_text(RANKS)
-    words = [sys.executable, str(tmp_path / "script.py"), str(Path(__file__).parent), str(tmp_path)]
-    printed = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert json.loads(printed.splitlines()[-1]) == {
+    process = Process(RANKS, Path(__file__).parent, tmp_path, said=tmp_path / "said")
+    assert process.wait(300) == 0, process.said.read_text()
+    assert json.loads(process.said.read_text().splitlines()[-1]) == {
         "whole": [0, 0],
         "step": [143, 143],
         "step stands at": "step_00000004",  # asked in the forward pass of the fourth step

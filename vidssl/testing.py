@@ -37,6 +37,9 @@ from .train.processes import replicated
 
 TOLERANCE = 1e-5
 
+PRELOADED = ["vidssl.testing", "vidssl.methods", "torchvision", "torch._dynamo", "torch.utils.tensorboard"]
+"""What a server of processes imports before it forks them: all that training needs, several CPU seconds of it."""
+
 
 def check_method(
     build: Callable[[], Method],
@@ -261,7 +264,7 @@ def _check_replicas(build: Callable[[], Method], batch: Batch) -> None:
         torch.save({"batch": batch.tensors()}, file)
         # A server process that has imported everything forks the replicas: cheap, and safe with threads.
         context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["vidssl.testing"])
+        context.set_forkserver_preload(PRELOADED)
         processes = [
             context.Process(target=_replica, args=(build, rank, _free_port(file), folder)) for rank in range(2)
         ]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import context
 from torch import Tensor
 
 from vidssl.ops.gather import gather, gather_rows, rank, sum_over_ranks, world_size
@@ -58,9 +58,6 @@ def replica(number: int, folder: Path) -> None:
 
 
 def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
-    # A server process that has imported torch forks them.
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["vidssl.testing"])
     processes = [context.Process(target=replica, args=(number, tmp_path)) for number in range(2)]
     for process in processes:
         process.start()

@@ -3,16 +3,16 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from processes import Process
 from tiny_training import assert_equal, colorization, log, state
 from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vidssl import Run, fit, load_encoder, optim
 from vidssl.data import VideoDataset, scan
@@ -39,15 +39,13 @@ def test_a_killed_run_continues_bit_for_bit(small_corpus, tmp_path, num_workers)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fit(colorization(small_corpus), out=whole, seed=5, log_every=1, save_every=100, picture_every=4)
 
-    script = tmp_path / "script.py"
-    script.write_text(KILLED)
-    arguments = [str(Path(__file__).parents[1]), str(small_corpus), str(killed), str(num_workers)]
-    process = subprocess.Popen([sys.executable, str(script), *arguments], start_new_session=True)
+    arguments = (Path(__file__).parents[1], small_corpus, killed, str(num_workers))
+    process = Process(KILLED, *arguments, said=tmp_path / "said")
     while not (killed / "checkpoints" / "step_00000004").exists():
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     assert not (killed / "checkpoints" / "step_00000010").exists()
 
     method = fit(
@@ -194,29 +192,22 @@ def test_a_checkpoint_of_another_method_is_refused(counting, small_corpus, tmp_p
         fit(colorization(small_corpus), out=tmp_path, seed=1)
 
 
-TWO_RANKS = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from tiny_training import colorization
-from vidssl import fit
-import torch, torch.distributed as dist
-run = colorization(Path(sys.argv[2]), steps=3)
-run.method.head = torch.nn.Identity()
-rank = __import__("os").environ["RANK"]
-method = fit(run, out=Path(sys.argv[3]), seed=5, log_every=1)
-parameters = {name: value for name, value in method.state_dict().items() if "running" not in name}
-torch.save(parameters, f"{sys.argv[3]}/rank{rank}.pt")
-"""
+def replica(root: Path, out: Path) -> None:
+    """One of two processes; their weights are drawn alike, their data is each one's own."""
+    torch.set_num_threads(1)
+    run = colorization(root, steps=3)
+    run.method.head = nn.Identity()
+    method = fit(run, out=out, seed=5, log_every=1)
+    parameters = {name: value for name, value in method.state_dict().items() if "running" not in name}
+    torch.save(parameters, out / f"rank{os.environ['RANK']}.pt")
 
 
 def test_two_processes_stay_replicas(small_corpus, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(TWO_RANKS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [str(Path(__file__).parents[1]), str(small_corpus), str(tmp_path)]
-    subprocess.run([*launch, *arguments], check=True, env=environment)
+    # As torchrun starts them, from a server that has imported everything.
+    two = LaunchConfig(
+        1, 1, 2, run_id="two", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="forkserver"
+    )
+    elastic_launch(two, replica)(small_corpus, tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert_equal(first, second)
     torch.manual_seed(3)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import context
 from safetensors.torch import load_file
 from test_contract import VIDEOS, deepcluster, moco
 from tiny_training import assert_equal, log
@@ -186,8 +186,6 @@ def killed(rank: int, out: Path) -> None:
 
 def two(target, folder: Path) -> list[int | None]:
     """Run two processes to their end; their exit codes."""
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["vidssl.testing"])
     processes = [context.Process(target=target, args=(rank, folder)) for rank in range(2)]
     for each in processes:
         each.start()

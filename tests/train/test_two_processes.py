@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from processes import context
 from tiny_training import assert_equal, colorization, log, state
 
 from vidssl import fit
@@ -58,9 +58,6 @@ def together(
     with socket.socket() as connection:
         connection.bind(("127.0.0.1", 0))
         port = connection.getsockname()[1]
-    # A server process that has imported everything forks them.
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["vidssl.testing"])
     started = time.monotonic()
     processes = [
         context.Process(target=train, args=(rank, port, root, out, orders.get(rank, {}))) for rank in range(2)

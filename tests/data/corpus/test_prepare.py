@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from av.video.frame import PictureType
 from conftest import files_of_both, moving_square, write_video
 from media import encode, numbered, tone
+from processes import command
 
 from vidssl.cli import main
 from vidssl.data import scan
@@ -28,8 +27,6 @@ from vidssl.data.corpus.prepare import Prepared, prepare
 from vidssl.data.media.isolation import call_each
 from vidssl.data.media.packets.index import read_index, stated_index
 from vidssl.data.media.video import open_video
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def small(root: Path, out: Path, **options) -> Prepared:
@@ -384,15 +381,13 @@ def test_after_a_kill_nothing_is_encoded_twice_and_nothing_is_half_there(tmp_pat
     for number in range(8):
         write_video(root / f"{number}.mp4", moving_square(40, size_px=64, seed=number))
     words = ["data", "prepare", str(root), "--out", str(out), "--num-workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vidssl.cli", *words], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = command(*words, said=tmp_path / "said")
     ledger = out / ".prepare/done.jsonl"
     while not ledger.exists() or len(ledger.read_text().splitlines()) < 3:
         assert process.poll() is None
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     with ledger.open("a") as file:
         file.write('{"path": "half a li')  # as if killed while it wrote
     (out / ".prepare/7.tmp").write_bytes(b"half a file")
