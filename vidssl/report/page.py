@@ -273,7 +273,7 @@ def _videos(shown: Evaluation, ranking: Iterable[str]) -> dict[str, Any]:
         path = shown.folder / "overlays" / f"{name}.mp4"
         if not path.exists():
             continue
-        num_bytes += own_file(path, folder=shown.folder).stat().st_size
+        num_bytes += path.stat().st_size
         if num_bytes > MAX_VIDEO_BYTES:
             left_out.append(str(path))
         else:
