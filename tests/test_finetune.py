@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 
@@ -93,6 +94,27 @@ def test_a_stopped_training_goes_on_exactly(tmp_path):
     assert again["figures"] == whole["figures"]  # complete already: it is measured again
 
 
+def test_what_stands_in_for_a_test_sample_that_cannot_be_read_is_not_scored(tmp_path):
+    class Damaged(ArrayDataset):
+        def sample(self, key, **options):
+            if key[1] != 5:
+                return super().sample(key, **options)
+            return dataclasses.replace(super().sample((key[0], 6), **options), bad=((self.name(5), "is damaged"),))
+
+    options = OPTIONS | {"steps": 2}
+    record = finetune(
+        small_encoder(),
+        ArrayDataset(TRAIN[0], label=TRAIN[1]),
+        Damaged(TEST[0][:12], label=TEST[1][:12]),
+        out=tmp_path,
+        **options,
+    )
+    assert record["unreadable"] == {"video 5 in memory": "is damaged"} and record["num_test"] == 11
+    left = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert record["scored"].tolist() == left and torch.equal(record["label"], TEST[1][left])
+    assert len(record["predicted"]) == record["uncertainty"]["num_samples"] == 11
+
+
 def test_a_backbone_of_rate_0_stays(tmp_path):
     encoder = small_encoder(norm="group")
     finetune(
@@ -158,6 +180,7 @@ def test_probabilities_of_clips_are_averaged():
         ([0, 1, 4], [0, 1, 2], "training sample 2 has label 4, expected -1 to 3"),
         ([0, 1, 2], [0, -1, 2], "test sample 1 has label -1, expected 0 to 3"),
         ([-1, -1, -1], [0, 1, 2], "none of the 3 training samples has a label"),
+        ([2, -1, 2], [0, 1, 2], "all 2 training samples are of class 2: there is nothing to tell apart"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, train_label, test_label, message):

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from tiny_archives import vint, write_rar4, write_rar5, write_tar, write_zip
 
-from vidssl.data.published import archive_limits, archives, members, rar
+from vidssl.data.lists import archive_limits
+from vidssl.data.published import archives, members, rar
 from vidssl.data.published.archives import Published, below, extract, prepare
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..lists.trust import safe_name
-from .archive_limits import (
+from ..lists.archive_limits import (
     bounded_headers,
     check_members,
     check_ratio,
@@ -21,6 +20,7 @@ from .archive_limits import (
     check_zip_member,
     unpacked,
 )
+from ..lists.trust import safe_name
 from .rar import RAR4, list_rar, unpack_rar
 
 GIB = 2**30
