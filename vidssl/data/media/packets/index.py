@@ -28,12 +28,10 @@ from .avi import num_empty_chunks
 from .nal import (
     Picture,
     contradicts_order,
-    cuts_corner,
     num_gaps,
-    order_bits_of,
     picture_parser,
-    states_reordering,
 )
+from .parameter_sets import cuts_corner, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +129,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet])
-        or _disorder(packets, order_bits=order_bits_of(codec, stream.codec_context.extradata)),
+        or _disorder(packets),
         last_ticks=_last_ticks(container.format.name, packets, frame_packet),
     )
 
@@ -240,9 +238,8 @@ def _distrust(
     return None
 
 
-def _disorder(packets: list[_Packet], *, order_bits: int) -> str | None:
-    pictures, pts = [packet.picture for packet in packets], [packet.pts for packet in packets]
-    if order_bits and contradicts_order(pictures, pts, order_bits=order_bits):
+def _disorder(packets: list[_Packet]) -> str | None:
+    if contradicts_order([packet.picture for packet in packets], [packet.pts for packet in packets]):
         return "times contradict the order of the pictures"
     return None
 
