@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..container import is_encrypted
 from .avi import num_empty_chunks
 from .nal import (
     Picture,
@@ -64,6 +65,7 @@ class PacketIndex:
         states_reordering: Whether the stream says how many pictures it puts in another order (H.264 alone).
         distrust: Why frames cannot be reached by seeking, or None if they can.
         last_ticks: How long the container shows the last frame, in the stream's time base; 0 where it does not say.
+        num_encrypted: Packets that the container says to be encrypted.
     """
 
     pts: NDArray[np.int64]
@@ -77,6 +79,7 @@ class PacketIndex:
     states_reordering: bool
     distrust: str | None
     last_ticks: int = 0
+    num_encrypted: int = 0
 
     @property
     def frame_pts(self) -> NDArray[np.int64]:
@@ -98,6 +101,7 @@ class _Packet(NamedTuple):
     is_corrupt: bool
     picture: Picture
     ticks: int
+    is_encrypted: bool
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
@@ -131,6 +135,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet])
         or _disorder(packets),
         last_ticks=_last_ticks(container.format.name, packets, frame_packet),
+        num_encrypted=sum(packet.is_encrypted for packet in packets),
     )
 
 
@@ -202,7 +207,9 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
         except (IndexError, ValueError):
             picture, is_corrupt = Picture(is_entry=False), True
     ticks = packet.duration or 0
-    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks)
+    return _Packet(
+        packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks, is_encrypted(packet)
+    )
 
 
 def _distrust(
