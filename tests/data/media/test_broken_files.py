@@ -264,3 +264,14 @@ def test_encrypted_files_are_called_so(tmp_path: Path, codec: str, fragments: di
         sound.read(0.0, 0.5, sample_rate_hz=16_000)
     (bad,) = scan(path.parent, cache=tmp_path / "cache", num_workers=1, progress=False).bad
     assert bad == (path, found.detail)
+
+
+def test_encrypted_files_that_cannot_be_opened_are_called_so(tmp_path: Path) -> None:
+    """Some writers of fragments count what is encrypted otherwise than FFmpeg expects."""
+    path = tmp_path / "a.mp4"
+    encode(path, numbered(8), file_options={**KEY, **FRAGMENTS})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"senc") + 11] += 1  # the number of samples
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.mp4: is encrypted; get a copy"):
+        open_video(path)

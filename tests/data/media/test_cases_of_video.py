@@ -2,7 +2,7 @@
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,14 @@ from vidssl.data.media.audit import audit_file
 from vidssl.data.media.isolation import allowed_seconds, call_each
 from vidssl.data.media.packets.nal import Picture, contradicts_order, picture_parser
 from vidssl.data.media.packets.parameter_sets import cuts_corner
-from vidssl.data.media.packets.times import Length, gaps, in_order, rate_and_duration, repaired_times
+from vidssl.data.media.packets.times import (
+    Length,
+    gaps,
+    in_order,
+    pauses,
+    rate_and_duration,
+    repaired_times,
+)
 from vidssl.data.media.video import open_video
 from vidssl.evaluate.recognition.features.views import clip_times
 
@@ -249,6 +256,40 @@ def test_case_3_what_is_a_gap() -> None:
     assert after([60.0] * 30) == after([0.1] * 10 + [2.0] * 9) == []  # a camera that is slow, or becomes it
     assert after([0.5] * 9 + [4.0] + [0.5] * 9) == []  # eight of its steps
     assert after([]) == after([50.0]) == after([0.02, 0.02, 0.96, 0.01, 1.99]) == []  # too few to tell
+
+
+def test_case_3_pauses_of_a_steady_recording_are_noted(tmp_path: Path) -> None:
+    """Five pictures of a file of 25 a second are gone; a camera froze for .5 s among steps that vary a little."""
+    times = [number / 25 for number in range(70) if not 30 <= number < 35]
+    path = write(tmp_path / "missing.mp4", numbered(len(times)), times=times, bf="0")
+    assert [str(one) for one in audit_file(path)] == [
+        "frames are missing: 0.24 s between two, from 1.16 s, where 0.040 s is usual"
+    ]
+    steps = np.random.default_rng(0).uniform(0.028, 0.038, 80)
+    steps[[20, 50]] = 0.5, 0.2
+    path = write(tmp_path / "frozen.mp4", numbered(81), times=np.append(0, np.cumsum(steps)), bf="0")
+    (note,) = audit_file(path)
+    assert note.kind == "frames are missing" and note.detail.startswith("0.50 s between two, from 0.6")
+    assert note.detail.endswith("where 0.033 s is usual, the longest of 2")
+
+
+def test_case_3_pauses_of_ordinary_recordings_are_none() -> None:
+    def num_pauses(steps: Sequence[float]) -> int:
+        return len(pauses(np.append(0, np.cumsum(steps)))[0])
+
+    generator = np.random.default_rng(0)
+    phone = 1 / 30 + generator.normal(0, 0.002, 900)
+    phone[::50] *= 2  # one frame is dropped here and there
+    phone[400:600] = 1 / 24 + generator.normal(0, 0.002, 200)  # it gets dark
+    assert num_pauses(phone) == 0
+    screen = generator.choice([1, 1, 1, 1, 2, 3, 10, 40], 900) / 60
+    typing = np.where(np.arange(900) % 30 == 29, 0.4, 1 / 60)  # bursts with pauses between
+    slow_motion = np.repeat([1 / 30, 1 / 240, 1 / 30], [60, 600, 60])
+    assert num_pauses(screen) == num_pauses(typing) == num_pauses(slow_motion) == 0
+    assert num_pauses([60.0] * 30) == num_pauses([0.04] * 5 + [0.2] + [0.04] * 5) == 0
+    assert num_pauses([0.04] * 20 + [5.0] + [0.04] * 20) == 0  # a gap
+    assert num_pauses([0.04] * 20 + [0.16] + [0.04] * 20) == 1
+    assert num_pauses([0.04] * 20 + [0.12] + [0.04] * 20) == 0
 
 
 def test_case_3_ordinary_draws_are_what_they_were() -> None:
