@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from ...files import replacing
+from ..lists.archive_limits import bounded_headers, check_size
 from ..lists.suffixes import VIDEO_SUFFIXES
 from ..lists.trust import damage_named, safe_name
 from ..media.container import printable
@@ -30,8 +31,9 @@ def media_members(
     """
     found: dict[str, list[tuple[str, int, int]]] = {"video": [], "image": []}
     num_other = 0
-    with damage_named(label), tarfile.open(fileobj=stream, mode="r:") as archive:
+    with damage_named(label), tarfile.open(fileobj=stream, mode="r:", tarinfo=bounded_headers(label)) as archive:
         while (info := archive.next()) is not None:
+            check_size(info, label)  # it may come from a header before the member's own
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
