@@ -176,7 +176,13 @@ import torch
 from functools import partial, partialmethod
 from test_guard import Normed, run as tiny
 
-def run(root: str, *, steps: int = 4):
+from pathlib import Path
+
+def run(root: Path, *, steps: int = 4, lists: tuple[Path, ...] = (Path("a/b"), Path("c")), name: str = "x",
+        sizes: tuple[int, int] = (1, 2), other: Path | None = None, names: list[str] | None = None):
+    assert root.resolve().is_dir() and [one.name for one in lists] == ["b", "c"], lists
+    assert isinstance(lists, tuple) and sizes == (1, 2) and (other is None or other.name) and name.upper() == "X"
+    assert names is None or names == ["u", "v"]
     return tiny(Normed(broken={2}, num_steps=4), steps=steps)
 """
 
@@ -188,6 +194,11 @@ def test_replay_command(tmp_path, capsys, monkeypatch):
         str(tmp_path / "breaks_at_two.py"),
         "--root",
         ".",
+        "--other",
+        "d/e",
+        "--names",
+        "u",
+        "v",
         "--out",
         str(tmp_path / "run"),
         "--num-workers",

@@ -35,7 +35,8 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         )
     begun = read_json(run / "run.json", RunRecord)
     options = {name: value for name, value in begun["options"].items() if name not in LASTING}
-    method = config.load(begun["config"]).run(**options).method
+    build = config.load(begun["config"]).run
+    method = build(**config.from_record(build, options)).method
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))
     lines = [f"step {step}, samples of process {rank}, gradient norm {result.grad_norm:g}"]
     lines += [f"  {name}: {value:g} (was {result.recorded[name]:g})" for name, value in result.losses.items()]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from ...files import replacing
-from ..lists.archive_limits import bounded_headers
+from ..lists.archive_limits import bounded_headers, check_size
 from ..lists.suffixes import VIDEO_SUFFIXES
 from ..lists.trust import damage_named, safe_name
 from ..media.container import printable
@@ -36,6 +36,7 @@ def media_members(
     with damage_named(label), tarfile.open(fileobj=stream, mode="r:", tarinfo=headers) as archive:
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
+            check_size(info, label)  # it may come from a header before the member's own
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
