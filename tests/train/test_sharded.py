@@ -303,10 +303,10 @@ def test_the_exported_encoder_is_that_of_a_run_that_is_not_cut(root, tmp_path):
 def test_a_loss_that_is_no_number_on_one_changes_nothing_on_both(root):
     seen = [torch.load(root / "moco_cut" / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
     for values in seen:
-        assert any(name.endswith("velocity") for name in values[BAD_STEP])
+        assert any(name.endswith("displacement") for name in values[BAD_STEP])
         assert_equal(values[BAD_STEP], values[BAD_STEP + 1])
         for step in (BAD_STEP - 1, BAD_STEP + 1):
-            for name in ("encoder.net.0.weight", "0.velocity", "queue"):
+            for name in ("encoder.net.0.weight", "0.displacement", "queue"):
                 found = [values[number][name] for number in (step, step + 1)]
                 assert not torch.equal(*found), name
     record = root / "moco_cut" / "nonfinite" / f"step_{BAD_STEP:08d}"

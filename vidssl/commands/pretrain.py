@@ -239,6 +239,7 @@ def _record(
 ) -> dict[str, Any]:
     """Describe a run; "options" are those that decide what it learns."""
     from ..evaluate.provenance import versions
+    from ..ops.gather import num_launched
 
     defaults = {
         name: parameter.default
@@ -260,7 +261,7 @@ def _record(
             name: value for name, value in asked.items() if name not in defaults or value != defaults[name]
         },
         "command": command,
-        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "num_processes": num_launched(),
         "git": _git_commit(),
         "versions": {**versions(), **{name: version(name) for name in ("torchvision", "av", "timm", "kornia")}},
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
