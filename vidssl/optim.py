@@ -1,16 +1,19 @@
 """Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .ops.gather import num_launched
 
 Schedule = Callable[[float], float]
+Parts = Callable[[nn.Module], list[list[nn.Parameter]]]
+"""Network -> its trainable parameters in parts, the gradient of each of which is clipped by its own norm."""
 
 
 def scaled_rate(rate: float, *, batch_size: int, per: int) -> float:
@@ -87,6 +90,42 @@ def fuse(optimizer: Optimizer) -> Optimizer:
             if unsaid and devices <= {"cpu", "cuda", "mps"}:
                 group["fused"] = True
     return optimizer
+
+
+def as_one(network: nn.Module) -> list[list[nn.Parameter]]:
+    """All parameters in one part: the usual clipping."""
+    return [list(_trainable(network).values())]
+
+
+def each_tensor(network: nn.Module) -> list[list[nn.Parameter]]:
+    """Every parameter by itself, as DINO clips (utils.py, `clip_gradients`)."""
+    return [[parameter] for parameter in _trainable(network).values()]
+
+
+def each_module(*names: str) -> Parts:
+    """Every module named by itself, as V-JEPA clips encoder and predictor: names such as "student" or "student.0".
+
+    Raises:
+        ValueError: When the parts are made: a trainable parameter is in none of the modules, or in two.
+    """
+
+    def parts(network: nn.Module) -> list[list[nn.Parameter]]:
+        found = [list(_trainable(network.get_submodule(name)).values()) for name in names]
+        counts = Counter(parameter for part in found for parameter in part)
+        wrong = [name for name, parameter in _trainable(network).items() if counts[parameter] != 1]
+        if wrong:
+            raise ValueError(
+                f"gradients of {type(network).__name__} are to be clipped in the parts {', '.join(names)}, but "
+                f"{len(wrong)} of its parameters belong to none of them, or to two: {', '.join(wrong[:3])}"
+                f"{', ...' * (len(wrong) > 3)}; name modules that hold every trainable parameter once"
+            )
+        return found
+
+    return parts
+
+
+def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 class LARS(Optimizer):

@@ -48,6 +48,10 @@ def dino() -> methods.DINO:
     return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, head=head)
 
 
+# How gradients are clipped, which must not depend on how they are cut; MoCo's as one.
+PARTS = {mae: optim.each_module("encoder", "decoder"), dino: optim.each_tensor}
+
+
 def run_of(build, *, batch_size: int, optimizer=ADAM, seed: int = 4) -> Run:
     torch.manual_seed(seed)
     method = build()
@@ -58,7 +62,8 @@ def run_of(build, *, batch_size: int, optimizer=ADAM, seed: int = 4) -> Run:
         learning_rate=optim.constant(1e-2),
         steps=STEPS,
         batch_size=batch_size,
-        max_grad_norm=0.5,
+        max_grad_norm=0.05,
+        clip_parts=PARTS.get(build, optim.as_one),
     )
 
 

@@ -42,15 +42,14 @@ def run(
         version: Of the paper.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
-        lr: First learning rate, for 256 pictures; batch_size / 256 multiplies it. With n processes give n times as
-            much.
+        lr: First learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         num_keys: Length of the queue.
         size_px: Short side to which pictures are scaled when they are decoded.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
     encoder = ResNet(18, stride=32, layer="layer4", width=width)
-    start = lr * batch_size / 256
+    start = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     if version == "v1":
         projector = nn.Linear(encoder.dim, 128)
         method = MoCo(
