@@ -13,7 +13,7 @@ from .ops.gather import num_launched
 
 Schedule = Callable[[float], float]
 Parts = Callable[[nn.Module], list[list[nn.Parameter]]]
-"""Network -> its trainable parameters in parts, the gradient of each of which is clipped by its own norm."""
+"""Network -> its parameters in parts, the gradient of each of which is clipped by its own norm."""
 
 
 def scaled_rate(rate: float, *, batch_size: int, per: int) -> float:
@@ -94,12 +94,12 @@ def fuse(optimizer: Optimizer) -> Optimizer:
 
 def as_one(network: nn.Module) -> list[list[nn.Parameter]]:
     """All parameters in one part: the usual clipping."""
-    return [list(_trainable(network).values())]
+    return [list(network.parameters())]
 
 
 def each_tensor(network: nn.Module) -> list[list[nn.Parameter]]:
     """Every parameter by itself, as DINO clips (utils.py, `clip_gradients`)."""
-    return [[parameter] for parameter in _trainable(network).values()]
+    return [[parameter] for parameter in network.parameters()]
 
 
 def each_module(*names: str) -> Parts:
@@ -110,9 +110,10 @@ def each_module(*names: str) -> Parts:
     """
 
     def parts(network: nn.Module) -> list[list[nn.Parameter]]:
-        found = [list(_trainable(network.get_submodule(name)).values()) for name in names]
+        found = [list(network.get_submodule(name).parameters()) for name in names]
         counts = Counter(parameter for part in found for parameter in part)
-        wrong = [name for name, parameter in _trainable(network).items() if counts[parameter] != 1]
+        trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        wrong = [name for name, parameter in trainable.items() if counts[parameter] != 1]
         if wrong:
             raise ValueError(
                 f"gradients of {type(network).__name__} are to be clipped in the parts {', '.join(names)}, but "
@@ -122,10 +123,6 @@ def each_module(*names: str) -> Parts:
         return found
 
     return parts
-
-
-def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 class LARS(Optimizer):

@@ -135,7 +135,8 @@ def with_gradients(*gradients: list[float]) -> list[nn.Parameter]:
 
 def test_each_part_is_clipped_by_its_own_norm():
     first, second, third = with_gradients([3.0], [0.0, 4.0], [5.0, 12.0])  # norms 5 of both, and 13
-    norm = clip_gradients([[first, second], [third]], 6.5)
+    frozen = nn.Parameter(torch.ones(2))  # has none
+    norm = clip_gradients([[first, second], [frozen], [third, frozen]], 6.5)
     assert norm.item() == pytest.approx(math.sqrt(25 + 169))  # what all of them had
     assert torch.equal(first.grad, torch.tensor([3.0])) and torch.equal(second.grad, torch.tensor([0.0, 4.0]))
     assert third.grad.tolist() == pytest.approx([2.5, 6.0])
@@ -163,8 +164,8 @@ class TwoParts(nn.Module):
 def test_parts_of_a_network():
     network = TwoParts()
     shapes = [[tuple(parameter.shape) for parameter in part] for part in optim.as_one(network)]
-    assert shapes == [[(3, 2), (3,), (2, 3), (2,), (2, 2), (2,)]]
-    assert [len(part) for part in optim.each_tensor(network)] == [1] * 6
+    assert shapes == [[(3, 2), (3,), (2, 3), (2,), (2, 2), (2,), (2, 2), (2,)]]
+    assert [len(part) for part in optim.each_tensor(network)] == [1] * 8
     assert [len(part) for part in optim.each_module("student", "predictor")(network)] == [4, 2]
     for names, message in (
         (("student",), r"2 of its parameters .*: predictor.weight, predictor.bias; name modules"),

@@ -14,6 +14,7 @@ foreach), and the next forward pass is queued while those run.
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -82,10 +83,11 @@ def clip_gradients(parts: list[list[nn.Parameter]], max_norm: float) -> Tensor:
 
     An infinite bound costs no pass over the gradients.
     """
+    with_gradient = [[parameter for parameter in part if parameter.grad is not None] for part in parts]
     if math.isinf(max_norm):
-        parts = [[parameter for part in parts for parameter in part]]
+        with_gradient = [list(itertools.chain(*with_gradient))]
     norms = []
-    for part in parts:
+    for part in filter(None, with_gradient):  # a part that is frozen has none
         norm = whole(nn.utils.get_total_norm([parameter.grad for parameter in part if parameter.grad is not None]))
         if math.isfinite(max_norm):
             nn.utils.clip_grads_with_norm_(part, max_norm, norm)

@@ -3,8 +3,9 @@
 The released code's recipe for 100 epochs of ImageNet: AdamW, learning rate 5e-4 for every 256 pictures of a step, 10
 epochs of linear warm-up, then a cosine to 1e-6, weight decay 0.04 to 0.4 and momentum of the teacher 0.996 to 1 along
 a cosine, the gradient of each tensor cut at 3, drop path 0.1 in the student, two crops of 224 px and eight of 96 px,
-65536 prototypes. The teacher's temperature rises from 0.04 to 0.07 in 30 epochs, as in the paper. The default of 64
-pictures per process is theirs; 16 processes make the paper's 1024.
+65536 prototypes. The teacher's temperature rises from 0.04 to 0.07 in 30 epochs, as in the paper.
+
+Differences from the paper: pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
@@ -43,7 +44,7 @@ def run(
     Args:
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
-        batch_size: Pictures per step and process.
+        batch_size: Pictures per step and process; 16 processes make the paper's 1024.
         lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         momentum: Of the teacher, at the start; 0.9995 for small steps.
         teacher_temperature: Reached from 0.04; lower is sharper. 0.04 is stabler, and better for short trainings.

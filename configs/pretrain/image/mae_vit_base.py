@@ -2,7 +2,9 @@
 
 The paper's pretraining on ImageNet (Table 8): AdamW with betas 0.9 and 0.95, weight decay 0.05, batch 4096, learning
 rate 1.5e-4 per 256 samples, 40 of 800 epochs of warm-up, then half a cosine; random resized crops and mirroring. The
-decoder has 8 blocks of width 512. The default of 64 pictures per process is theirs; 64 processes make the paper's 4096.
+decoder has 8 blocks of width 512.
+
+Differences from the paper: pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
@@ -41,7 +43,7 @@ def run(
     Args:
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps; 800 epochs of ImageNet at batch 4096.
-        batch_size: Pictures per step and process.
+        batch_size: Pictures per step and process; 64 processes make the paper's 4096.
         lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled when they are decoded.
         crop_px: Height and width of the training views.

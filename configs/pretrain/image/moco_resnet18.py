@@ -1,9 +1,10 @@
 """MoCo, ResNet-18 (He et al. 2020, arXiv:1911.05722; v2: Chen et al. 2020, arXiv:2003.04297), on images or videos.
 
-Both papers' schedule on ImageNet: SGD with momentum 0.9, weight decay 1e-4 (here none on biases and norms), 256
-pictures a step, learning rate 0.03, 200 epochs, a queue of 65536 keys, momentum 0.999. Version 1: a linear
-projection, temperature 0.07, a tenth of the learning rate after 120 and 160 epochs. Version 2: a hidden layer,
-temperature 0.2, blur, a cosine.
+Both papers' schedule on ImageNet: SGD with momentum 0.9, weight decay 1e-4, 256 pictures a step, learning rate 0.03,
+200 epochs, a queue of 65536 keys, momentum 0.999. Version 1: a linear projection, temperature 0.07, a tenth of the
+learning rate after 120 and 160 epochs. Version 2: a hidden layer, temperature 0.2, blur, a cosine.
+
+Differences from the paper: ResNet-18 instead of ResNet-50; no weight decay on biases and norms.
 """
 
 from functools import partial

@@ -5,7 +5,7 @@ The paper's recipe on ImageNet (Sec. 2.3 and App. B): LARS, learning rate 0.3 fo
 paper's steps hold 4096 pictures: the default of 256 per process on 16 processes, with `--sync-batch-norm`, for the
 paper's batch norm sees all of them.
 
-Differences from the paper: ResNet-18 instead of ResNet-50.
+Differences from the paper: ResNet-18 instead of ResNet-50; pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial

@@ -4,8 +4,7 @@ The paper's pretraining: 16 frames 4 apart, AdamW, 90 k steps of 3072 clips (128
 of 300 epochs, then a cosine to 1e-6, weight decay 0.04 to 0.4, momentum 0.998 to 1, all three as if for 375 epochs;
 student and predictor are clipped at norm 10 each; `--precision bfloat16`. The predictor has 12 blocks of width 384.
 
-Differences from the paper: rates of other steps are scaled linearly; the warm-up is clipped, too; schedules stand at
-the start of a step; layers are drawn as MAE draws them.
+Differences from the paper: rates of other steps are scaled linearly; the warm-up is clipped, too; MAE's first weights.
 """
 
 from functools import partial

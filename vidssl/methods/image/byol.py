@@ -39,7 +39,7 @@ class BYOL(Method):
         clips: Which frames; by default one.
 
     Differences from the paper: the teacher starts as a copy of the student, and every process normalises its own
-    batch.
+    batch unless `fit` synchronises batch norm.
     """
 
     def __init__(
