@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from timm.layers import DropPath
 
 from vidssl.batch import Batch
 from vidssl.data.arrays import ArrayDataset
@@ -15,7 +16,7 @@ from vidssl.evaluate.recognition.probe import linear_accuracy
 from vidssl.evidence import worlds
 from vidssl.evidence.proof import pooled_features
 from vidssl.finetune import Classifier, classify, finetune
-from vidssl.models import ConvNet
+from vidssl.models import ConvNet, VideoViT
 from vidssl.stop import Stopped
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")
@@ -126,6 +127,23 @@ def test_a_backbone_of_rate_0_stays(tmp_path):
     )
     for name, value in load_file(tmp_path / "encoder.safetensors").items():
         assert torch.equal(value, encoder.state_dict()[name])
+
+
+def test_drop_path_is_for_the_training_and_for_transformers(tmp_path):
+    transformer = VideoViT(dim=12, depth=2, num_heads=2, patch_px=16, tubelet_frames=1)
+
+    def tuned(encoder, **options):
+        train, test = (ArrayDataset(images, label=label) for images, label in (TRAIN, TEST))
+        out = tmp_path / f"{options}"
+        found = finetune(encoder, train, test, out=out, **(OPTIONS | {"steps": 2, "lr_backbone": 0.01} | options))
+        return load_file(out / "encoder.safetensors"), found["figures"]
+
+    weights = {rate: tuned(transformer, drop_path=rate)[0] for rate in (0.0, 0.9)}
+    name = "blocks.1.mlp.fc1.weight"
+    assert not torch.equal(weights[0.0][name], weights[0.9][name])
+    assert not any(isinstance(module, DropPath) for module in transformer.modules())  # the caller's stays as it is
+    with pytest.raises(ValueError, match=r"drop path of rate 0.9 in 0 transformer blocks of ConvNet"):
+        tuned(small_encoder(), drop_path=0.9)
 
 
 def test_rates_and_weight_decay_go_where_they_belong():

@@ -74,6 +74,17 @@ class Method(nn.Module):
         """Figures that reveal a collapse, logged beside the losses (vidssl.ops.monitors); no gradient, no draws."""
         return collapse_monitors(self.embed(batch)) if len(batch) > 1 else {}
 
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Figures of the method that follow the progress of the training in [0, 1], such as a teacher's momentum.
+
+        They are told at the first step and logged beside the learning rate.
+        """
+        return {}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Networks that may be exported, by name: `encoder` first, which is, unless `--export` names another."""
+        return {"encoder": self.encoder}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures that show what the method does with a batch: name -> RGB in [0, 1], float (3, H, W)."""
         return {}

@@ -154,6 +154,8 @@ def _check_forward(method: Method, batch: Batch) -> None:
     assert not frozen, f"frozen parameters get gradients: {frozen}"
     encoder = list(method.encoder.parameters())
     assert encoder, "the encoder has no parameters"
+    first = next(iter(method.networks().values()))
+    assert first is method.encoder, "the first of networks() is not the encoder, which is exported by default"
     for name, value in method.monitors(batch).items():
         assert torch.isfinite(value), f"monitor {name} is {value}"
 

@@ -43,7 +43,7 @@ USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("seed", "precision", "accumulate", "shard_window")
+LASTING = ("seed", "precision", "accumulate", "shard_window", "sync_batch_norm")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -78,10 +78,15 @@ class FitOptions:
     sharded: bool = False
     """Cut weights, gradients and optimizer state over the processes of torchrun (FSDP2), instead of keeping all in
     each: less memory, more talk. Checkpoints go on with or without it."""
+    sync_batch_norm: bool = False
+    """Let batch norm normalise by the statistics of all processes' batches together."""
     compile: bool = False
     """Compile the forward pass: minutes at the start, faster steps."""
     reproducible: bool = False
     """Allow only kernels that give the same bits twice."""
+    export: str | None = None
+    """Which network encoder.safetensors holds and --online measures, where a method has two: student or teacher. None
+    is the one that the paper evaluates."""
     num_workers: int = field(default_factory=default_workers)
     """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
     log_every: int = 10
@@ -179,6 +184,9 @@ def train(
         asked = _record(chosen, values, options, command=command)
         begun = _begun(out) if is_first else None
         if begun is not None:
+            # Options that vidssl did not have when the run began had the defaults of today.
+            then = {item.name: item.default for item in dataclasses.fields(FitOptions) if item.name in LASTING}
+            begun["options"] = {**then, **begun["options"]}
             _refuse_another_run(out, begun, asked, chosen)
         device = compute_device(options.device)
         torch.manual_seed(options.seed)
@@ -200,6 +208,7 @@ def train(
             halve_on_oom=options.halve_on_oom,
             checkpoint_activations=options.checkpoint_activations,
             sharded=options.sharded,
+            sync_batch_norm=options.sync_batch_norm,
             compile=options.compile,
             reproducible=options.reproducible,
             num_workers=options.num_workers,
@@ -210,6 +219,7 @@ def train(
             shard_window=options.shard_window,
             evaluate=_online(options, run.method.encoder),
             evaluate_every=options.online_every,
+            export=options.export,
             recipe_sha256=_recipe_sha256(out) if is_first else None,
             lock=False,
         )
@@ -239,6 +249,7 @@ def _record(
 ) -> dict[str, Any]:
     """Describe a run; "options" are those that decide what it learns."""
     from ..evaluate.provenance import versions
+    from ..ops.gather import num_launched
 
     defaults = {
         name: parameter.default
@@ -260,7 +271,7 @@ def _record(
             name: value for name, value in asked.items() if name not in defaults or value != defaults[name]
         },
         "command": command,
-        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "num_processes": num_launched(),
         "git": _git_commit(),
         "versions": {**versions(), **{name: version(name) for name in ("torchvision", "av", "timm", "kornia")}},
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -94,6 +94,14 @@ class Sum(Method):
         for number, method in enumerate(self._methods().values()):
             method.before_epoch(dataclasses.replace(epoch, extract=partial(extract_part, number=number)))
 
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Every task's, TASK/NAME."""
+        return {
+            f"{task}/{name}": schedule
+            for task, method in self._methods().items()
+            for name, schedule in method.schedules().items()
+        }
+
     def embed(self, batch: Batch) -> Tensor:
         """Encode the first task's first clip."""
         return next(iter(self._methods().values())).embed(self.parts(batch)[0])

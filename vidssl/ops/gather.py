@@ -1,5 +1,6 @@
 """Collective operations that do nothing when there is one process, so that methods hold no `if distributed`."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,16 @@ from torch import Tensor, nn
 def world_size() -> int:
     """Number of processes of this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def num_launched() -> int:
+    """Number of processes that torchrun started, whether or not they have joined yet; 1 without it.
+
+    What is built before the training joins them (a recipe) knows by it how large a step of all processes is.
+    """
+    if dist.is_initialized() or "RANK" not in os.environ:
+        return world_size()
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 The recipe of the authors' code: 10 000 clusters of 256 whitened components, clustered before each of 200 passes over
 ImageNet; SGD with momentum 0.9, weight decay 1e-5, constant learning rate 0.05, 256 pictures a step, crops of 224 px
 and their mirror images.
+
+Differences from the paper: ResNet-18 instead of AlexNet or VGG-16.
 """
 
 from functools import partial

@@ -2,6 +2,8 @@
 
 The paper's schedule on ImageNet: SGD with Nesterov momentum 0.9, weight decay 5e-4, 192 pictures (768 with their
 turns) a step, learning rate 0.01, a tenth of it after 15, 30 and 45 of 50 epochs.
+
+Differences from the paper: ResNet-18 instead of AlexNet; no weight decay on biases and norms.
 """
 
 from functools import partial

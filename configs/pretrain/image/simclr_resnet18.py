@@ -2,15 +2,16 @@
 
 The paper's recipe on ImageNet (Sec. 2.3 and App. B): LARS, learning rate 0.3 for every 256 pictures of a step, 10 of
 100 epochs of linear warm-up, then a cosine, weight decay 1e-6, temperature 0.1, no normalisation of the pixels. The
-paper's steps hold 4096 pictures; the default here is 256 per process.
+paper's steps hold 4096 pictures: the default of 256 per process on 16 processes, with `--sync-batch-norm`, for the
+paper's batch norm sees all of them.
+
+Differences from the paper: ResNet-18 instead of ResNet-50; pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
 
 from vidssl import Run, optim
-from vidssl.augment import (
-    recipes,
-)
+from vidssl.augment import recipes
 from vidssl.data import VideoDataset, scan
 from vidssl.methods import SimCLR
 from vidssl.models import ResNet
@@ -37,8 +38,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; every other picture of a step, of all processes, is a negative.
-        lr: Highest learning rate for 256 pictures; batch_size / 256 multiplies it. With n processes give n times
-            as much.
+        lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled when they are decoded.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
@@ -46,7 +46,7 @@ def run(
     """
     encoder = ResNet(18, stride=32, layer="layer4", width=width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     method = SimCLR(encoder, view=recipes.simclr(crop_px), temperature=temperature)
-    peak = lr * batch_size / 256
+    peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),

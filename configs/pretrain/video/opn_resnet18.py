@@ -3,7 +3,7 @@
 The paper's recipe: SGD with momentum 0.9, weight decay 5e-4, 64 tuples a step, learning rate 0.01, a tenth of it after
 130 k and 170 k steps, the end; patches of 80 px, shifted by up to 5 px a frame.
 
-Differences from the paper: patches are crops of a tenth to a half of the frame, scaled.
+Differences from the paper: ResNet-18 instead of CaffeNet; patches are crops of a tenth to a half of the frame, scaled.
 """
 
 from functools import partial

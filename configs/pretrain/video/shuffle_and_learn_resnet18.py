@@ -1,7 +1,10 @@
 """Shuffle and Learn, ResNet-18 (Misra et al. 2016, arXiv:1603.08561).
 
 The paper's recipe: SGD with momentum 0.9, weight decay 5e-4, 128 tuples a step, 100 k steps, learning rate 1e-3 and a
-tenth of it after 80 k; frames of 256 px, crops of 224 (the paper: 227 out of frames of 340 px on the long side).
+tenth of it after 80 k.
+
+Differences from the paper: ResNet-18 instead of CaffeNet; crops of 224 px are half to all of a frame (there 227 px out
+of frames of 340 px on the long side).
 """
 
 from functools import partial

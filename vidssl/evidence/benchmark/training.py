@@ -202,7 +202,7 @@ def _parts(method: Method) -> dict[str, float]:
             export_encoders(method, Path(out))
 
     def judge() -> None:
-        guard.agrees(losses["loss"], clip_gradients(guard.parameters, math.inf))
+        guard.agrees(losses["loss"], clip_gradients(guard.clip_parts, math.inf))
 
     def look() -> None:
         with torch.no_grad():

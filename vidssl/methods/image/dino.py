@@ -18,7 +18,7 @@ from ...models import Encoder
 from ...models.initial import truncated_normal_
 from ...ops import draws
 from ...ops.contrast import cosine_logits, usage_entropy
-from ...ops.ema import cosine_momentum, move_teacher, teacher_of
+from ...ops.ema import cosine_momentum, momentum_by_progress, move_teacher, teacher_of
 from ...ops.gather import gather
 
 # An image, or a random frame of a video.
@@ -85,7 +85,7 @@ class DINO(Method):
         student_temperature: tau_s.
         teacher_temperature: tau_t by progress in [0, 1].
         center_momentum: m of Eq. 4.
-        momentum: Of the teacher at the start; it rises to 1 along a cosine.
+        momentum: Of the teacher by progress in [0, 1], or at the start: it then rises to 1 along a cosine.
         num_frozen_epochs: Epochs in which the prototypes stay where they are.
         clips: Which frames; by default one.
 
@@ -105,7 +105,7 @@ class DINO(Method):
         student_temperature: float = 0.1,
         teacher_temperature: Callable[[float], float] = lambda progress: 0.04,
         center_momentum: float = 0.9,
-        momentum: float = 0.996,
+        momentum: float | Callable[[float], float] = 0.996,
         num_frozen_epochs: int = 1,
         clips: ClipSampler = CLIPS,
     ) -> None:
@@ -119,7 +119,7 @@ class DINO(Method):
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.center_momentum = center_momentum
-        self.momentum = momentum
+        self.momentum = momentum_by_progress(momentum, rise=cosine_momentum)
         self.num_frozen_epochs = num_frozen_epochs
         self.clips = clips
         self.register_buffer("center", torch.zeros(len(head.prototypes)))
@@ -168,4 +168,12 @@ class DINO(Method):
 
     def after_step(self, progress: float) -> None:
         """Move the teacher: encoder and head, not the statistics of a batch norm."""
-        move_teacher(self.teacher, self.student, momentum=cosine_momentum(self.momentum, progress))
+        move_teacher(self.teacher, self.student, momentum=self.momentum(progress))
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Momentum and temperature of the teacher."""
+        return {"momentum": self.momentum, "teacher_temperature": self.teacher_temperature}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The teacher's encoder, which the paper evaluates, and the student's."""
+        return {"teacher": self.encoder, "student": self.student[0]}

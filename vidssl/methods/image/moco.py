@@ -132,6 +132,10 @@ class MoCo(Method):
         """Move the teacher (Eq. 2); batch norm keeps statistics of its own."""
         move_teacher(self.teacher, nn.Sequential(self.encoder, self.projector), momentum=self.momentum)
 
+    def networks(self) -> dict[str, nn.Module]:
+        """The encoder of queries, which the paper evaluates, and that of keys."""
+        return {"student": self.encoder, "teacher": self.teacher[0]}
+
     def _student(self, clips: Tensor) -> Tensor:
         return self.projector(self.encoder(clips))
 

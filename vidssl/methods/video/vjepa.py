@@ -18,7 +18,7 @@ from ...method import Method
 from ...models import VideoViT
 from ...models.video_vit import TokenPredictor
 from ...ops import draws
-from ...ops.ema import move_teacher, teacher_of
+from ...ops.ema import linear_momentum, momentum_by_progress, move_teacher, teacher_of
 from ...ops.masks import Split, block_split, take, tubes
 from ...ops.monitors import collapse_monitors
 
@@ -42,7 +42,8 @@ class VJEPA(Method):
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1].
         masks: Each (seeds (B,), rows=, columns=) -> visible and hidden cells of a frame; by default the paper's
             two, many small and few large blocks.
-        momentum: Of the teacher at the start; it rises linearly and would reach 1 after 1.25 times the training.
+        momentum: Of the teacher by progress in [0, 1], or at the start: it then rises linearly and would reach 1 after
+            1.25 times the training.
         clips: Which frames; by default 16, 4 apart.
 
     Differences from the paper: every sample hides and shows exactly as many tokens as any other (`block_split`)
@@ -59,7 +60,7 @@ class VJEPA(Method):
         predictor: TokenPredictor,
         view: nn.Module,
         masks: Sequence[Callable[..., Split]] = MASKS,
-        momentum: float = 0.998,
+        momentum: float | Callable[[float], float] = 0.998,
         clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class VJEPA(Method):
         self.predictor = predictor
         self.view = view
         self.masks = tuple(masks)
-        self.momentum = momentum
+        self.momentum = momentum_by_progress(momentum, rise=linear_momentum)
         self.clips = clips
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -93,9 +94,16 @@ class VJEPA(Method):
         return F.layer_norm(self.encoder.tokens(video).float(), (self.encoder.dim,))
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher: momentum rises linearly, to 1 at 1.25 times the length of the training."""
-        momentum = self.momentum + (1 - self.momentum) * progress / 1.25
-        move_teacher(self.encoder, self.student, momentum=momentum)
+        """Move the teacher."""
+        move_teacher(self.encoder, self.student, momentum=self.momentum(progress))
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Momentum of the teacher."""
+        return {"momentum": self.momentum}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The teacher, which the paper evaluates, and the student."""
+        return {"teacher": self.encoder, "student": self.student}
 
     def monitors(self, batch: Batch) -> dict[str, Tensor]:
         """Spread of the teacher's features over clips (`collapse_monitors`), and "token_std" over all tokens.
