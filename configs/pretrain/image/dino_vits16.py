@@ -60,6 +60,7 @@ def run(
         num_local_views=num_local_views,
         teacher_temperature=optim.constant(teacher_temperature),
         momentum=momentum,
+        frozen_steps=steps // 100,  # theirs: one of 100 epochs
     )
     peak = lr * batch_size / 256
     return Run(
