@@ -148,7 +148,7 @@ def test_mae_positions_of_timm():
     from timm.layers import build_sincos2d_pos_embed
 
     theirs = build_sincos2d_pos_embed([3, 5], dim=64, reverse_coord=True)
-    theirs = rearrange(theirs, "(x y) (wave axis k) -> (y x) (axis wave k)", x=5, wave=2, axis=2)
+    theirs = rearrange(theirs, "(x y) (wave place k) -> (y x) (place wave k)", x=5, wave=2, place=2)
     torch.testing.assert_close(space_embedding((1, 3, 5), 64), theirs, **TOLERANCE)
 
 
