@@ -38,13 +38,13 @@ def colorization() -> methods.VideoColorization:
     return methods.VideoColorization(net, view=RandomResizedCrop(16), head=FrameHead(net.dim, 8), num_colors=4)
 
 
-def video_vit(tubelet_frames: int) -> VideoViT:
-    return VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=tubelet_frames)
+def video_vit(tubelet_frames: int, **options) -> VideoViT:
+    return VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=tubelet_frames, **options)
 
 
 def mae() -> methods.MAE:
-    net = video_vit(1)
-    decoder = TokenPredictor(net.dim, net.patch_values, width=12, depth=1, num_heads=2)
+    net, sizes = video_vit(1, positions="space"), {"width": 12, "depth": 1, "num_heads": 2}
+    decoder = TokenPredictor(net.dim, net.patch_values, positions="space", mask_token_std=0.02, **sizes)
     return methods.MAE(net, decoder=decoder, view=RandomResizedCrop(16))
 
 
@@ -107,8 +107,8 @@ def byol() -> methods.BYOL:
 def dino() -> methods.DINO:
     net = encoder()
     views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
-    head = DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8)
-    return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, head=head)
+    options = {"head": DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8), "frozen_steps": 1}
+    return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, **options)
 
 
 def rotation() -> methods.Rotation:
@@ -211,6 +211,7 @@ def losses(name: str, *, num_steps: int = 20) -> list[float]:
     for step, batch in enumerate(loader.batches(0, num_steps)):
         loss = method(batch, step / num_steps)["loss"]
         loss.backward()
+        method.before_step(step, step / num_steps)
         optimizer.step()
         optimizer.zero_grad()
         method.after_step(step / num_steps)

@@ -48,6 +48,13 @@ class Method(nn.Module):
         """Return {"loss": scalar, and further scalars to log}; `progress` of the training is in [0, 1]."""
         raise NotImplementedError
 
+    def before_step(self, step: int, progress: float) -> None:
+        """Called before every optimizer step, number `step` from 0, when gradients are complete and clipped.
+
+        What is to stay as it is loses its gradient here (`parameter.grad = None`): optimizers pass it over, counters
+        and moments included.
+        """
+
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step, for example to move a teacher."""
 

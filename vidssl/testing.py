@@ -181,6 +181,7 @@ def _check_state(build: Callable[[], Method], batch: Batch) -> None:
     method = prepare(_build(build), batch)
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     _step(method, batch)
+    method.before_step(0, 0.5)
     optimizer.step()
     method.after_step(0.5)
     file = io.BytesIO()
@@ -233,6 +234,7 @@ def _check_overfit(build: Callable[[], Method], batch: Batch, steps: int, lr: fl
         optimizer.zero_grad(set_to_none=True)
         loss = method(batch, number / steps)["loss"]
         loss.backward()
+        method.before_step(number, number / steps)
         optimizer.step()
         method.after_step(number / steps)
         losses.append(loss.item())
@@ -328,8 +330,9 @@ def _replica(build: Callable[[], Method], rank: int, port: int, folder: str) -> 
     method, network = replica()
     optimizer = torch.optim.AdamW(method.param_groups(), lr=1e-3)
     torch.manual_seed(rank)
-    for _ in range(2):
+    for number in range(2):
         network(mine, 0.5)["loss"].backward()
+        method.before_step(number, 0.5)
         optimizer.step()
         method.after_step(0.5)
         optimizer.zero_grad(set_to_none=True)

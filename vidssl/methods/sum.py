@@ -78,6 +78,11 @@ class Sum(Method):
             )
         ]
 
+    def before_step(self, step: int, progress: float) -> None:
+        """Let every task look at the gradients, of which those of the shared encoder are the sum."""
+        for method in self._methods().values():
+            method.before_step(step, progress)
+
     def after_step(self, progress: float) -> None:
         """Let every task take its step."""
         for method in self._methods().values():

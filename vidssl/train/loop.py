@@ -241,6 +241,7 @@ def fit(
             guard.note()
             losses, grad_norm = guard.backward(network, batch, progress)
             if guard.agrees(losses["loss"], grad_norm):
+                method.before_step(step, progress)
                 optimizer.step()
                 method.after_step(progress)
             else:

@@ -62,6 +62,7 @@ def run(
         num_local_views=num_local_views,
         teacher_temperature=optim.warmup(optim.constant(teacher_temperature), share=0.3, start=0.04),
         momentum=optim.cosine(momentum, 1.0),
+        frozen_steps=steps // 100,  # theirs: one of 100 epochs
     )
     drop_paths(method.student, rate=drop_path)
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)

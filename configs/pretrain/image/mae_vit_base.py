@@ -54,8 +54,16 @@ def run(
         decoder_depth: Blocks of the decoder.
         mask_ratio: Share of the patches that are hidden.
     """
-    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, patch_px=16, tubelet_frames=1)
-    decoder = TokenPredictor(dim, encoder.patch_values, width=decoder_dim, depth=decoder_depth, num_heads=16)
+    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, patch_px=16, tubelet_frames=1, positions="space")
+    decoder = TokenPredictor(
+        dim,
+        encoder.patch_values,
+        width=decoder_dim,
+        depth=decoder_depth,
+        num_heads=16,
+        positions="space",
+        mask_token_std=0.02,
+    )
     view = RandomResizedCrop(crop_px, scale=(0.2, 1.0))
     method = MAE(encoder, decoder=decoder, view=view, mask_ratio=mask_ratio)
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)

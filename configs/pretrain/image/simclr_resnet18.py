@@ -44,7 +44,15 @@ def run(
         width: Channels of the first layer of the ResNet.
         temperature: Of the similarities.
     """
-    encoder = ResNet(18, stride=32, layer="layer4", width=width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    encoder = ResNet(
+        18,
+        stride=32,
+        layer="layer4",
+        width=width,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        zero_init_residual=True,
+    )
     method = SimCLR(encoder, view=recipes.simclr(crop_px), temperature=temperature)
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(

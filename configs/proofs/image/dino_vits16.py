@@ -39,7 +39,6 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             teacher_temperature=optim.constant(0.02),
             center_momentum=center_momentum,
             momentum=0.97,
-            num_frozen_epochs=0,
         )
         recipe = Run(
             method=method,

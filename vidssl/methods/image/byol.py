@@ -102,6 +102,10 @@ def distance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    """One hidden layer with batch norm, none and no bias on the last one (the authors' networks.py, `MLP`)."""
     return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
+        nn.Linear(in_dim, hidden_dim),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, out_dim, bias=False),
     )

@@ -48,7 +48,9 @@ class ContextEncoder(Method):
     Differences from the paper: critic and generator step together instead of in turn: one backward pass, in which
     the critic's parameters are constants of the generator's term and the completed picture is one of the critic's,
     which equals two optimizers that step at the same time. The decoder draws the whole picture for every kind of
-    hole, and the critic sees it with the true surroundings. Every sample has a hole of its own.
+    hole, and the critic sees it with the true surroundings. Every sample has a hole of its own, where the authors' code
+    gives one random region to a batch; it also sets the biases of all convolutions to zero after every step. There is
+    no bottleneck but the encoder's features.
     """
 
     view: nn.Module

@@ -30,7 +30,8 @@ class Rotation(Method):
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], square.
         clips: Which frames; by default one.
 
-    Differences from the paper: the classifier sees pooled features through one linear layer.
+    Differences from the paper: the classifier sees pooled features through one linear layer; biases and norms have no
+    weight decay.
     """
 
     view: nn.Module
