@@ -25,7 +25,7 @@ def info_nce(
     logits = logits.float()
     num_candidates = torch.tensor(float(logits.shape[1]), device=logits.device)
     if exclude is not None:
-        exclude = exclude & ~F.one_hot(positive, logits.shape[1]).bool()
+        exclude = exclude.scatter(1, positive[:, None], False)
         logits = logits.masked_fill(exclude, -torch.inf)
         num_candidates = num_candidates - exclude.sum(1).float().mean()
     loss = F.cross_entropy(logits, positive)

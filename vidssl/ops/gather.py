@@ -28,6 +28,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
 
 
+def own_rows(rows: Tensor) -> Tensor:
+    """This rank's part of rows that all ranks hold, consecutive: (N, ...) -> (n, ...); `gather_rows` undoes it."""
+    return rows.tensor_split(world_size())[rank()]
+
+
 class _Gather(torch.autograd.Function):
     """Concatenate equal numbers of rows of all ranks; the gradient of every rank's copy comes back to its owner."""
 
