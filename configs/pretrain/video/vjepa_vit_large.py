@@ -60,11 +60,11 @@ def run(
         predictor_depth: Blocks of the predictor.
         momentum: Of the teacher at the start.
     """
-    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, patch_px=16, tubelet_frames=2)
-    predictor = TokenPredictor(dim, dim, width=predictor_dim, depth=predictor_depth, num_heads=num_heads)
+    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, positions="space_time_full")
+    narrow = partial(TokenPredictor, width=predictor_dim, depth=predictor_depth, num_heads=num_heads)
     method = VJEPA(
         encoder,
-        predictor=predictor,
+        predictor=narrow(dim, dim, positions="space_time_full", num_mask_tokens=2),
         view=RandomResizedCrop(crop_px, scale=(0.3, 1.0), ratio=(0.75, 1.35)),
         momentum=momentum,
         clips=partial(random_clips, num_frames=num_frames, stride_frames=stride_frames),
