@@ -96,7 +96,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 def gradient_difference(network: nn.Module, expected: Mapping[str, Tensor]) -> float:
     """Largest difference of the gradients of the parameters named."""
     parameters = dict(network.named_parameters())
-    return max(difference(parameters[name].grad, value) for name, value in expected.items())  # type: ignore[arg-type]
+    return max(difference(parameters[name].grad, value) for name, value in expected.items())
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
@@ -122,6 +122,7 @@ class ToUnit(nn.Module):
     """A view that changes nothing: uint8 clips to [0, 1]."""
 
     def forward(self, video: Tensor, seed: Tensor) -> Tensor:
+        """Scale."""
         return video.float() / 255
 
 
@@ -135,9 +136,11 @@ class FrameNet(nn.Module):
         self.conv = nn.Conv2d(3, dim, stride, stride)
 
     def features(self, clip: Tensor) -> Tensor:
+        """Map frame by frame."""
         return self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Pool over frames and cells."""
         return self.features(clip).mean(dim=(1, 3, 4))
 
 
@@ -154,9 +157,8 @@ def moco(root: Path) -> list[Row]:
 
     with imported(root, "moco.builder") as (builder,):
         theirs = builder.MoCo(Net, dim=8, K=20, m=0.9, T=0.2)
-        ours: Any = MoCo(
-            FrameNet(12, 4), view=ToUnit(), projector=nn.Linear(12, 8), out_dim=8, num_keys=20, momentum=0.9
-        )
+        options: Any = {"projector": nn.Linear(12, 8), "out_dim": 8, "num_keys": 20, "momentum": 0.9}
+        ours: Any = MoCo(FrameNet(12, 4), view=ToUnit(), **options)
         ours.queue.copy_(theirs.queue.T)
         first, second = torch.randn(2, 5, 12)
         nn.init.normal_(theirs.encoder_q.fc.weight)
@@ -206,7 +208,7 @@ def simclr(root: Path) -> list[Row]:
     with imported(root, "objective", stand_ins=stand_ins) as (objective,):
         expected, _, _ = objective.add_contrastive_loss(hidden, temperature=0.1)
     expected.backward()
-    method = SimCLR(FrameNet(4, 4), view=ToUnit())  # type: ignore[arg-type]
+    method = SimCLR(FrameNet(4, 4), view=ToUnit())
     loss, _ = method.nt_xent(*mine.chunk(2), None)
     loss.backward()
     assert mine.grad is not None and hidden.grad is not None
@@ -224,6 +226,7 @@ class Fixed(nn.Module):
         self.clips = clips
 
     def forward(self, video: Tensor, seed: Tensor) -> Tensor:
+        """Return them."""
         return self.clips
 
 
@@ -233,7 +236,7 @@ def dino(root: Path) -> list[Row]:
     net = FrameNet(6, 4)
     head = DINOHead(6, num_prototypes=10, hidden_dim=8, bottleneck_dim=5)
     views = Fixed(crops[0]), Fixed(crops[1])
-    method: Any = DINO(net, global_views=views, local_view=Fixed(crops[2]), num_local_views=1, head=head)  # type: ignore[arg-type]
+    method: Any = DINO(net, global_views=views, local_view=Fixed(crops[2]), num_local_views=1, head=head)
     with imported(root, "vision_transformer", "main_dino") as (networks, main_dino):
         theirs, teacher = (networks.DINOHead(6, 10, hidden_dim=8, bottleneck_dim=5) for _ in range(2))
         for network, own in ((theirs, method.student[1]), (teacher, method.teacher[1])):
@@ -252,8 +255,7 @@ def dino(root: Path) -> list[Row]:
             net.zero_grad()
             loss = method(video_batch(3, 1, 4), 0.5)["loss"]
             loss.backward()
-            found = {name: value for name, value in gradients(theirs.mlp).items()}
-            gradient = gradient_difference(method.student[1].mlp, found)
+            gradient = gradient_difference(method.student[1].mlp, gradients(theirs.mlp))
             prototypes = method.student[1].prototypes.grad
             gradient = max(gradient, difference(prototypes, theirs.last_layer.weight_v.grad))
             rows.append(Row(f"loss of step {step}", difference(loss, expected), gradient))
@@ -450,7 +452,7 @@ def jepa(root: Path) -> list[Row]:
     names = "src.models.vision_transformer", "src.models.predictor", "src.masks.utils"
     encoder = VideoViT(dim=26, depth=2, num_heads=2, patch_px=8, positions="space_time_full")
     width = {"width": 20, "depth": 1, "num_heads": 2}
-    predictor = TokenPredictor(26, 26, **width, positions="space_time_full", num_mask_tokens=2)  # type: ignore[arg-type]
+    predictor = TokenPredictor(26, 26, **width, positions="space_time_full", num_mask_tokens=2)
     method = VJEPA(encoder, predictor=predictor, view=ToUnit())
     batch = video_batch(2, 4, 64)
     assert batch.video is not None and batch.seed is not None
@@ -495,7 +497,7 @@ def jepa(root: Path) -> list[Row]:
             predicted = theirs(student(clips, [visible]), None, [visible], [hidden], mask_index=number)
             errors.append((predicted - masks.apply_masks(targets, [hidden])).abs().mean())
         expected = sum(errors) / len(errors)
-        expected.backward()  # type: ignore[union-attr]
+        expected.backward()
     loss = method(batch, 0.0)["loss"]
     loss.backward()
     gradient = max(
@@ -505,7 +507,7 @@ def jepa(root: Path) -> list[Row]:
     place = EMBEDDINGS["space_time_full"]((2, 8, 8), 26)
     return [
         Row("positions", difference(place, student.pos_embed[0])),
-        Row("loss", difference(loss, expected), gradient),  # type: ignore[arg-type]
+        Row("loss", difference(loss, expected), gradient),
         Row("masks", 0.0, declared="every sample hides and shows as many tokens as any other"),
         Row("first weights", 0.0, declared="drawn as MAE's"),
     ]
@@ -529,14 +531,14 @@ def videowalk(root: Path) -> list[Row]:
     assert batch.video is not None
     with imported(root / "code", "model", stand_ins=stand_ins) as (model,):
         theirs = model.CRW(settings)
-        _, expected, _ = theirs((batch.video[:, 0].float() / 255))
+        _, expected, _ = theirs(batch.video[:, 0].float() / 255)
         expected.backward()
     found = gradients(net)
     weights = {name: value.clone() for name, value in found.items()}
     net.zero_grad()
     head = nn.Linear(6, 128)
     head.load_state_dict(theirs.selfsim_fc[0].state_dict())
-    method: Any = ContrastiveRandomWalk(net, view=ToUnit(), patches=None, head=head, edge_dropout=0.0)  # type: ignore[arg-type]
+    method: Any = ContrastiveRandomWalk(net, view=ToUnit(), patches=None, head=head, edge_dropout=0.0)
     loss = method(batch, 0.0)["loss"]
     loss.backward()
     gradient = max(gradient_difference(net, weights), gradient_difference(head, gradients(theirs.selfsim_fc[0])))
@@ -545,7 +547,7 @@ def videowalk(root: Path) -> list[Row]:
         Row(
             "cut edges",
             0.0,
-            declared="each way's on their own; theirs cuts those of the way there on the way back, too",
+            declared="each way's on their own, theirs of the way there on the way back, too",
         ),
     ]
 
@@ -553,7 +555,7 @@ def videowalk(root: Path) -> list[Row]:
 def dpc(root: Path) -> list[Row]:
     """Recurrent network, predictor and scores (dpc/model_3d.py, backbone/convrnn.py), dropout included."""
     net = FrameNet(6, 32)
-    method: Any = DPC(net, view=ToUnit(), num_blocks=4, num_predicted=2, dim=6)  # type: ignore[arg-type]
+    method: Any = DPC(net, view=ToUnit(), num_blocks=4, num_predicted=2, dim=6)
     nn.init.eye_(method.project.weight.data[:, :, 0, 0])
     nn.init.zeros_(method.project.bias)
 
@@ -621,7 +623,7 @@ PEERS: dict[str, Callable[[Path], list[Row]]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table of the peers given; 1 if an equality that is claimed does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--peer", action="append", default=[], metavar="NAME=PATH", help=f"one of {', '.join(PEERS)}"
     )

@@ -16,6 +16,7 @@ from vidssl.models.video_vit import (
     full_embedding,
     order_embedding,
     position_embedding,
+    space_embedding,
 )
 
 
@@ -93,6 +94,41 @@ def test_each_kind_of_mask_has_its_token():
 def test_mask_tokens_are_drawn_with_the_deviation_asked_for():
     token = TokenPredictor(24, 5, width=1000, depth=0, num_heads=2, mask_token_std=0.02).mask_token
     assert float(token.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_positions_of_images_are_sines_of_column_and_row():
+    table, token = space_embedding((1, 3, 4), 12), 0
+    for row in range(3):
+        for column in range(4):
+            expected = []
+            for place in (column, row):
+                angles = [place / 10_000 ** (k / 3) for k in range(3)]
+                expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+            torch.testing.assert_close(table[token], torch.tensor(expected), atol=1e-6, rtol=0)
+            token += 1
+    assert token == len(table)
+    # None of its dimensions is constant, as the third that the other code keeps for time is on images.
+    assert (table.std(0) > 0).all()
+
+
+def test_an_encoder_of_images_sees_the_frames_of_a_clip_one_by_one(tmp_path):
+    encoder = tiny(tubelet_frames=1, positions="space").eval()
+    clip = torch.rand(2, 3, 3, 8, 12)
+    with torch.no_grad():
+        found = encoder.layers(clip, ["0", "1.keys", "last"])
+        for frame in range(3):
+            alone = encoder.layers(clip[:, frame : frame + 1], ["0", "1.keys", "last"])
+            for name, maps in found.items():
+                torch.testing.assert_close(maps[:, frame : frame + 1], alone[name], atol=1e-5, rtol=0)
+        export_encoder(encoder, tmp_path / "encoder.safetensors")
+        loaded = load_encoder(tmp_path)
+        assert loaded.positions == "space" and torch.equal(loaded.features(clip), found["last"])
+    with pytest.raises(ValueError, match="3 time steps has no place in a code of rows and columns"):
+        encoder.tokens(clip)
+
+
+def test_what_was_exported_before_positions_were_an_option_is_described_as_it_was():
+    assert "positions" not in tiny().architecture and tiny().positions == "space_time"
 
 
 @pytest.mark.parametrize("tubelet_frames", [1, 2])
@@ -192,6 +228,14 @@ def test_what_does_not_fit_is_refused():
         tiny(tubelet_frames=3)
     with pytest.raises(ValueError, match="width of 24 does not divide into 5 heads"):
         tiny(num_heads=5)
+    with pytest.raises(ValueError, match="positions is 'time', expected 'space_time' or 'space'"):
+        tiny(positions="time")
+    with pytest.raises(ValueError, match="positions is 'time', expected 'space_time' or 'space'"):
+        TokenPredictor(24, 5, width=12, num_heads=2, positions="time")
+    with pytest.raises(ValueError, match='positions="space" is for single frames; set tubelet_frames=1'):
+        tiny(positions="space")
+    with pytest.raises(ValueError, match="width 26 for a code of rows and columns, expected a multiple of 4"):
+        tiny(dim=26, tubelet_frames=1, positions="space").features(torch.rand(1, 1, 3, 8, 8))
 
 
 class Operators(TorchDispatchMode):

@@ -17,7 +17,7 @@ from .vit import patch_grid
 Grid = tuple[int, int, int]
 """Time steps, rows and columns of the tokens of a clip."""
 
-Positions = Literal["space_time", "space_time_full", "space", "order"]
+Positions = Literal["space_time", "space", "space_time_full", "order"]
 """What positions tell: time step, row and column (`position_embedding`, or `full_embedding` in all of the width), row
 and column (`space_embedding`), or the number of the token (`order_embedding`)."""
 
@@ -113,8 +113,8 @@ def order_embedding(grid: Grid, dim: int, *, device: torch.device | None = None)
 
 EMBEDDINGS = {
     "space_time": position_embedding,
-    "space_time_full": full_embedding,
     "space": space_embedding,
+    "space_time_full": full_embedding,
     "order": order_embedding,
 }
 
