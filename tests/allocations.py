@@ -8,7 +8,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class Allocations(TorchDispatchMode):
-    """Notes the size of every storage that an operator makes while the `with` block runs; views make none."""
+    """Notes the size of every storage that an operator makes while the `with` block runs; views make none.
+
+    A sum of another type than what is added up first copies all of it to that type; the copy is noted, too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,4 +25,6 @@ class Allocations(TorchDispatchMode):
         for value in tree_leaves(result):
             if torch.is_tensor(value) and value.untyped_storage().data_ptr() not in given:
                 self.sizes_bytes.append(value.untyped_storage().nbytes())
+        if func.overloadpacket is torch.ops.aten.sum and result.dtype != args[0].dtype:
+            self.sizes_bytes.append(args[0].numel() * result.element_size())
         return result

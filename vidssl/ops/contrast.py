@@ -27,7 +27,8 @@ def info_nce(
     if exclude is not None:
         exclude = exclude.scatter(1, positive[:, None], False)
         logits = logits.masked_fill(exclude, -torch.inf)
-        num_candidates = num_candidates - exclude.sum(1).float().mean()
+        # Numbers of a mask are copied to the type they are added up in: to the small one.
+        num_candidates = num_candidates - exclude.sum(1, dtype=torch.float32).mean()
     loss = F.cross_entropy(logits, positive)
     accuracy = (logits.argmax(1) == positive).float().mean()
     return loss, {"accuracy": accuracy, "nce_over_chance": loss.detach() / num_candidates.log()}
