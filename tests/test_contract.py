@@ -263,10 +263,6 @@ def without_views(method):
     return method
 
 
-# L3Net leaves silent samples out, so how many pairs there are is known once the sound has been looked at.
-WAITS = {"L3Net": "torch.nonzero"}
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_never_waits_for_the_device(name, monkeypatch):
     """On the meta device tensors have shapes and no values: what reads one on the host, or makes one elsewhere, fails.
@@ -280,19 +276,54 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
     dataset = ArrayDataset(check.keywords["clips"], clips=method.clips, **sound)
     batch = next(Loader(dataset, batch_size=8).batches(0, 1)).to("meta")
     method = method.to("meta")
-
-    def step():
-        losses = method(batch, 0.5)
-        losses["loss"].backward()
-        method.after_step(0.5)
-        return losses
-
-    if name in WAITS:
-        with pytest.raises(RuntimeError, match=WAITS[name]):
-            step()
-        return
-    assert {value.device.type for value in step().values()} == {"meta"}
+    losses = method(batch, 0.5)
+    losses["loss"].backward()
+    method.after_step(0.5)
+    assert {value.device.type for value in losses.values()} == {"meta"}
     assert all(parameter.grad is not None for parameter in method.parameters() if parameter.requires_grad)
+
+
+# Layers that give the logits of a softmax belong to the loss, not to the networks.
+LOGITS = ("fc8", "classifier", "fusion", "video_head", "audio_head")
+
+
+def gradients_of_outputs(name: str, *, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Gradients of the loss with respect to what networks put out: they in float32, all else under autocast."""
+    check, outputs = METHODS[name], []
+    torch.manual_seed(0)
+    method = without_views(check.args[0]()).train()
+    sound = {key: value for key, value in check.keywords.items() if key in SOUND}
+    batch = next(Loader(ArrayDataset(VIDEOS, clips=method.clips, **sound), batch_size=8).batches(0, 1))
+    prepare(method, batch)
+
+    def called_in_float32(function, *inputs, **options):
+        with torch.autocast("cpu", enabled=False):
+            output = function(*inputs, **options)
+        if output.requires_grad:
+            output.retain_grad()
+            outputs.append(output)
+        return output
+
+    networks = [module for child, module in method.named_children() if child not in LOGITS]
+    for network in networks:
+        for call in ("forward", "features", "tokens"):
+            if hasattr(network, call):
+                setattr(network, call, partial(called_in_float32, getattr(network, call)))
+    torch.manual_seed(1)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        loss = method(batch, 0.5)["loss"]
+    loss.backward()
+    return [output.grad for output in outputs]
+
+
+# It is made of others.
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Sum"])
+def test_losses_have_gradients_under_bfloat16_as_in_single_precision(name):
+    """Products and softmaxes of a loss are small; networks alone gain by bfloat16."""
+    exact, rounded = (gradients_of_outputs(name, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert len(exact) == len(rounded) > 0
+    for expected, found in zip(exact, rounded, strict=True):
+        assert float((found - expected).norm()) <= 0.01 * float(expected.norm())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A plain vision transformer on space-time patches that can encode a part of its tokens, and its narrow decoder."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -16,8 +17,9 @@ from .vit import patch_grid
 Grid = tuple[int, int, int]
 """Time steps, rows and columns of the tokens of a clip."""
 
-Positions = Literal["space_time", "space"]
-"""What positions tell: time step, row and column (`position_embedding`), or row and column (`space_embedding`)."""
+Positions = Literal["space_time", "space", "space_time_full", "order"]
+"""What positions tell: time step, row and column (`position_embedding`, or `full_embedding` in all of the width), row
+and column (`space_embedding`), or the number of the token (`order_embedding`)."""
 
 
 def position_embedding(grid: Grid, dim: int, *, device: torch.device | None = None) -> Tensor:
@@ -73,7 +75,48 @@ def space_embedding(grid: Grid, dim: int, *, device: torch.device | None = None)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-EMBEDDINGS = {"space_time": position_embedding, "space": space_embedding}
+def full_embedding(grid: Grid, dim: int, *, device: torch.device | None = None) -> Tensor:
+    """`position_embedding` with as many frequencies as fill the width: V-JEPA's (src/models/utils/pos_embs.py).
+
+    Where dim is a multiple of 6 both are equal; else each axis has dim // 6 + 1 frequencies, and what is beyond dim is
+    cut off.
+
+    Args:
+        grid: Time steps, rows and columns.
+        dim: Width of the tokens.
+        device: Where to put it.
+
+    Returns:
+        float32 (steps * rows * columns, dim).
+    """
+    return position_embedding(grid, dim + -dim % 6, device=device)[:, :dim]
+
+
+def order_embedding(grid: Grid, dim: int, *, device: torch.device | None = None) -> Tensor:
+    """Sines and cosines, in turn, of a token's number: VideoMAE's (modeling_finetune.py, Vaswani et al. 2017).
+
+    Args:
+        grid: Time steps, rows and columns; tokens are numbered in that order, so that the code of a place depends on
+            the size of the grid.
+        dim: Width of the tokens.
+        device: Where to put it.
+
+    Returns:
+        float32 (steps * rows * columns, dim).
+    """
+    # In double precision: single leaves three digits of the phase of token 1567.
+    numbers = torch.arange(math.prod(grid), dtype=torch.float64, device=device)
+    frequencies = 10_000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    angles = numbers[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :dim].float()
+
+
+EMBEDDINGS = {
+    "space_time": position_embedding,
+    "space": space_embedding,
+    "space_time_full": full_embedding,
+    "order": order_embedding,
+}
 
 
 def _check_positions(positions: str) -> None:
@@ -110,8 +153,10 @@ class VideoViT(Encoder):
         num_heads: Of the attention.
         patch_px: Height and width of a patch.
         tubelet_frames: Frames of a patch, 1 or 2.
-        positions: "space_time" (`position_embedding`), for clips; or "space" (`space_embedding`), for images: `tokens`
-            takes single frames then, and the features of a clip are those of its frames, each by itself.
+        positions: "space_time" (`position_embedding`) and "space_time_full" (`full_embedding`) for clips of any size;
+            "order" (`order_embedding`) for clips of the size trained on alone; or "space" (`space_embedding`), for
+            images: `tokens` takes single frames then, and the features of a clip are those of its frames, each by
+            itself.
         mean: Per RGB channel.
         std: Per RGB channel.
 
@@ -254,7 +299,8 @@ class TokenPredictor(nn.Module):
         depth: Number of blocks.
         num_heads: Of the attention.
         positions: As the encoder has them.
-        mask_token_std: Of the learned token at first: 0 as in V-JEPA, or 0.02 as in MAE and VideoMAE.
+        num_mask_tokens: Learned tokens, one for each kind of mask.
+        mask_token_std: Of the learned tokens at first: 0 as in V-JEPA, or 0.02 as in MAE and VideoMAE.
 
     Raises:
         ValueError: Heads do not divide the width, or positions are of an unknown kind.
@@ -269,13 +315,14 @@ class TokenPredictor(nn.Module):
         depth: int = 8,
         num_heads: int = 16,
         positions: Positions = "space_time",
+        num_mask_tokens: int = 1,
         mask_token_std: float = 0.0,
     ) -> None:
         super().__init__()
         _check_positions(positions)
         self.positions = positions
         self.embed = nn.Linear(dim, width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mask_token = nn.Parameter(torch.zeros(num_mask_tokens, 1, width))
         self.blocks = _blocks(width, depth, num_heads)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.out = nn.Linear(width, out_dim)
@@ -283,7 +330,9 @@ class TokenPredictor(nn.Module):
         if mask_token_std:
             nn.init.normal_(self.mask_token, std=mask_token_std)
 
-    def forward(self, tokens: Tensor, *, visible: Tensor, hidden: Tensor, grid: Grid) -> Tensor:
+    def forward(
+        self, tokens: Tensor, *, visible: Tensor, hidden: Tensor, grid: Grid, mask_number: int = 0
+    ) -> Tensor:
         """Predict the hidden tokens.
 
         Args:
@@ -291,12 +340,13 @@ class TokenPredictor(nn.Module):
             visible: Their numbers, int64 (B, V).
             hidden: Numbers of the tokens to predict, int64 (B, M).
             grid: Time steps, rows and columns of all tokens.
+            mask_number: Kind of the mask, which learned token is taken; counted on from the first after the last.
 
         Returns:
             (B, M, out_dim).
         """
         position = EMBEDDINGS[self.positions](grid, self.mask_token.shape[-1], device=tokens.device)
         known = self.embed(tokens) + position[visible]
-        asked = self.mask_token + position[hidden]
+        asked = self.mask_token[mask_number % len(self.mask_token)] + position[hidden]
         mixed = self.blocks(torch.cat([known, asked], dim=1))
         return self.out(self.norm(mixed[:, known.shape[1] :]))

@@ -57,8 +57,9 @@ def run(
         decoder_depth: Blocks of the decoder.
         mask_ratio: Share of the patches of a frame that are hidden.
     """
-    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, patch_px=16, tubelet_frames=2)
-    decoder = TokenPredictor(dim, encoder.patch_values, width=decoder_dim, depth=decoder_depth, num_heads=6)
+    encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, positions="order")
+    narrow = partial(TokenPredictor, width=decoder_dim, depth=decoder_depth, num_heads=6)
+    decoder = narrow(dim, encoder.patch_values, positions="order", mask_token_std=0.02)
     method = VideoMAE(
         encoder,
         decoder=decoder,

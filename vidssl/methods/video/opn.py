@@ -17,6 +17,7 @@ from ...method import Method
 from ...models import Encoder
 from ...ops.draws import integers, mix, uniform
 from ...ops.motion import motion_energy, pick_by_motion, take_frames
+from ...ops.precision import in_single_precision
 
 # An order and its reverse are one class: 4! / 2 = 12 (Sec. 3.2).
 ORDERS = tuple(order for order in permutations(range(4)) if order[0] < order[-1])
@@ -105,7 +106,7 @@ class OPN(Method):
             [torch.cat([frames[:, i], frames[:, j]], dim=1) for i, j in PAIRS], dim=1
         )  # (B, 6, 2D)
         relations = self.fc7(rearrange(pairs, "b p d -> (b p) d"))
-        return self.fc8(rearrange(relations, "(b p) d -> b (p d)", p=len(PAIRS)))
+        return in_single_precision(self.fc8, rearrange(relations, "(b p) d -> b (p d)", p=len(PAIRS)))
 
 
 def _layer(dim: int, out_dim: int, dropout: float) -> nn.Sequential:

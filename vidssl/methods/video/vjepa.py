@@ -47,7 +47,8 @@ class VJEPA(Method):
         clips: Which frames; by default 16, 4 apart.
 
     Differences from the paper: every sample hides and shows exactly as many tokens as any other (`block_split`)
-    instead of as many as the batch allows, and draws the size of its own blocks. Both masks share one mask token.
+    instead of as many as the batch allows, and draws the size of its own blocks. The predictor has a mask token for
+    each of the masks only if it was built with as many (`num_mask_tokens`).
     """
 
     encoder: VideoViT
@@ -83,7 +84,8 @@ class VJEPA(Method):
             cells = mask(draws.mix(batch.seed, number), rows=rows, columns=columns)
             visible, hidden = (tubes(kind, num_steps=steps, num_cells=rows * columns) for kind in cells)
             tokens = self.student.tokens(video, visible)
-            predicted = self.predictor(tokens, visible=visible, hidden=hidden, grid=grid).float()
+            split = {"visible": visible, "hidden": hidden, "grid": grid, "mask_number": number}
+            predicted = self.predictor(tokens, **split).float()
             errors.append((predicted - take(targets, hidden)).abs().mean())
             spreads.append(predicted.std(1).mean())
         return {"loss": torch.stack(errors).mean(), "predictor_std": torch.stack(spreads).mean()}
