@@ -48,7 +48,7 @@ def run(
         momentum: Of the teacher, at the start; 0.9995 for small steps.
         teacher_temperature: Lower is sharper; up to 0.07 trains better where it stays stable.
         num_local_views: Small crops of each picture.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the large crops, a multiple of the patch size.
         local_crop_px: Height and width of the small crops, a multiple of the patch size.
         model: Name of a timm vision transformer; its weights are random.
@@ -64,7 +64,7 @@ def run(
     peak = lr * batch_size / 256
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=peak, weight_decay=0.04),
         learning_rate=optim.warmup(optim.cosine(peak, 1e-6), share=0.1),
         steps=steps,

@@ -43,7 +43,7 @@ def run(
         steps: Number of optimizer steps; 800 epochs of ImageNet at batch 4096.
         batch_size: Pictures per step and process; 64 processes make the paper's 4096.
         lr: Highest learning rate: 1.5e-4 times samples per step over all processes, over 256.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         dim: Width of the encoder.
         depth: Blocks of the encoder.
@@ -58,7 +58,7 @@ def run(
     method = MAE(encoder, decoder=decoder, view=view, mask_ratio=mask_ratio)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
         learning_rate=optim.warmup(optim.cosine(lr), share=0.05),
         steps=steps,

@@ -4,7 +4,8 @@ The paper's pretraining on Kinetics-400: 16 frames 4 apart, AdamW with betas 0.9
 2048, learning rate 1.5e-4 per 256 clips, 40 of 800 epochs of warm-up, then half a cosine down to 1e-5. The decoder has
 4 blocks of width 384.
 
-Differences from the paper: windows are drawn as random resized crops, and half of them are mirrored.
+Views are those of the released code (windows of few sizes and places), and half of them are mirrored, as the paper
+says for Kinetics and the code does not.
 """
 
 from functools import partial
@@ -12,7 +13,7 @@ from functools import partial
 import torch
 
 from vidssl import Run, optim
-from vidssl.augment import RandomResizedCrop
+from vidssl.augment import recipes
 from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import random_clips
 from vidssl.methods import VideoMAE
@@ -48,7 +49,7 @@ def run(
         steps: Number of optimizer steps; 800 epochs of Kinetics-400 at batch 2048.
         batch_size: Clips per step and process; 64 processes make the paper's 2048.
         lr: Highest learning rate: 1.5e-4 times clips per step over all processes, over 256.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training clips.
         num_frames: Frames of a clip, an even number.
         stride_frames: Frames of the video from one to the next; the paper takes 2 for Something-Something.
@@ -64,13 +65,13 @@ def run(
     method = VideoMAE(
         encoder,
         decoder=decoder,
-        view=RandomResizedCrop(crop_px, scale=(0.5, 1.0)),
+        view=recipes.videomae(crop_px),
         mask_ratio=mask_ratio,
         clips=partial(random_clips, num_frames=num_frames, stride_frames=stride_frames),
     )
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=lr, betas=(0.9, 0.95), weight_decay=0.05),
         learning_rate=optim.warmup(optim.cosine(lr, 1e-5), share=0.05),
         steps=steps,
