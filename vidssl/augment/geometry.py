@@ -101,10 +101,9 @@ class RandomResizedCrop(_Window):
     def draw(self, seed: Tensor, height: Side, width: Side) -> tuple[Tensor, Tensor]:
         """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
         height, width = (torch.as_tensor(side, dtype=torch.float64).expand(len(seed)) for side in (height, width))
-        area, aspect, x, y, mirror = draws.uniform(seed, 5).double().unbind(1)
-        again = draws.uniform(seed, TRIES - 1, 2, stream=1).double()
-        area = torch.cat([area[:, None], again[..., 0]], dim=1)  # (B, tries)
-        aspect = torch.cat([aspect[:, None], again[..., 1]], dim=1)
+        drawn = draws.uniform(seed, 5 + 2 * (TRIES - 1)).double()
+        x, y, mirror = drawn[:, 2:5].unbind(1)
+        area, aspect = torch.cat([drawn[:, :2], drawn[:, 5:]], dim=1).unflatten(1, (TRIES, 2)).unbind(2)
         area = (height * width)[:, None] * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         aspect = (low + aspect * (high - low)).exp()

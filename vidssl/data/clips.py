@@ -135,7 +135,7 @@ def at_rate(
     if clip_seconds is not None:
         # Of a video longer than any, in which a frame is a second.
         draws = [sampler(1e5, 1.0, torch.Generator().manual_seed(seed)) for seed in range(2)]
-        spans = {float((times.amax(1) - times.amin(1)).max()) for times in draws}
+        spans = {round(float((times.amax(1) - times.amin(1)).max()), 6) for times in draws}
         if len(spans) > 1 or spans == {0.0}:
             why = "a clip is one frame" if spans == {0.0} else "clips differ in length from draw to draw"
             raise ValueError(f"clip_seconds is {clip_seconds}, but {why}; give frame_rate_hz, or neither")
