@@ -1,5 +1,6 @@
 """Every method holds to the contract: one line each."""
 
+import dataclasses
 import json
 from contextlib import nullcontext
 from functools import partial
@@ -252,15 +253,51 @@ class ToUnit(nn.Module):
         return F.interpolate(frames, size=(self.size_px, self.size_px)).unflatten(0, video.shape[:2])
 
 
-def without_views(method):
+def without_views(method, *, put=ToUnit):
     """Put `ToUnit` in the place of every augmentation of pictures."""
     sizes_px = {"local_view": 8, "ContrastiveRandomWalk": 24, "OPN": 20}
     for name, module in list(method.named_modules()):
         if isinstance(module, RandomResizedCrop | Pipeline) and ".operators." not in name:
             parent, _, child = name.rpartition(".")
             size_px = sizes_px.get(child, sizes_px.get(type(method).__name__, 16))
-            method.get_submodule(parent).register_module(child, ToUnit(size_px))
+            method.get_submodule(parent).register_module(child, put(size_px))
     return method
+
+
+class Told(ToUnit):
+    """`ToUnit` that keeps what it is told of the shapes of pictures."""
+
+    def __init__(self, size_px: int) -> None:
+        super().__init__(size_px)
+        self.aspects: list[tuple[int, torch.Tensor]] = []
+
+    def forward(self, video, seed, *stretch):
+        self.aspects += [(len(video), aspect) for aspect in stretch]
+        return super().forward(video, seed)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_views_are_told_the_shapes_of_stretched_frames(name):
+    """Each clip's own, and nothing where pixels are square; views of what a view made are told nothing."""
+    check = METHODS[name]
+    method = without_views(check.args[0](), put=Told).train()
+    sound = {key: value for key, value in check.keywords.items() if key in SOUND}
+    dataset = ArrayDataset(check.keywords["clips"], clips=method.clips, **sound)
+    batch = next(Loader(dataset, batch_size=len(dataset)).batches(0, 1))
+    prepare(method, batch)
+    views = [module for module in method.modules() if isinstance(module, Told)]
+    method(batch, 0.5)
+    assert not any(view.aspects for view in views)
+    shapes = torch.linspace(0.5, 2, len(batch))
+    stretched = dataclasses.replace(batch, aspect=shapes)
+    method(stretched, 0.5)
+    method.pictures(stretched)
+    told = [one for view in views for one in view.aspects]
+    assert told or not views
+    for num_clips, aspect in told:
+        assert torch.equal(aspect, shapes.repeat_interleave(num_clips // len(batch)))
+    deaf = [view for name, view in method.named_modules() if isinstance(view, Told) and not view.aspects]
+    assert len(deaf) == (name == "DPC")  # its view of single frames follows the first
 
 
 @pytest.mark.parametrize("name", METHODS)

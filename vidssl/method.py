@@ -67,6 +67,8 @@ class Method(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Encode each sample as one vector, (B, D): what `monitors` looks at; by default the first clip's features.
 
+        Whole frames that are stretched (Batch.aspect) are encoded as they are.
+
         Raises:
             ValueError: There is no video, and the method says nothing else.
         """

@@ -43,7 +43,7 @@ USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("seed", "precision", "accumulate", "shard_window", "sync_batch_norm")
+LASTING = ("seed", "precision", "accumulate", "shard_window", "sync_batch_norm", "frame_rate_hz", "clip_seconds")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,11 @@ class FitOptions:
     shard_window: int | None = None
     """Of a corpus in shards: how many of them are shuffled together, for stores that read far apart slowly. None is
     all of them."""
+    frame_rate_hz: float | None = None
+    """Frames per second at which a recipe's strides and offsets count, whatever the rate of a video: so recordings of
+    25 and of 240 give the same clips. None counts the frames of each video."""
+    clip_seconds: float | None = None
+    """Instead of it: seconds from the first frame of a clip to its last."""
     online: Path | None = None
     """Folder in the layout of DAVIS, a few sequences of which are measured while the encoder learns: J&F and
     overlays in TensorBoard. None measures nothing."""
@@ -169,6 +174,8 @@ def train(
     """
     import torch
 
+    from ..data.arrays import ArrayDataset
+    from ..data.clips import sampled_at
     from ..data.mixed import corpora
     from ..evaluate.provenance import device_name
     from ..train.loop import fit
@@ -190,7 +197,15 @@ def train(
             _refuse_another_run(out, begun, asked, chosen)
         device = compute_device(options.device)
         torch.manual_seed(options.seed)
-        run = chosen.run(**values)
+        with sampled_at(frame_rate_hz=options.frame_rate_hz, clip_seconds=options.clip_seconds):
+            run = chosen.run(**values)
+        if (options.frame_rate_hz or options.clip_seconds) and not (
+            corpora(run.dataset) or isinstance(run.dataset, ArrayDataset)
+        ):
+            raise ValueError(
+                f"--frame-rate-hz and --clip-seconds say how videos are sampled, and the {type(run.dataset).__name__} "
+                f"of {chosen.name} samples none; leave them out"
+            )
         asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
         if is_first:
             _report_bad_files(corpora(run.dataset), out=out, budget=options.bad_file_budget)

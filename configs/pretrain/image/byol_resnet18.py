@@ -40,7 +40,7 @@ def run(
         batch_size: Pictures per step and process.
         lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         momentum: Of the teacher, at the start.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
@@ -50,7 +50,7 @@ def run(
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.1),
         steps=steps,

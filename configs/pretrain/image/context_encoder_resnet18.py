@@ -40,7 +40,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Learning rate of encoder and decoder; the critic has a tenth.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the pictures with holes, a multiple of 32.
         width: Channels of the first layer of the ResNet.
     """

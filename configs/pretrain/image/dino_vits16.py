@@ -50,7 +50,7 @@ def run(
         teacher_temperature: Reached from 0.04; lower is sharper. 0.04 is stabler, and better for short trainings.
         drop_path: Share of the branches of the student's last block that are left out; of earlier blocks less.
         num_local_views: Small crops of each picture.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the large crops, a multiple of the patch size.
         local_crop_px: Height and width of the small crops, a multiple of the patch size.
         model: Name of a timm vision transformer; its weights are random.
@@ -68,7 +68,7 @@ def run(
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=peak),
         learning_rate=optim.warmup(optim.cosine(peak, 1e-6), share=0.1),
         steps=steps,

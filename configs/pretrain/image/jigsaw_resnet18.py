@@ -42,7 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: First learning rate.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the picture that is cut into tiles, a multiple of 3.
         tile_px: Height and width of a tile, at most a third of crop_px.
         num_permutations: To be told apart.

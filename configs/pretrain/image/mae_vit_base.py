@@ -45,7 +45,7 @@ def run(
         steps: Number of optimizer steps; 800 epochs of ImageNet at batch 4096.
         batch_size: Pictures per step and process; 64 processes make the paper's 4096.
         lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         dim: Width of the encoder.
         depth: Blocks of the encoder.
@@ -69,7 +69,7 @@ def run(
     peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=peak, betas=(0.9, 0.95), weight_decay=0.05),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.05),
         steps=steps,

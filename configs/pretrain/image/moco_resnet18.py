@@ -45,7 +45,7 @@ def run(
         batch_size: Pictures per step and process.
         lr: First learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         num_keys: Length of the queue.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
@@ -62,7 +62,7 @@ def run(
         schedule = optim.cosine(start)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.SGD, lr=start, momentum=0.9, weight_decay=1e-4),
         learning_rate=schedule,
         steps=steps,

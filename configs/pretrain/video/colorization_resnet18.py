@@ -44,7 +44,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: Learning rate of the first 15 % of the training; a tenth of it after.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Short side to which videos are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the training clips.
         crop_scale: Area of the training window, smallest and largest share of the frame.
         offsets_frames: Frames of a clip, counted from its first; the last one is coloured from the others.

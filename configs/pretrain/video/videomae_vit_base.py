@@ -3,7 +3,8 @@
 The paper's pretraining on Kinetics-400: 16 frames 4 apart, AdamW with betas 0.9 and 0.95, weight decay 0.05, batch
 2048, rate 1.5e-4 per 256 clips, 40 of 800 epochs of warm-up, then half a cosine to 1e-5 per 256 clips.
 
-Differences from the paper: windows are drawn as random resized crops, and half of them are mirrored.
+Views are those of the released code (windows of few sizes and places), and half of them are mirrored, as the paper
+says for Kinetics and the code does not.
 """
 
 from functools import partial
@@ -11,7 +12,7 @@ from functools import partial
 import torch
 
 from vidssl import Run, optim
-from vidssl.augment import RandomResizedCrop
+from vidssl.augment import recipes
 from vidssl.data import VideoDataset, scan
 from vidssl.data.clips import random_clips
 from vidssl.methods import VideoMAE
@@ -46,7 +47,7 @@ def run(
         steps: Number of optimizer steps; 800 epochs of Kinetics-400 at batch 2048.
         batch_size: Clips per step and process; 64 processes make the paper's 2048.
         lr: Highest learning rate for 256 clips per step, all processes together (optim.scaled_rate).
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training clips.
         num_frames: Frames of a clip, an even number.
         stride_frames: Frames of the video from one to the next; the paper takes 2 for Something-Something.
@@ -63,14 +64,14 @@ def run(
     method = VideoMAE(
         encoder,
         decoder=decoder,
-        view=RandomResizedCrop(crop_px, scale=(0.5, 1.0)),
+        view=recipes.videomae(crop_px),
         mask_ratio=mask_ratio,
         clips=partial(random_clips, num_frames=num_frames, stride_frames=stride_frames),
     )
     peak, end = (optim.scaled_rate(rate, batch_size=batch_size, per=256) for rate in (lr, 1e-5))
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=peak, betas=(0.9, 0.95), weight_decay=0.05),
         learning_rate=optim.warmup(optim.cosine(peak, end), share=0.05),
         steps=steps,

@@ -47,7 +47,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process; 128 processes make the paper's 3072.
         lr: Highest learning rate for 3072 clips per step, all processes together (optim.scaled_rate).
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training clips.
         num_frames: Frames of a clip, an even number.
         stride_frames: Frames of the video from one to the next.
@@ -71,7 +71,7 @@ def run(
     )
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.AdamW, lr=peak),
         learning_rate=stretched(optim.warmup(optim.cosine(peak, end), share=40 / 375, start=start)),
         weight_decay=stretched(optim.cosine(0.04, 0.4)),

@@ -73,7 +73,7 @@ class L3Net(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the two classes, 1 is "corresponds", mean over all pairs of the joined batch (Sec. 2)."""
         assert batch.seed is not None and batch.source_id is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         waveform = waveform_of(batch)
         heard = gather(audible(waveform))  # (N,)
         frame = gather(self.encoder.features(video).amax(dim=(1, 3, 4)))  # (N, D)

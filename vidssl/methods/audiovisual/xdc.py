@@ -125,7 +125,7 @@ class XDC(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the clusters of sound seen and of the clusters of sight heard, each a mean (Sec. 3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         sound = self.sound_view(waveform_of(batch), draws.mix(batch.seed, 1))
         seen = in_single_precision(self.video_head, self.encoder(video))
         heard = in_single_precision(self.audio_head, self.audio_encoder(sound))

@@ -65,7 +65,8 @@ class BYOL(Method):
         """Squared distance of normalised predictions and targets, both ways (Eq. 2), mean over clips."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        first, second = (view(video, draws.mix(batch.host_seed, number)) for number, view in enumerate(self.views))
+        seeds = (draws.mix(batch.host_seed, number) for number in range(2))
+        first, second = (view(video, seed, *batch.stretch) for view, seed in zip(self.views, seeds, strict=True))
         with torch.no_grad():
             first_target, second_target = self.teacher(first), self.teacher(second)
         loss = distance(self.predict(first), second_target) + distance(self.predict(second), first_target)

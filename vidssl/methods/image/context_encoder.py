@@ -107,7 +107,7 @@ class ContextEncoder(Method):
     def pictures_with_holes(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Views in [0, 1], (B, T, 3, H, W), the holes to fill and those that are shown, bool (B, H, W)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         hole = self.holes(batch.seed, *video.shape[3:])
         return video, hole, shrink(hole, self.overlap_px)
 

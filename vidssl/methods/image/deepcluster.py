@@ -114,7 +114,7 @@ class DeepCluster(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the clusters (Eq. 2), every cluster with the same weight (Sec. 3.3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         label = self.assignment[batch.index]
         logits = self.classifier(self.encoder(video))
         num_filled = (self.sizes > 0).sum()

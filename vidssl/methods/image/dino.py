@@ -144,8 +144,11 @@ class DINO(Method):
         """Cross-entropy, mean over clips and pairs of different crops (Eq. 3); the teacher sees the large ones."""
         assert batch.seed is not None and batch.video is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        large = [view(video, draws.mix(batch.host_seed, number)) for number, view in enumerate(self.global_views)]
-        small = [self.local_view(video, draws.mix(batch.host_seed, 2 + n)) for n in range(self.num_local_views)]
+        large = [
+            view(video, draws.mix(batch.host_seed, n), *batch.stretch) for n, view in enumerate(self.global_views)
+        ]
+        seeds = [draws.mix(batch.host_seed, 2 + n) for n in range(self.num_local_views)]
+        small = [self.local_view(video, seed, *batch.stretch) for seed in seeds]
         with torch.no_grad():
             scores = self.teacher(torch.cat(large)).unflatten(0, (2, -1))  # (2, B, K)
             target = ((scores - self.center) / self.teacher_temperature(progress)).softmax(-1)

@@ -68,7 +68,7 @@ class MAE(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean squared error of the pixels of hidden patches; normalised, always predicting 0 scores about 1."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         visible, hidden = self.split(batch.seed, self.encoder.grid(video))
         predicted = self.predict(video, visible, hidden)
         return {"loss": F.mse_loss(predicted.float(), take(self.targets(video), hidden))}
@@ -103,7 +103,7 @@ class MAE(Method):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """First frame: what is visible, what is painted with the true mean and contrast of each patch, the truth."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)[:1]
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)[:1]
         grid = self.encoder.grid(video)
         visible, hidden = self.split(batch.seed[:1], grid)
         patches, (mean, std) = self.encoder.patches(video), self.statistics(video)

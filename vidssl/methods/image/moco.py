@@ -89,10 +89,10 @@ class MoCo(Method):
         """InfoNCE of each query against its key and the queue (Eq. 1); then, in training, the queue takes the keys."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        query = self.projector(self.encoder(self.view(video, draws.mix(batch.host_seed, 0))))
+        query = self.projector(self.encoder(self.view(video, draws.mix(batch.host_seed, 0), *batch.stretch)))
         with torch.no_grad():
             order = draws.uniform(batch.seed).argsort()
-            key = self.teacher(self.view(video, draws.mix(batch.host_seed, 1))[order])
+            key = self.teacher(self.view(video, draws.mix(batch.host_seed, 1), *batch.stretch)[order])
             key = F.normalize(key[order.argsort()].float(), dim=1)
         loss, logged = self.contrast(query, key, batch.source_id)
         if self.training:

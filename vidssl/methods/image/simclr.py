@@ -64,7 +64,8 @@ class SimCLR(Method):
         """NT-Xent (Eq. 1), mean over both views of all clips."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        views = torch.cat([self.view(video, draws.mix(batch.host_seed, number)) for number in range(2)])
+        seeds = [draws.mix(batch.host_seed, number) for number in range(2)]
+        views = torch.cat([self.view(video, seed, *batch.stretch) for seed in seeds])
         first, second = self.projector(self.encoder(views)).chunk(2)
         loss, logged = self.nt_xent(first, second, batch.source_id)
         return {"loss": loss, **logged}

@@ -75,7 +75,7 @@ class VideoColorization(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the copied colours, averaged over the cells of the target (Eq. 3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         classes = self.quantize(self.colors(video))  # (B, T, h, w)
         copied, _ = self.copy(self.head(self.encoder.features(video)), classes)  # (B, K, h, w)
         target, last = classes[:, -1], classes[:, -2]
@@ -125,7 +125,7 @@ class VideoColorization(Method):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Last reference, grey target, copied colours, true colours; dots mark where five target cells look."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)[:1]
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)[:1]
         classes = self.quantize(self.colors(video))  # (1, T, h, w)
         probabilities, pointers = self.copy(self.head(self.encoder.features(video)), classes)
         reference, target = video[0, -2], video[0, -1]

@@ -137,7 +137,8 @@ class ContrastiveRandomWalk(Method):
         if num_frames < 3:
             raise ValueError(f"the clips have {num_frames} frames, a walk needs 3 or more; sample longer clips")
         seeds = torch.stack([mix(batch.host_seed, 2, number) for number in range(num_frames)], dim=1)
-        frames = self.view(rearrange(batch.video, "b 1 t c h w -> (b t) 1 c h w"), seeds.flatten())
+        stretch = [aspect.repeat_interleave(num_frames) for aspect in batch.stretch]
+        frames = self.view(rearrange(batch.video, "b 1 t c h w -> (b t) 1 c h w"), seeds.flatten(), *stretch)
         video = rearrange(frames, "(b t) 1 c h w -> b t c h w", t=num_frames)
         nodes = self.nodes(video, mix(batch.seed, 0))
         # All of the walk is computed in single precision: errors of its steps multiply.

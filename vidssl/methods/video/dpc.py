@@ -79,7 +79,7 @@ class DPC(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of each predicted cell's true features among all candidates (Eq. 5)."""
         assert batch.video is not None and batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         blocks = self.blocks(self._view_frames(video, batch.host_seed))  # (B, N, E, h, w)
         predicted = self.predict(blocks[:, : -self.num_predicted])  # (B, S, E, h, w)
         future = blocks[:, -self.num_predicted :]

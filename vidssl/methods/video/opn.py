@@ -80,7 +80,7 @@ class OPN(Method):
         assert batch.video is not None and batch.seed is not None
         window = pick_by_motion(batch.video, batch.seed, stream=0)  # (B, 4, 3, H, W)
         order, label = self.draw_orders(batch.seed)
-        patch = take_frames(self.moving_patch(window, batch.host_seed), order)
+        patch = take_frames(self.moving_patch(window, batch.host_seed, *batch.stretch), order)
         frames = split_channels(jitter(patch, batch.seed, max_px=self.jitter_px), batch.seed)
         logits = self.classify(self.encoder(rearrange(frames, "b t c h w -> (b t) 1 c h w")))
         return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}
@@ -93,9 +93,10 @@ class OPN(Method):
         order = self.orders[label]
         return torch.where(backward, order.flip(1), order), label
 
-    def moving_patch(self, window: Tensor, seed: Tensor) -> Tensor:
+    def moving_patch(self, window: Tensor, seed: Tensor, *stretch: Tensor) -> Tensor:
         """Of several views of each window the one with most motion: uint8 (B, 4, 3, H, W) -> float (B, 4, 3, S, S)."""
-        patches = torch.stack([self.view(window, mix(seed, number)) for number in range(self.num_patches)], dim=1)
+        seeds = [mix(seed, number) for number in range(self.num_patches)]
+        patches = torch.stack([self.view(window, seed, *stretch) for seed in seeds], dim=1)
         best = motion_energy(patches).argmax(1)
         return patches[torch.arange(len(patches), device=best.device), best]
 

@@ -95,7 +95,7 @@ class ShuffleAndLearn(Method):
         assert batch.video is not None and batch.seed is not None
         window = pick_by_motion(batch.video, batch.seed, stream=0)  # (B, 5, 3, H, W)
         index, label = self.draw_tuples(batch.seed)
-        frames = self.view(take_frames(window, index), batch.host_seed)  # (B, 3, 3, H, W)
+        frames = self.view(take_frames(window, index), batch.host_seed, *batch.stretch)  # (B, 3, 3, H, W)
         features = self.encoder(rearrange(frames, "b t c h w -> (b t) 1 c h w"))
         logits = in_single_precision(self.classifier, rearrange(features, "(b t) d -> b (t d)", t=3))
         hit = logits.argmax(1) == label

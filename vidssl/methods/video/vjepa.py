@@ -76,7 +76,7 @@ class VJEPA(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean absolute error of the predicted features, mean over the masks (Eq. 1)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         grid = steps, rows, columns = self.encoder.grid(video)
         targets = self.targets(video)
         errors, spreads = [], []
