@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from vidssl.evidence.proof import proofs, prove
+from vidssl.evidence.refutation import sentence
 
 
 def main(
@@ -19,10 +20,10 @@ def main(
     num_processes: int = os.cpu_count() or 1,
     out: Path | None = None,
 ) -> None:
-    """Run proofs.
+    """Run proofs; exits with 1 where one is refuted.
 
     Args:
-        names: Names of configs with a proof, such as rotation_convnet.
+        names: Names of configs with a proof, such as rotation_resnet18.
         every: All of them.
         seeds: Of weights, order and draws.
         num_processes: Seeds measured at a time, one thread each.
@@ -30,7 +31,11 @@ def main(
     """
     records = prove(tuple(proofs()) if every else names, seeds=seeds, num_processes=num_processes, out=out)
     for record in records:
-        print(f"{record['name']}: {record['line']}: {'holds' if record['holds'] else 'DOES NOT HOLD'}")
+        print(
+            record["name"] + (": holds" if record["holds"] else ": DOES NOT HOLD"),
+            *map(sentence, record["claims"]),
+            sep="\n  ",
+        )
     sys.exit(not all(record["holds"] for record in records))
 
 
