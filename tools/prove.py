@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from vidssl.evidence.proof import proofs, prove
-from vidssl.evidence.refutation import sentence
+from vidssl.evidence.refutation import summary
 
 
 def main(
@@ -30,12 +30,7 @@ def main(
         out: Folder that keeps the runs.
     """
     records = prove(tuple(proofs()) if every else names, seeds=seeds, num_processes=num_processes, out=out)
-    for record in records:
-        print(
-            record["name"] + (": holds" if record["holds"] else ": DOES NOT HOLD"),
-            *map(sentence, record["claims"]),
-            sep="\n  ",
-        )
+    print(*map(summary, records), sep="\n")
     sys.exit(not all(record["holds"] for record in records))
 
 

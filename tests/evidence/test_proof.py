@@ -128,8 +128,10 @@ def test_the_command_fails_where_a_control_does_as_well(toy, in_process, monkeyp
     with pytest.raises(SystemExit) as ended:
         main(("toy",))
     assert int(ended.value.code) == status
-    said = f"  pretrained above random by more than 5: {gain:g} +- 0{', REFUTED' if status else ''}\n"
-    assert said in capsys.readouterr().out
+    said = (
+        f"toy: {'DOES NOT HOLD' if status else 'holds'}\n  pretrained above random by more than 5: {gain:g} +- 0"
+    )
+    assert f"{said}{', REFUTED' if status else ''}\n" in capsys.readouterr().out
 
 
 def test_a_recipe_as_shipped_keeps_its_optimizer_and_the_form_of_its_schedule(tmp_path):

@@ -54,3 +54,9 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         stated = f"{figure} {verdict['comparison']} {control} by more than {verdict['margin']:g}"
     measured = f"{verdict['by']:.3g} +- {verdict['spread']:.2g}"
     return f"{stated}: {measured}{', REFUTED' if verdict['refuted'] else ''}"
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """Say what a proof's record (results/NAME.json) comes to, and under it its claims, a line each."""
+    said = "holds" if record["holds"] else "DOES NOT HOLD"
+    return "\n  ".join([f"{record['name']}: {said}", *map(sentence, record["claims"])])

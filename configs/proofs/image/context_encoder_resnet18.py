@@ -47,7 +47,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(images, clips=method.clips),
             optimizer=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.999)),
             learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=300,
+            steps=250,
             batch_size=48,
         )
         pretrain(recipe, out=out / name, seed=seed)

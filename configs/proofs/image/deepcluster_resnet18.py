@@ -24,7 +24,7 @@ from vidssl.evidence.refutation import Claim
 from vidssl.methods import DeepCluster
 from vidssl.models import ConvNet, Encoder
 
-NUM_ROUNDS = 8
+NUM_ROUNDS = 6
 
 
 class DealtClusters(DeepCluster):

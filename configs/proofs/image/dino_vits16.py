@@ -53,7 +53,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(images, clips=method.clips),
             optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
             learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=400,
+            steps=300,
             batch_size=48,
         )
         pretrain(recipe, out=out / name, seed=seed)

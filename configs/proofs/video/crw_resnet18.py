@@ -57,7 +57,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(video, clips=method.clips),
             optimizer=partial(torch.optim.Adam, lr=1e-3),
             learning_rate=optim.cosine(1e-3),
-            steps=200,
+            steps=150,
             batch_size=6,
         )
         pretrain(recipe, out=out / name, seed=seed)
