@@ -24,6 +24,7 @@ from vidssl.methods.video.shuffle_and_learn import candidate_windows
 from vidssl.models import AudioEncoder, ConvNet, LogMel, VideoViT
 from vidssl.models.heads import FrameHead
 from vidssl.models.inpainting import InpaintingDecoder, PictureCritic
+from vidssl.models.pictures.decoder import Bottleneck, PictureDecoder
 from vidssl.models.video_vit import TokenPredictor
 from vidssl.testing import check_method, prepare
 
@@ -70,6 +71,18 @@ def context_encoder() -> methods.ContextEncoder:
     return methods.ContextEncoder(net, decoder=decoder, view=RandomResizedCrop(16), **sizes)
 
 
+def autoencoder() -> methods.Autoencoder:
+    net = encoder()
+    decoder = nn.Sequential(Bottleneck(net.dim, cells=(4, 4), code_dim=8), PictureDecoder(net.dim, widths=(8,)))
+    return methods.Autoencoder(net, decoder=decoder, view=RandomResizedCrop(16))
+
+
+def denoising_autoencoder() -> methods.DenoisingAutoencoder:
+    net = encoder()
+    decoder = PictureDecoder(net.dim, widths=(8,))
+    return methods.DenoisingAutoencoder(net, decoder=decoder, view=RandomResizedCrop(16))
+
+
 def contrastive_random_walk() -> methods.ContrastiveRandomWalk:
     patches = partial(cut_patches, size_px=8, stride_px=8)
     view = RandomResizedCrop(24, scale=(0.8, 0.95), flip=0.0)
@@ -110,6 +123,11 @@ def dino() -> methods.DINO:
     views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
     options = {"head": DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8), "frozen_steps": 1}
     return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, **options)
+
+
+def relative_patch() -> methods.RelativePatch:
+    sizes = {"patch_px": 5, "gap_px": 2, "jitter_px": 1, "grid": 2, "smallest_px": 2, "patch_dim": 16}
+    return methods.RelativePatch(encoder(), view=RandomResizedCrop(16), hidden_dim=16, **sizes)
 
 
 def rotation() -> methods.Rotation:
@@ -163,12 +181,15 @@ METHODS = {
     "VideoMAE": partial(check_method, videomae, clips=VIDEOS, overfit_steps=60),
     "VJEPA": partial(check_method, vjepa, clips=VIDEOS),
     "ContextEncoder": partial(check_method, context_encoder, clips=VIDEOS),
+    "Autoencoder": partial(check_method, autoencoder, clips=VIDEOS),
+    "DenoisingAutoencoder": partial(check_method, denoising_autoencoder, clips=VIDEOS),
     "DeepCluster": partial(check_method, deepcluster, clips=VIDEOS),
     "Jigsaw": partial(check_method, jigsaw, clips=VIDEOS),
     "SimCLR": partial(check_method, simclr, clips=VIDEOS),
     "MoCo": partial(check_method, moco, clips=VIDEOS),
     "BYOL": partial(check_method, byol, clips=VIDEOS),
     "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
+    "RelativePatch": partial(check_method, relative_patch, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
     "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
     "OPN": partial(check_method, opn, clips=VIDEOS),

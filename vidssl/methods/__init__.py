@@ -2,13 +2,16 @@
 
 from .audiovisual.l3net import L3Net
 from .audiovisual.xdc import XDC
+from .image.autoencoder import Autoencoder
 from .image.byol import BYOL
 from .image.context_encoder import ContextEncoder
 from .image.deepcluster import DeepCluster
+from .image.denoising_autoencoder import DenoisingAutoencoder
 from .image.dino import DINO
 from .image.jigsaw import Jigsaw
 from .image.mae import MAE
 from .image.moco import MoCo
+from .image.relative_patch import RelativePatch
 from .image.rotation import Rotation
 from .image.simclr import SimCLR
 from .sum import Sum
@@ -28,12 +31,15 @@ __all__ = [
     "OPN",
     "VJEPA",
     "XDC",
+    "Autoencoder",
     "ContextEncoder",
     "ContrastiveRandomWalk",
     "DeepCluster",
+    "DenoisingAutoencoder",
     "Jigsaw",
     "L3Net",
     "MoCo",
+    "RelativePatch",
     "Rotation",
     "ShuffleAndLearn",
     "SimCLR",
