@@ -53,7 +53,9 @@ def test_loss_and_gradient_are_those_of_the_squared_error_written_out(build):
         for t in range(2):
             for c in range(3):
                 plane = truth[b, t, c]
-                total += sum(float(kept[b, t, c, y, x] - plane[y, x]) ** 2 for y in range(SIZE) for x in range(SIZE))
+                total += sum(
+                    float(kept[b, t, c, y, x] - plane[y, x]) ** 2 for y in range(SIZE) for x in range(SIZE)
+                )
                 variance += float(((plane - plane.mean()) ** 2).mean())
     count = 3 * 2 * 3 * SIZE * SIZE
     assert float(losses["loss"].detach()) == pytest.approx(total / count, rel=1e-5)
@@ -89,7 +91,9 @@ def test_masking_noise_takes_whole_pixels_of_each_frame_at_the_rate_asked_for():
 def test_gaussian_noise_has_the_deviation_asked_for_and_is_not_cut():
     video, seed = torch.full((2, 1, 3, 60, 60), 0.9), torch.arange(2)
     noise = gaussian_noise(video, seed, std=0.2) - video
-    assert float(noise.std()) == pytest.approx(0.2, abs=0.004) and float(noise.mean()) == pytest.approx(0, abs=0.004)
+    assert float(noise.std()) == pytest.approx(0.2, abs=0.004) and float(noise.mean()) == pytest.approx(
+        0, abs=0.004
+    )
     assert float((video + noise).max()) > 1
 
 

@@ -100,7 +100,9 @@ def test_patches_lie_on_a_grid_with_gaps_and_jitter_anywhere_in_the_picture():
 
 
 def test_a_grid_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="3 x 3 patches of 10 px with gaps of 9 px span 48 px, views are 40 x 40 px"):
+    with pytest.raises(
+        ValueError, match="3 x 3 patches of 10 px with gaps of 9 px span 48 px, views are 40 x 40 px"
+    ):
         method(gap_px=9)(batch(), 0.0)
 
 
@@ -145,7 +147,9 @@ def test_fringes_of_a_lens_tell_the_place_only_where_colours_are_kept(fringes, t
     torch.manual_seed(1)
     size = 64
     fine = F.interpolate(torch.rand(300, 1, 16, 16), (size, size), mode="bicubic")
-    grid = F.affine_grid(torch.eye(2, 3).mul(1 / 1.03).expand(300, -1, -1), [300, 1, size, size], align_corners=False)
+    grid = F.affine_grid(
+        torch.eye(2, 3).mul(1 / 1.03).expand(300, -1, -1), [300, 1, size, size], align_corners=False
+    )
     green = F.grid_sample(fine, grid, align_corners=False)
     video = torch.cat([fine, green, fine], dim=1)[:, None]
     patch = method(fringes=fringes, resample_probability=0.0, jitter_px=0, gap_px=13)
@@ -174,5 +178,7 @@ def test_some_patches_are_scaled_down_and_up_as_interpolation_does():
     patch = method(fringes="keep", resample_probability=0.33)
     patches = torch.rand(500, 4, 1, 3, 10, 10)
     seed = torch.arange(500)
-    changed = patch.prepare(patches, seed) - method(fringes="keep", resample_probability=0.0).prepare(patches, seed)
+    changed = patch.prepare(patches, seed) - method(fringes="keep", resample_probability=0.0).prepare(
+        patches, seed
+    )
     assert float((changed.abs().amax((2, 3, 4, 5)) > 1e-3).float().mean()) == pytest.approx(0.33, abs=0.035)

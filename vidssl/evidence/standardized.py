@@ -9,7 +9,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def standardized(images: Tensor) -> Tensor:
-    """Grey of mean 128 and deviation 48, but for what is cut off at 0 and 255: contrast tells nothing. uint8 to uint8."""
+    """Grey, mean 128 and deviation 48 in every picture, then cut to bytes: contrast tells nothing. uint8 to uint8."""
     grey = (images.float() * torch.tensor(_LUMINANCE).view(3, 1, 1)).sum(-3, keepdim=True)
     deviation, mean = torch.std_mean(grey, dim=(-3, -2, -1), keepdim=True)
     grey = (128 + 48 * (grey - mean) / deviation).clamp(0, 255)
@@ -19,6 +19,26 @@ def standardized(images: Tensor) -> Tensor:
 def grey_letters(num_images: int, *, seed: int, size_px: int = 32) -> Tensor:
     """Letters of worlds.letters, standardised: uint8 (N, 1, 3, S, S)."""
     return standardized(worlds.letters(num_images, seed=seed, size_px=size_px)[0])
+
+
+def colored_letters(num_images: int, *, seed: int, by_letter: bool = True) -> Tensor:
+    """Grey letters with one hue each: uint8 (N, 1, 3, 32, 32).
+
+    Chroma is as strong as the contrast of each pixel, so that lightness tells how much of it there is but not which.
+
+    Args:
+        num_images: N.
+        seed: Of everything.
+        by_letter: The hue is that of the letter, one of ten; else it is drawn, and nobody can know it.
+    """
+    images, label = worlds.letters(num_images, seed=seed)
+    contrast = (standardized(images)[:, 0, 0].float() - 128) / 48  # (N, S, S)
+    drawn = torch.rand(num_images, generator=torch.Generator().manual_seed(seed))
+    angle = 2 * torch.pi * (label / 10 if by_letter else drawn)[:, None, None]
+    u, v = 0.06 * angle.cos() * contrast, 0.06 * angle.sin() * contrast
+    y = 0.5 + 0.1 * contrast
+    rgb = torch.stack([y + 1.13983 * v, y - 0.39465 * u - 0.5806 * v, y + 2.03211 * u], dim=1)  # ITU-R BT.601
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)[:, None]
 
 
 def share_of_variance(drawn: Tensor, truth: Tensor) -> float:

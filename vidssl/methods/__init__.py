@@ -3,7 +3,9 @@
 from .audiovisual.l3net import L3Net
 from .audiovisual.xdc import XDC
 from .image.autoencoder import Autoencoder
+from .image.bigan import BiGAN
 from .image.byol import BYOL
+from .image.colorization import ImageColorization
 from .image.context_encoder import ContextEncoder
 from .image.deepcluster import DeepCluster
 from .image.denoising_autoencoder import DenoisingAutoencoder
@@ -14,6 +16,8 @@ from .image.moco import MoCo
 from .image.relative_patch import RelativePatch
 from .image.rotation import Rotation
 from .image.simclr import SimCLR
+from .image.split_brain import SplitBrain
+from .image.super_resolution import SuperResolution
 from .sum import Sum
 from .video.colorization import VideoColorization
 from .video.contrastive_random_walk import ContrastiveRandomWalk
@@ -32,10 +36,12 @@ __all__ = [
     "VJEPA",
     "XDC",
     "Autoencoder",
+    "BiGAN",
     "ContextEncoder",
     "ContrastiveRandomWalk",
     "DeepCluster",
     "DenoisingAutoencoder",
+    "ImageColorization",
     "Jigsaw",
     "L3Net",
     "MoCo",
@@ -43,7 +49,9 @@ __all__ = [
     "Rotation",
     "ShuffleAndLearn",
     "SimCLR",
+    "SplitBrain",
     "Sum",
+    "SuperResolution",
     "VideoColorization",
     "VideoMAE",
 ]

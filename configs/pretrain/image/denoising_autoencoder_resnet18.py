@@ -1,7 +1,7 @@
 """Denoising autoencoder, ResNet-18 (Vincent et al. 2008, ICML), on images or on frames of videos.
 
 Half of the pixels are lost. All else is the recipe of the autoencoder, which is that of Pathak et al. 2016
-(arXiv:1604.07379): Adam with beta1 0.5, learning rate 2e-3, 64 pictures of 128 px a step, cut out of pictures of 350 px.
+(arXiv:1604.07379): Adam with beta1 0.5, learning rate 2e-3, 64 pictures of 128 px a step, cut out of pictures of 350.
 """
 
 from functools import partial

@@ -65,8 +65,8 @@ PROOF = Proof(
     metric="linear probe on letters, per cent",
     claims=(
         Claim("pretrained", "above", "random", 20),
-        Claim("error", "below", "error_of_mean", 0.1),
-        Claim("error", "below", "error_of_another", 0.2),
+        Claim("error", "below", "error_of_mean", 0.08),
+        Claim("error", "below", "error_of_another", 0.15),
     ),
     measure=measure,
 )

@@ -88,7 +88,7 @@ PROOF = Proof(
     claims=(
         Claim("pretrained", "above", "random", 15),
         Claim("pretrained", "above", "wrong_names", 15),
-        Claim("accuracy_of_pretrained", "above", "chance_of_accuracy", 20),
+        Claim("accuracy_of_pretrained", "above", "chance_of_accuracy", 8),
     ),
     measure=measure,
 )

@@ -66,5 +66,7 @@ class Autoencoder(Method):
         """The first picture as the encoder sees it, as it is drawn, and as it is."""
         assert batch.seed is not None
         video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
-        shown, drawn = (part(video[:1], batch.seed[:1]).float()[0, 0].clamp(0, 1) for part in (self.shown, self.draw))
+        shown, drawn = (
+            part(video[:1], batch.seed[:1]).float()[0, 0].clamp(0, 1) for part in (self.shown, self.draw)
+        )
         return {"drawn": side_by_side([shown, drawn, video[0, 0]])}
