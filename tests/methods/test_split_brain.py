@@ -39,7 +39,7 @@ def test_loss_and_gradient_of_classes_equal_the_two_cross_entropies_written_out(
     brain, clips = method().eval(), batch()
     frames = clips.video[:, 0].flatten(0, 1).float() / 255
     lab = rgb_to_lab(frames)
-    first, second = brain.encoder.halves
+    first, second = brain.encoder.first, brain.encoder.second
     of_light = brain.classifier[0](first.features(lab[:, None, :1]))[:, 0]  # tells the colour
     of_color = brain.classifier[1](second.features(lab[:, None, 1:]))[:, 0]  # tells the lightness
     assert of_light.shape == (6, 313, 4, 4) and of_color.shape == (6, 100, 4, 4)
@@ -72,7 +72,7 @@ def test_loss_of_regression_equals_the_squared_distances_of_any_split(parts):
         ]
     else:
         channels = (frames - 0.5) / 0.25
-    told = brain.predict(brain.encoder.channels(clips.video[:, 0].float() / 255))
+    told = brain.predict(brain.encoder.features(clips.video[:, 0].float() / 255))
     total = 0.0
     for part, output in zip(parts, told, strict=True):
         target = channels[:, list(part), ::4, ::4]
@@ -90,7 +90,8 @@ def test_loss_of_regression_equals_the_squared_distances_of_any_split(parts):
 def test_no_half_sees_what_it_must_tell(bins, parts):
     brain = method(bins=bins, parts=parts).train()
     channels = brain.encoder.channels(torch.rand(2, 1, sum(map(len, parts)), SIZE, SIZE)).requires_grad_()
-    for part, output in enumerate(brain.predict(channels)):
+    features = torch.cat(brain.encoder.of_halves(channels), dim=2)
+    for part, output in enumerate(brain.predict(features)):
         gradient = torch.autograd.grad(output.square().sum(), channels, retain_graph=True)[0]
         assert gradient[:, :, list(parts[part])].abs().max() == 0, "it sees what it tells"
         assert gradient[:, :, list(parts[1 - part])].abs().max() > 0, "it sees nothing"

@@ -59,9 +59,7 @@ class SplitBrain(Method):
         self.view = view
         sizes = [len(part) if one is None else len(one) for one, part in zip(bins, encoder.parts, strict=True)]
         # The first half predicts the second part, and the other way round.
-        self.classifier = nn.ModuleList(
-            FrameHead(half.dim, size) for half, size in zip(encoder.halves, reversed(sizes), strict=True)
-        )
+        self.classifier = nn.ModuleList(FrameHead(encoder.dim // 2, size) for size in reversed(sizes))
         self.num_neighbors = num_neighbors
         self.temperature = temperature
         self.clips = clips
@@ -72,7 +70,7 @@ class SplitBrain(Method):
         """Sum of the losses of both parts, each the mean over cells and clips; the errors beside those of the mean."""
         video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         channels = self.encoder.channels(video)
-        outputs = self.predict(channels)
+        outputs = self.predict(self.encoder.features(video))
         figures: dict[str, Tensor] = {}
         losses = []
         for part, output in enumerate(outputs):
@@ -84,11 +82,11 @@ class SplitBrain(Method):
                 figures[f"deviation_of_part_{part}"] = target.var(dim=(0, 2, 3), correction=0).mean().sqrt()
         return {"loss": losses[0] + losses[1], **figures}
 
-    def predict(self, channels: Tensor) -> list[Tensor]:
-        """What is told of each part from the other: (B, T, C, H, W) -> float32 (B T, Q or channels, h, w) twice."""
-        told = zip(self.classifier, self.encoder.of_halves(channels), strict=True)
+    def predict(self, features: Tensor) -> list[Tensor]:
+        """What is told of each part by the other half: (B, T, D, h, w) -> float32 (B T, Q or channels, h, w) twice."""
         of_second, of_first = (
-            rearrange(in_single_precision(head, features), "b t q h w -> (b t) q h w") for head, features in told
+            rearrange(in_single_precision(head, half), "b t q h w -> (b t) q h w")
+            for head, half in zip(self.classifier, features.chunk(2, dim=2), strict=True)
         )
         return [of_first, of_second]
 
@@ -129,7 +127,7 @@ class SplitBrain(Method):
         size = lab.shape[3:]
         light, color = (
             nn.functional.interpolate(self.read(part, output), size, mode="bilinear")
-            for part, output in enumerate(self.predict(lab))
+            for part, output in enumerate(self.predict(self.encoder.features(video[:1, :1])))
         )
         colored = lab_to_rgb(torch.cat([lab[0, :, :1], color], dim=1))[0]
         lit = lab_to_rgb(torch.cat([light, lab[0, :, 1:]], dim=1))[0]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from einops import rearrange
 from kornia.color import rgb_to_lab
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..encoder import Encoder
 from ..resnet import ResNet
@@ -79,7 +79,7 @@ class SplitResNet(Encoder):
         )
         self.parts = parts
         self.is_lab = is_lab
-        self.halves = nn.ModuleList(halves)
+        self.first, self.second = halves
 
     def channels(self, clip: Tensor) -> Tensor:
         """What is split: clips (B, T, C, H, W) in [0, 1] -> Lab of RGB, or the clips as they are, float32."""
@@ -91,9 +91,8 @@ class SplitResNet(Encoder):
 
     def of_halves(self, channels: Tensor) -> list[Tensor]:
         """Features of each half: what `channels` gives -> (B, T, D / 2, h, w) twice."""
-        return [
-            half.features(channels[:, :, list(part)]) for half, part in zip(self.halves, self.parts, strict=True)
-        ]
+        first, second = (channels[:, :, list(part)] for part in self.parts)
+        return [self.first.features(first), self.second.features(second)]
 
     def features(self, clip: Tensor) -> Tensor:
         """Encode every frame by itself: (B, T, C, H, W) in [0, 1] -> (B, T, D, h, w)."""

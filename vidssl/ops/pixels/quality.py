@@ -13,8 +13,10 @@ WINDOW_PX, SIGMA_PX, K1, K2 = 11, 1.5, 0.01, 0.03
 
 def luma(picture: Tensor) -> Tensor:
     """Y of Y'CbCr of studio range: RGB in [0, 1], (N, 3, H, W) -> (N, 1, H, W) in [16, 235] / 255."""
-    weights = torch.tensor(_LUMA, device=picture.device)
-    return torch.einsum("nchw, c -> nhw", picture.float(), weights)[:, None] + _BLACK
+    weights = torch.tensor(_LUMA, device=picture.device)[:, None, None]
+    return (picture.float() * weights).sum(
+        1, keepdim=True
+    ) + _BLACK  # no product of matrices, which autocast rounds
 
 
 def psnr(first: Tensor, second: Tensor, *, border_px: int) -> Tensor:
