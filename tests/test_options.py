@@ -34,6 +34,7 @@ ZERO_IS_LEGAL = {
     "crf": "lossless",
     "momentum": "a teacher that is the student",
     "mask_ratio": "nothing is hidden",
+    "drop_path": "nothing is left out",
     "bad_file_budget": "no file may be unreadable",
     "missing_budget": "no file may be missing",
     "test_share": "nothing is tested",
