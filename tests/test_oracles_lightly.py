@@ -19,11 +19,6 @@ TOLERANCE = {"atol": 1e-6, "rtol": 1e-6}
 
 
 def lightly(name: str):
-    """A module of lightly."""
-    return pytest.importorskip(f"lightly.{name}", reason="lightly is absent: pip install 'vidssl[oracles]'")
-
-
-def lightly(name: str):
     """A module of lightly, which takes a second to import."""
     return importlib.import_module(f"lightly.{name}")
 
