@@ -1,8 +1,8 @@
 """What image/denoising_autoencoder_resnet18 learns.
 
 Letters in grey, three quarters of the pixels lost: linear probe before and after, and without noise; error of unseen
-pictures. In so few steps the best blur of the known pixels draws better (`error_of_best_blur`), and the probe is as good
-without noise (`without_noise`): neither has a claim.
+pictures. In so few steps the best blur of the known pixels draws better (`error_of_best_blur`), and the probe is as
+good without noise (`without_noise`): neither has a claim.
 """
 
 import copy

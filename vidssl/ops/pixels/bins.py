@@ -1,9 +1,9 @@
 """Pixels as classes: bins, soft encoding, rebalancing, and the way back (Zhang et al. 2016, arXiv:1603.08511).
 
 The 313 bins of Lab colour are data of the paper's authors, Richard Zhang, Phillip Isola and Alexei A. Efros:
-`resources/pts_in_hull.npy` of github.com/richzhang/colorization, released under the BSD 2-Clause licence, as the copy in
-github.com/nilboy/colorization-tf at d39b8659 has them. They cannot be derived from the gamut of sRGB, inside of which
-229 points of their grid lie.
+`resources/pts_in_hull.npy` of github.com/richzhang/colorization, released under the BSD 2-Clause licence, as it stands
+in github.com/nilboy/colorization-tf at d39b8659. They cannot be derived from the gamut of sRGB, inside of which 229
+points of their grid lie.
 """
 
 import torch
