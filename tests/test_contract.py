@@ -218,8 +218,8 @@ METHODS = {
     "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
     "ImageColorization": partial(check_method, image_colorization, clips=VIDEOS),
     "SplitBrain": partial(check_method, split_brain, clips=VIDEOS),
-    "SuperResolution": partial(check_method, super_resolution, clips=VIDEOS),
     # What one player of a game wins the other loses: their sum need not fall, but must not run away.
+    "SuperResolution": partial(check_method, super_resolution, clips=VIDEOS, overfit_share=1.5),
     "BiGAN": partial(check_method, bigan, clips=VIDEOS, overfit_share=1.5, overfit_lr=1e-3),
     "RelativePatch": partial(check_method, relative_patch, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),

@@ -143,3 +143,17 @@ def test_pictures_show_bicubic_drawn_and_true():
         drawn = (enlarger.draw(bicubic_down(video, scale=2))[0, 0] + 1) / 2
     torch.testing.assert_close(picture[:, :, SIZE + 4 :][:, :, :SIZE], drawn)
     torch.testing.assert_close(picture[:, :, 2 * SIZE + 8 :], video[0, 0])
+
+
+def test_without_a_critic_training_on_one_batch_draws_it_better():
+    enlarger, clips = method(), batch()
+    optimizer = torch.optim.Adam(enlarger.parameters(), lr=5e-3)
+    figures = []
+    for _ in range(40):
+        losses = enlarger(clips, 0.0)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        figures.append({name: float(value.detach()) for name, value in losses.items()})
+    assert figures[-1]["loss"] < 0.9 * figures[0]["loss"]
+    assert figures[-1]["psnr"] > figures[0]["psnr"] + 0.4
