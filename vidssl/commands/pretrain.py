@@ -37,13 +37,14 @@ from ..json_files import RunRecord, read_json
 from ._begun import _begun, _recipe_sha256, _refuse_another_run, _tell_changes
 
 if TYPE_CHECKING:
+    from ..method import Method
     from ..models import Encoder
 
 USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("seed", "precision", "accumulate", "shard_window")
+LASTING = ("init_from", "weights", "seed", "precision", "accumulate", "shard_window")
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ class FitOptions:
     """Run folder. None is runs/<name of the config>. If it holds the same run, that is continued."""
     restart: bool = False
     """Begin anew: what the run folder holds is moved to OUT.old-1, or the next number that is free."""
+    init_from: str | None = None
+    """Encoder to start from, and its teacher where there is one: a run folder, an exported file, torchvision:NAME,
+    timm:NAME, hub:FOLDER:ENTRY or hf:FOLDER. None starts from random weights."""
+    weights: Path | None = None
+    """Weights file for torchvision:, timm: and hub: of `--init-from`."""
     seed: int = 0
     """Decides the first weights, the order of the data and every draw."""
     device: str = "auto"
@@ -177,12 +183,14 @@ def train(
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():
         asked = _record(chosen, values, options, command=command)
-        begun = _begun(out) if is_first else None
-        if begun is not None:
+        # Another process looks for itself, before any of them trains; what --restart moves may still be there for it.
+        begun = _begun(out) if is_first or not options.restart else None
+        if begun is not None and is_first:
             _refuse_another_run(out, begun, asked, chosen)
         device = compute_device(options.device)
         torch.manual_seed(options.seed)
         run = chosen.run(**values)
+        asked["initialized_from"] = _initialized(run.method, options, begun, chosen)
         asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
         if is_first:
             _report_bad_files(corpora(run.dataset), out=out, budget=options.bad_file_budget)
@@ -216,6 +224,31 @@ def train(
     if is_first:
         logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
     return out
+
+
+def _initialized(
+    method: "Method", options: FitOptions, begun: dict[str, Any] | None, chosen: config.Config
+) -> dict[str, Any] | None:
+    """Start a method from another encoder if that is asked for; what the record says of it."""
+    if options.init_from is None:
+        if options.weights is not None:
+            raise ValueError(
+                f"--weights {options.weights} is for --init-from, which is not given; add --init-from "
+                "torchvision:NAME, timm:NAME or hub:FOLDER:ENTRY, or drop it"
+            )
+        return None
+    from ..initialize import Misfit, init_from, set_colors
+
+    if begun is not None and (before := begun.get("initialized_from")):  # the checkpoint has the weights
+        set_colors(method, mean=before["mean"], std=before["std"])
+        return before
+    try:
+        return dataclasses.asdict(init_from(method, options.init_from, weights=options.weights))
+    except Misfit as error:
+        own = inspect.signature(chosen.run).parameters
+        fixes = [f"--{name} {there}" for name, (there, _) in error.differences.items() if name in own]
+        hint = f", or {' '.join(fixes)} of {chosen.name}".replace("_", "-") if fixes else ""
+        raise ValueError(f"--init-from: {error}{hint}") from error
 
 
 def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any] | None":

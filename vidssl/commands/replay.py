@@ -21,6 +21,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         device: Where to compute: auto, cpu, cuda, cuda:1 or mps.
     """
     from .. import config
+    from ..initialize import set_colors
     from ..train import guard
     from ._device import compute_device
     from .pretrain import LASTING
@@ -36,6 +37,8 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
     begun = read_json(run / "run.json", RunRecord)
     options = {name: value for name, value in begun["options"].items() if name not in LASTING}
     method = config.load(begun["config"]).run(**options).method
+    if started := begun.get("initialized_from"):
+        set_colors(method, mean=started["mean"], std=started["std"])
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))
     lines = [f"step {step}, samples of process {rank}, gradient norm {result.grad_norm:g}"]
     lines += [f"  {name}: {value:g} (was {result.recorded[name]:g})" for name, value in result.losses.items()]

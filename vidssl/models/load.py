@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import __version__
 from .adapters.hub import HubEncoder
@@ -301,11 +302,15 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def network_of(encoder: Encoder) -> nn.Module:
+    """The network whose names the files of its library have: of a wrapper the one inside it."""
+    return encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
+
+
 def _fill(encoder: Encoder, path: Path) -> None:
     """Copy weights from a file into an encoder, strictly."""
-    network = encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
     fill(
-        network,
+        network_of(encoder),
         read_weights(str(path)) if path.is_dir() else read_tensors(path),
         path=path,
         architecture=encoder.architecture,
