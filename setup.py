@@ -73,6 +73,7 @@ setup(
             "torchcodec>=0.11",
             "tqdm>=4.60",
         ],
+        "oracles": ["lightly>=1.6"],  # what losses are compared with; apart, for it brings a trainer framework
         "dev": [
             DECORD,
             "mypy>=1.18",

@@ -6,10 +6,12 @@ Files are hard links, so they take no room and the downloads may be removed afte
 """
 
 import csv
+import io
 import os
 import shutil
 from pathlib import Path
 
+from vidssl.data.lists.text import read_text
 from vidssl.data.published.archives import Published, prepare, script
 
 ORIGIN = "https://github.com/cvdfoundation/kinetics-dataset (annotations)"
@@ -46,7 +48,7 @@ def prepare_kinetics(
             assert listing is not None, "prepare has looked"
             (folder / split).mkdir()
             kept = []
-            with listing.open(newline="", encoding="utf-8") as stream:
+            with io.StringIO(read_text(listing), newline="") as stream:
                 for row in csv.DictReader(stream):
                     name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
                     source = found.get(name) or found.get(row["youtube_id"])

@@ -1,6 +1,7 @@
 """Fixtures for all tests: the shared data, random state that is put back, small real videos."""
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -36,6 +37,12 @@ def files_of_both(made: Iterable[str], real: Iterable[str]) -> list[tuple[str, s
     """Parameters (origin, name): each made file, and each real one where they are."""
     names = {"made": made, "real": real}
     return [(origin, name) for origin in ORIGINS for name in sorted(names[origin])]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not walk through a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

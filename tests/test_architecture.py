@@ -34,7 +34,7 @@ ALLOWED = {
     "augment": {*DATA, "ops"},
     "method": {*DATA, "ops", "models", "augment"},
     "methods": {*DATA, "ops", "models", "augment", "method"},
-    "optim": set(),
+    "optim": {"ops"},
     "train": {*DATA, "ops", "models", "augment", "method", "optim"},
     "testing": {*DATA, "ops", "method", "train"},
     "evaluate": {*DATA, "data.published", "ops", "models"},

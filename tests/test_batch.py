@@ -62,6 +62,18 @@ def test_the_seeds_stay_on_the_cpu_as_well():
     assert torch.equal(kept.host_seed, seeds.flip(0))
 
 
+def test_what_views_are_told_of_stretched_frames_stays_on_the_cpu_as_well():
+    aspect = torch.tensor([0.75, 1.5])
+    whole = batch(aspect=aspect)
+    moved = whole.to("meta")
+    assert moved.aspect.device.type == "meta" and torch.equal(moved.stretch[0], aspect)
+    assert torch.equal(moved.to("meta").stretch[0], aspect) and torch.equal(whole.stretch[0], aspect)
+    assert moved.split(2)[1].stretch[0].tolist() == [1.5]
+    clips = torch.zeros(2, 1, 1, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 1, 1, dtype=torch.float64)
+    assert torch.equal(moved.with_clips(*clips).stretch[0], aspect)
+    assert batch().stretch == batch(seed=torch.arange(2)).to("meta").stretch == ()
+
+
 def test_it_prints_shapes_not_values():
     assert repr(batch()) == "Batch(index=(2,), video=(2, 1, 4, 3, 8, 8), time=(2, 1, 4), audio=(2, 1, 100))"
 
@@ -80,6 +92,7 @@ def carried(**changed) -> Batch:
         "text_time": torch.arange(5 * 3 * 2).view(5, 3, 2).double(),
         "points": torch.arange(5 * 7 * 3).view(5, 7, 3).float(),
         "part": torch.arange(5 * 7).view(5, 7),
+        "aspect": torch.tensor([1.0, 0.5, 1.5, 2.0, 0.25]),
     }
     return Batch(**{**values, **changed})
 
@@ -105,6 +118,7 @@ def test_every_field_is_named_once():
         ("part", torch.zeros(5, 7, dtype=torch.int32), "Batch.part is torch.int32 of shape (5, 7), expected"),
         ("part", torch.zeros(5, 6, dtype=torch.int64), "Batch.part has 6 rows for each sample, Batch.points 7"),
         ("points", torch.zeros(4, 7, 3), "Batch.points holds 4 samples, Batch.index 5"),
+        ("aspect", torch.ones(5, dtype=torch.float64), "Batch.aspect is torch.float64 of shape (5,), expected"),
     ],
 )
 def test_text_and_points_of_another_type_or_shape_are_refused(field, wrong, message):

@@ -218,6 +218,8 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
         "precision": "float32",
         "accumulate": 1,
         "shard_window": None,
+        "frame_rate_hz": None,
+        "clip_seconds": None,
     }
     assert record["overrides"] == {"root": str(small_corpus)}
     assert record["command"].startswith(f"vidssl pretrain {config} --root {small_corpus} --out run")
@@ -267,6 +269,7 @@ SAFE = {
     "checkpoint_activations": True,
     "sharded": True,
     "compile": True,
+    "export": "student",
     "reproducible": True,
     "device": "cuda",
     "num_workers": 7,
@@ -287,6 +290,9 @@ UNSAFE = {
     "precision": "bfloat16",
     "accumulate": 2,
     "shard_window": 3,
+    "sync_batch_norm": True,
+    "frame_rate_hz": 7.5,
+    "clip_seconds": 7.5,
     "root": "elsewhere",
     "steps": 7,
     "lr": 7.0,

@@ -42,6 +42,12 @@ FURTHER = {
     "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames
     "video/opn_resnet18": {"patch_px": 40},
 }
+# What they tell at the first of two steps, with four samples each; by what formulas, tests/test_recipe_figures.py says.
+FIRST_STEP = {
+    "image/dino_vits16": "learning rate 0, weight decay 0.04, momentum 0.996, teacher temperature 0.04",
+    "image/mae_vit_base": "learning rate 0, weight decay 0.05",
+    "video/vjepa_vit_large": "learning rate 2.60417e-07, weight decay 0.04, momentum 0.998",  # 2e-4 * 4 / 3072
+}
 # Of heads that no option of a recipe makes smaller: tens of millions of weights.
 HEADS = [(DINOHead, "num_prototypes", 256), (Jigsaw, "hidden_dim", 64)]
 
@@ -63,7 +69,7 @@ def media(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["videos", "images"])
 @pytest.mark.parametrize("name", [entry.name for entry in catalog.entries()])
-def test_recipe(name, kind, media, tmp_path, monkeypatch):
+def test_recipe(name, kind, media, tmp_path, monkeypatch, capsys):
     entry = catalog.find(name)
     assert entry.needs in ("video", "video with sound", "images or video")
     if kind == "images" and entry.needs != "images or video":
@@ -77,6 +83,7 @@ def test_recipe(name, kind, media, tmp_path, monkeypatch):
     words = [word for option, value in small.items() for word in (f"--{option.replace('_', '-')}", str(value))]
     fixed = ["--device", "cpu", "--num-workers", "0", "--log-every", "1", "--out", str(tmp_path / "run")]
     assert cli.main(["pretrain", name, "--root", str(media / kind), *words, *fixed]) == 0
+    assert f"step 1: {FIRST_STEP.get(name, 'learning rate ')}" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert all(math.isfinite(line["loss"]) and line["effective_rank"] >= 1 for line in lines)

@@ -1,5 +1,6 @@
 """Every method holds to the contract: one line each."""
 
+import dataclasses
 import json
 from contextlib import nullcontext
 from functools import partial
@@ -38,13 +39,13 @@ def colorization() -> methods.VideoColorization:
     return methods.VideoColorization(net, view=RandomResizedCrop(16), head=FrameHead(net.dim, 8), num_colors=4)
 
 
-def video_vit(tubelet_frames: int) -> VideoViT:
-    return VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=tubelet_frames)
+def video_vit(tubelet_frames: int, **options) -> VideoViT:
+    return VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=tubelet_frames, **options)
 
 
 def mae() -> methods.MAE:
-    net = video_vit(1)
-    decoder = TokenPredictor(net.dim, net.patch_values, width=12, depth=1, num_heads=2)
+    net, sizes = video_vit(1, positions="space"), {"width": 12, "depth": 1, "num_heads": 2}
+    decoder = TokenPredictor(net.dim, net.patch_values, positions="space", mask_token_std=0.02, **sizes)
     return methods.MAE(net, decoder=decoder, view=RandomResizedCrop(16))
 
 
@@ -107,8 +108,8 @@ def byol() -> methods.BYOL:
 def dino() -> methods.DINO:
     net = encoder()
     views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
-    head = DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8)
-    return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, head=head)
+    options = {"head": DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8), "frozen_steps": 1}
+    return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, **options)
 
 
 def rotation() -> methods.Rotation:
@@ -211,6 +212,7 @@ def losses(name: str, *, num_steps: int = 20) -> list[float]:
     for step, batch in enumerate(loader.batches(0, num_steps)):
         loss = method(batch, step / num_steps)["loss"]
         loss.backward()
+        method.before_step(step, step / num_steps)
         optimizer.step()
         optimizer.zero_grad()
         method.after_step(step / num_steps)
@@ -251,19 +253,50 @@ class ToUnit(nn.Module):
         return F.interpolate(frames, size=(self.size_px, self.size_px)).unflatten(0, video.shape[:2])
 
 
-def without_views(method):
+def without_views(method, *, put=ToUnit):
     """Put `ToUnit` in the place of every augmentation of pictures."""
     sizes_px = {"local_view": 8, "ContrastiveRandomWalk": 24, "OPN": 20}
     for name, module in list(method.named_modules()):
         if isinstance(module, RandomResizedCrop | Pipeline) and ".operators." not in name:
             parent, _, child = name.rpartition(".")
             size_px = sizes_px.get(child, sizes_px.get(type(method).__name__, 16))
-            method.get_submodule(parent).register_module(child, ToUnit(size_px))
+            method.get_submodule(parent).register_module(child, put(size_px))
     return method
 
 
-# L3Net leaves silent samples out, so how many pairs there are is known once the sound has been looked at.
-WAITS = {"L3Net": "torch.nonzero"}
+class Told(ToUnit):
+    """`ToUnit` that keeps what it is told of the shapes of pictures."""
+
+    def __init__(self, size_px: int) -> None:
+        super().__init__(size_px)
+        self.aspects: list[tuple[int, torch.Tensor]] = []
+
+    def forward(self, video, seed, *stretch):
+        self.aspects += [(len(video), aspect) for aspect in stretch]
+        return super().forward(video, seed)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_views_are_told_the_shapes_of_stretched_frames(name):
+    """Each clip's own, and nothing where pixels are square; views of what a view made are told nothing."""
+    check = METHODS[name]
+    method = without_views(check.args[0](), put=Told).train()
+    sound = {key: value for key, value in check.keywords.items() if key in SOUND}
+    dataset = ArrayDataset(check.keywords["clips"], clips=method.clips, **sound)
+    batch = next(Loader(dataset, batch_size=len(dataset)).batches(0, 1))
+    prepare(method, batch)
+    views = [module for module in method.modules() if isinstance(module, Told)]
+    method(batch, 0.5)
+    assert not any(view.aspects for view in views)
+    shapes = torch.linspace(0.5, 2, len(batch))
+    stretched = dataclasses.replace(batch, aspect=shapes)
+    method(stretched, 0.5)
+    method.pictures(stretched)
+    told = [one for view in views for one in view.aspects]
+    assert told or not views
+    for num_clips, aspect in told:
+        assert torch.equal(aspect, shapes.repeat_interleave(num_clips // len(batch)))
+    assert all(view.aspects for view in views)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -279,19 +312,54 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
     dataset = ArrayDataset(check.keywords["clips"], clips=method.clips, **sound)
     batch = next(Loader(dataset, batch_size=8).batches(0, 1)).to("meta")
     method = method.to("meta")
-
-    def step():
-        losses = method(batch, 0.5)
-        losses["loss"].backward()
-        method.after_step(0.5)
-        return losses
-
-    if name in WAITS:
-        with pytest.raises(RuntimeError, match=WAITS[name]):
-            step()
-        return
-    assert {value.device.type for value in step().values()} == {"meta"}
+    losses = method(batch, 0.5)
+    losses["loss"].backward()
+    method.after_step(0.5)
+    assert {value.device.type for value in losses.values()} == {"meta"}
     assert all(parameter.grad is not None for parameter in method.parameters() if parameter.requires_grad)
+
+
+# Layers that give the logits of a softmax belong to the loss, not to the networks.
+LOGITS = ("fc8", "classifier", "fusion", "video_head", "audio_head")
+
+
+def gradients_of_outputs(name: str, *, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Gradients of the loss with respect to what networks put out: they in float32, all else under autocast."""
+    check, outputs = METHODS[name], []
+    torch.manual_seed(0)
+    method = without_views(check.args[0]()).train()
+    sound = {key: value for key, value in check.keywords.items() if key in SOUND}
+    batch = next(Loader(ArrayDataset(VIDEOS, clips=method.clips, **sound), batch_size=8).batches(0, 1))
+    prepare(method, batch)
+
+    def called_in_float32(function, *inputs, **options):
+        with torch.autocast("cpu", enabled=False):
+            output = function(*inputs, **options)
+        if output.requires_grad:
+            output.retain_grad()
+            outputs.append(output)
+        return output
+
+    networks = [module for child, module in method.named_children() if child not in LOGITS]
+    for network in networks:
+        for call in ("forward", "features", "tokens"):
+            if hasattr(network, call):
+                setattr(network, call, partial(called_in_float32, getattr(network, call)))
+    torch.manual_seed(1)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        loss = method(batch, 0.5)["loss"]
+    loss.backward()
+    return [output.grad for output in outputs]
+
+
+# It is made of others.
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Sum"])
+def test_losses_have_gradients_under_bfloat16_as_in_single_precision(name):
+    """Products and softmaxes of a loss are small; networks alone gain by bfloat16."""
+    exact, rounded = (gradients_of_outputs(name, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert len(exact) == len(rounded) > 0
+    for expected, found in zip(exact, rounded, strict=True):
+        assert float((found - expected).norm()) <= 0.01 * float(expected.norm())
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from timm.layers import DropPath
 
 from vidssl.batch import Batch
 from vidssl.data.arrays import ArrayDataset
@@ -14,7 +16,7 @@ from vidssl.evaluate.recognition.probe import linear_accuracy
 from vidssl.evidence import worlds
 from vidssl.evidence.proof import pooled_features
 from vidssl.finetune import Classifier, classify, finetune
-from vidssl.models import ConvNet
+from vidssl.models import ConvNet, VideoViT
 from vidssl.stop import Stopped
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")
@@ -93,6 +95,27 @@ def test_a_stopped_training_goes_on_exactly(tmp_path):
     assert again["figures"] == whole["figures"]  # complete already: it is measured again
 
 
+def test_what_stands_in_for_a_test_sample_that_cannot_be_read_is_not_scored(tmp_path):
+    class Damaged(ArrayDataset):
+        def sample(self, key, **options):
+            if key[1] != 5:
+                return super().sample(key, **options)
+            return dataclasses.replace(super().sample((key[0], 6), **options), bad=((self.name(5), "is damaged"),))
+
+    options = OPTIONS | {"steps": 2}
+    record = finetune(
+        small_encoder(),
+        ArrayDataset(TRAIN[0], label=TRAIN[1]),
+        Damaged(TEST[0][:12], label=TEST[1][:12]),
+        out=tmp_path,
+        **options,
+    )
+    assert record["unreadable"] == {"video 5 in memory": "is damaged"} and record["num_test"] == 11
+    left = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert record["scored"].tolist() == left and torch.equal(record["label"], TEST[1][left])
+    assert len(record["predicted"]) == record["uncertainty"]["num_samples"] == 11
+
+
 def test_a_backbone_of_rate_0_stays(tmp_path):
     encoder = small_encoder(norm="group")
     finetune(
@@ -104,6 +127,23 @@ def test_a_backbone_of_rate_0_stays(tmp_path):
     )
     for name, value in load_file(tmp_path / "encoder.safetensors").items():
         assert torch.equal(value, encoder.state_dict()[name])
+
+
+def test_drop_path_is_for_the_training_and_for_transformers(tmp_path):
+    transformer = VideoViT(dim=12, depth=2, num_heads=2, patch_px=16, tubelet_frames=1)
+
+    def tuned(encoder, **options):
+        train, test = (ArrayDataset(images, label=label) for images, label in (TRAIN, TEST))
+        out = tmp_path / f"{options}"
+        found = finetune(encoder, train, test, out=out, **(OPTIONS | {"steps": 2, "lr_backbone": 0.01} | options))
+        return load_file(out / "encoder.safetensors"), found["figures"]
+
+    weights = {rate: tuned(transformer, drop_path=rate)[0] for rate in (0.0, 0.9)}
+    name = "blocks.1.mlp.fc1.weight"
+    assert not torch.equal(weights[0.0][name], weights[0.9][name])
+    assert not any(isinstance(module, DropPath) for module in transformer.modules())  # the caller's stays as it is
+    with pytest.raises(ValueError, match=r"drop path of rate 0.9 in 0 transformer blocks of ConvNet"):
+        tuned(small_encoder(), drop_path=0.9)
 
 
 def test_rates_and_weight_decay_go_where_they_belong():
@@ -158,6 +198,7 @@ def test_probabilities_of_clips_are_averaged():
         ([0, 1, 4], [0, 1, 2], "training sample 2 has label 4, expected -1 to 3"),
         ([0, 1, 2], [0, -1, 2], "test sample 1 has label -1, expected 0 to 3"),
         ([-1, -1, -1], [0, 1, 2], "none of the 3 training samples has a label"),
+        ([2, -1, 2], [0, 1, 2], "all 2 training samples are of class 2: there is nothing to tell apart"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, train_label, test_label, message):

@@ -26,22 +26,84 @@ def test_warmup_rises_linearly_then_runs_the_whole_schedule():
         optim.warmup(optim.constant(1.0), share=1)
 
 
-def test_lars_takes_the_step_of_the_paper():
-    matrix, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([3.0]))
-    optimizer = optim.LARS([matrix, bias], lr=0.1, momentum=0.9, weight_decay=0.5, trust=0.01)
-    velocity, expected, expected_bias = [0.0, 0.0], [3.0, 4.0], 3.0
-    bias_velocity = 0.0
-    for _ in range(3):
-        matrix.grad, bias.grad = torch.tensor([[1.0, -2.0]]), torch.tensor([2.0])
+def test_a_warmup_may_start_above_zero():
+    schedule = optim.warmup(optim.cosine(6.0, 1.0), share=0.25, start=2.0)
+    assert [schedule(p) for p in (0.0, 0.125, 0.25, 0.625, 1.0)] == pytest.approx([2, 4, 6, 3.5, 1])
+
+
+def test_a_stretched_schedule_ends_before_its_end():
+    # V-JEPA: 40 epochs of warm-up, then a cosine that would end at epoch 375; training ends at epoch 300.
+    schedule = optim.stretched(optim.warmup(optim.cosine(6.25e-4, 1e-6), share=40 / 375, start=2e-4), by=1.25)
+    assert schedule(20 / 300) == pytest.approx((2e-4 + 6.25e-4) / 2)
+    assert schedule(40 / 300) == pytest.approx(6.25e-4)
+    assert schedule(1.0) == pytest.approx(1e-6 + 6.24e-4 * (1 + math.cos(math.pi * 260 / 335)) / 2)
+    assert optim.stretched(optim.linear(0.0, 1.0), by=4)(1.0) == 0.25
+    with pytest.raises(ValueError, match=r"by is 0.8, expected .* at least 1"):
+        optim.stretched(optim.constant(1.0), by=0.8)
+
+
+def test_rates_are_scaled_by_the_samples_of_all_processes(monkeypatch):
+    assert optim.scaled_rate(1.5e-4, batch_size=64, per=256) == pytest.approx(1.5e-4 / 4)
+    monkeypatch.setenv("WORLD_SIZE", "64")
+    assert optim.scaled_rate(1.5e-4, batch_size=64, per=256) == pytest.approx(1.5e-4 / 4)  # torchrun sets both
+    monkeypatch.setenv("RANK", "3")
+    assert optim.scaled_rate(1.5e-4, batch_size=64, per=256) == pytest.approx(2.4e-3)  # MAE's, 4096 a step
+    assert optim.scaled_rate(0.3, batch_size=64, per=512) == pytest.approx(2.4)
+
+
+def lars_by_hand(weights, gradients, rates, *, momentum, weight_decay, trust):
+    """One tensor, number by number, as lars_optimizer.py of SimCLR has it; vectors are not adapted."""
+    is_matrix, shape = weights.ndim > 1, weights.shape
+    values, moved = weights.flatten().tolist(), [0.0] * weights.numel()
+    for gradient, rate in zip(gradients, rates, strict=True):
+        update = [g + weight_decay * w for g, w in zip(gradient.flatten().tolist(), values, strict=True)]
+        norms = math.hypot(*values), math.hypot(*update)
+        ratio = trust * norms[0] / norms[1] if is_matrix and min(norms) > 0 else 1.0
+        moved = [momentum * m + rate * ratio * u for m, u in zip(moved, update, strict=True)]
+        values = [w - m for w, m in zip(values, moved, strict=True)]
+    return torch.tensor(values, dtype=torch.float64).view(shape)
+
+
+def test_lars_equals_the_official_code_while_the_rate_changes():
+    torch.manual_seed(0)
+    schedule = optim.warmup(optim.cosine(2.0), share=0.1)
+    rates = [schedule(step / 100) for step in range(100)]
+    matrix, zeros, kernel, bias = (
+        nn.Parameter(value)
+        for value in (torch.randn(3, 5), torch.zeros(2, 2), torch.randn(2, 3, 3, 3), torch.randn(4))
+    )
+    still = nn.Parameter(torch.ones(2, 2))  # gets no gradient
+    groups = [{"params": [matrix, zeros, still, kernel]}, {"params": [bias], "weight_decay": 0.0}]
+    constants = {"momentum": 0.8, "trust": 0.02}
+    optimizer = optim.LARS(groups, lr=1.0, weight_decay=0.05, **constants)
+    gradients = {parameter: torch.randn(100, *parameter.shape) for parameter in (matrix, zeros, kernel, bias)}
+    expected = {
+        parameter: lars_by_hand(parameter.detach(), gradient, rates, **constants, weight_decay=decay)
+        for (parameter, gradient), decay in zip(gradients.items(), (0.05, 0.05, 0.05, 0.0), strict=True)
+    }
+    for step, rate in enumerate(rates):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient[step].clone()
         optimizer.step()
-        update = [g + 0.5 * w for g, w in zip((1.0, -2.0), expected, strict=True)]
-        scale = 0.01 * math.hypot(*expected) / math.hypot(*update)
-        velocity = [0.9 * v + scale * u for v, u in zip(velocity, update, strict=True)]
-        expected = [w - 0.1 * v for w, v in zip(expected, velocity, strict=True)]
-        bias_velocity = 0.9 * bias_velocity + 2.0 + 0.5 * expected_bias
-        expected_bias -= 0.1 * bias_velocity
-    assert matrix.tolist()[0] == pytest.approx(expected, rel=1e-6)
-    assert bias.item() == pytest.approx(expected_bias, rel=1e-6)
+    for parameter, gradient in gradients.items():
+        torch.testing.assert_close(parameter.double(), expected[parameter], rtol=1e-6, atol=1e-6)
+        assert torch.equal(parameter.grad, gradient[-1])  # it is the caller's
+    assert torch.equal(still, torch.ones(2, 2)) and still not in optimizer.state
+
+
+def test_lars_goes_on_from_a_state_that_kept_the_rate_apart():
+    """At a constant rate both sums give the same steps."""
+    weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    optimizer = optim.LARS([weight], lr=0.1)
+    weight.grad = torch.tensor([[1.0, -2.0]])
+    optimizer.step()
+    new = optimizer.state_dict()
+    old = {**new, "state": {0: {"velocity": new["state"][0]["displacement"] / 0.1}}}
+    other = optim.LARS([weight], lr=7.0)
+    other.load_state_dict(old)
+    torch.testing.assert_close(other.state[weight], dict(optimizer.state[weight]))
 
 
 def test_lars_moves_a_zero_matrix_like_sgd():

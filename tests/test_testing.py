@@ -35,6 +35,11 @@ class Good(Method):
         return {"loss": F.cross_entropy(logits, draws.integers(batch.seed, 2))}
 
 
+class OtherFirst(Good):
+    def networks(self):
+        return {"classifier": self.classifier, "encoder": self.encoder}
+
+
 class NotFinite(Good):
     def forward(self, batch, progress):
         return {"loss": super().forward(batch, progress)["loss"] / 0}
@@ -147,6 +152,7 @@ def test_good_methods_pass():
     ("broken", "message"),
     [
         (NotFinite, "loss is inf"),
+        (OtherFirst, r"the first of networks\(\) is not the encoder"),
         (LogsAVector, r"seen of shape \(8,\)"),
         (Unused, r"forgotten.weight gets no gradient"),
         (TwiceInGroups, "in two groups"),

@@ -49,6 +49,15 @@ def log(out: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in ("samples_per_second", "data_wait")} for line in lines]
 
 
+def logged_in_tensorboard(out: Path, name: str) -> list[tuple[int, float]]:
+    """Steps and values of a scalar, as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
 def assert_equal(first, second) -> None:
     assert type(first) is type(second)
     if isinstance(first, torch.Tensor):

@@ -10,7 +10,7 @@ Letters used in every docstring and shape comment:
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ FIELDS = {
     "text_time": (torch.float64, "B S 2"),
     "points": (torch.float32, "B N 3"),
     "part": (torch.int64, "B N"),
+    "aspect": (torch.float32, "B"),
 }
 """What a batch may hold: type and shape by name."""
 
@@ -51,6 +52,8 @@ class Batch:
         text_time: Start and end of each sentence in its source, float64 (B, S, 2), seconds.
         points: Points of a surface, float32 (B, N, 3).
         part: Number of the part that each point lies on, int64 (B, N).
+        aspect: Width over height of the pictures that frames show, float32 (B,), where they are stretched: whole
+            frames of any shape in one batch (`VideoDataset(whole_frames=True)`). None where pixels are square.
 
     Raises:
         ValueError: A tensor has another shape or type than given above.
@@ -67,8 +70,9 @@ class Batch:
     text_time: Tensor | None = None
     points: Tensor | None = None
     part: Tensor | None = None
+    aspect: Tensor | None = None
 
-    _seed_before_copy: ClassVar[Tensor | None] = None  # `seed` of the batch that `to` copied
+    _on_host: ClassVar[Mapping[str, Tensor]] = {}  # seed and aspect of the batch that `to` copied
 
     def __post_init__(self) -> None:
         for name, (dtype, shape) in FIELDS.items():
@@ -106,29 +110,43 @@ class Batch:
     def host_seed(self) -> Tensor:
         """`seed` on the CPU, where views are drawn: the one from before `to`, so that nothing waits for the device."""
         assert self.seed is not None
-        return self.seed.cpu() if self._seed_before_copy is None else self._seed_before_copy
+        return self._drawn_from()["seed"]
+
+    @property
+    def stretch(self) -> tuple[Tensor, ...]:
+        """What a view is told beside its seeds: `aspect` on the CPU, or nothing where pixels are square.
+
+        view(video, batch.host_seed, *batch.stretch)
+        """
+        return () if self.aspect is None else (self._drawn_from()["aspect"],)
 
     def with_clips(self, video: Tensor, time: Tensor) -> "Batch":
         """Give the same samples with other clips: uint8 (B, K, T, C, H, W), float64 (B, K, T)."""
-        return dataclasses.replace(self, video=video, time=time)._with_host_seed(
-            self.host_seed if self.seed is not None else None
-        )
+        return dataclasses.replace(self, video=video, time=time)._with_host(self._drawn_from())
 
     def to(self, device: torch.device | str) -> "Batch":
         """Copy every tensor to `device`; asynchronous where the source memory is pinned."""
         copy = self._map(lambda tensor: tensor.to(device, non_blocking=True))
-        return copy._with_host_seed(self.host_seed if self.seed is not None else None)
+        return copy._with_host(self._drawn_from())
 
     def split(self, num_parts: int) -> list["Batch"]:
         """Cut the samples into at most `num_parts` batches of equal size, but for the last."""
         size = -(-len(self) // num_parts)
         cuts = [slice(start, start + size) for start in range(0, len(self), size)]
         parts = [self._map(lambda tensor: tensor[cut]) for cut in cuts]  # noqa: B023
-        seeds = [self.host_seed[cut] if self.seed is not None else None for cut in cuts]
-        return [part._with_host_seed(seed) for part, seed in zip(parts, seeds, strict=True)]
+        whole = self._drawn_from()
+        hosts = [{name: value[cut] for name, value in whole.items()} for cut in cuts]
+        return [part._with_host(host) for part, host in zip(parts, hosts, strict=True)]
 
-    def _with_host_seed(self, seed: Tensor | None) -> "Batch":
-        object.__setattr__(self, "_seed_before_copy", seed)
+    def _drawn_from(self) -> dict[str, Tensor]:
+        """What views are drawn from, on the CPU, by name."""
+        there = {name: value for name in ("seed", "aspect") if (value := getattr(self, name)) is not None}
+        return {
+            name: self._on_host[name] if name in self._on_host else value.cpu() for name, value in there.items()
+        }
+
+    def _with_host(self, host: Mapping[str, Tensor]) -> "Batch":
+        object.__setattr__(self, "_on_host", host)
         return self
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:

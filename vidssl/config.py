@@ -5,8 +5,10 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
+import itertools
 import sys
-from collections.abc import Callable, Iterable
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,6 +106,26 @@ def constructor(function: Callable[..., Any], *, without: Iterable[str] = ()) ->
     # A partial has the docstring of functools.partial; that of the function it holds is meant.
     options.__doc__ = inspect.getdoc(function.func if isinstance(function, functools.partial) else function)
     return options
+
+
+def from_record(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run as its `run` takes them, from those of run.json, which holds paths as text, tuples as lists."""
+    hints = {name: one.annotation for name, one in inspect.signature(function, eval_str=True).parameters.items()}
+    return {name: _typed(value, hints.get(name)) for name, value in values.items()}
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    kinds = typing.get_args(hint)
+    if isinstance(value, list):
+        inner = [kind for kind in kinds if kind is not Ellipsis]
+        each = inner if len(inner) == len(value) else inner[:1] * len(value)
+        holds = typing.get_origin(hint) or list
+        if holds not in (list, tuple):  # a union
+            return _typed(value, next((kind for kind in kinds if typing.get_origin(kind) in (list, tuple)), list))
+        return holds(_typed(item, kind) for item, kind in itertools.zip_longest(value, each))
+    if isinstance(value, str) and (hint is Path or (Path in kinds and str not in kinds)):
+        return Path(value)
+    return value
 
 
 def same_program(one: str, other: str) -> bool:

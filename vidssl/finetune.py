@@ -23,8 +23,10 @@ from .evaluate.recognition.outcome import accuracies, accuracy_intervals, class_
 from .evaluate.recognition.predictions import guess_columns
 from .method import Method
 from .models import Encoder
+from .models.layers import drop_paths
 from .stop import check, stoppable
-from .train.loop import Run, fit
+from .train.loop import fit
+from .train.run import Run
 
 DROPOUT = 0.5
 WARMUP_SHARE = 0.05
@@ -100,6 +102,7 @@ def finetune(
     lr_head: float = 1e-3,
     batch_size: int = 32,
     weight_decay: float = 0.05,
+    drop_path: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -124,6 +127,8 @@ def finetune(
         lr_head: Learning rate of the linear layer.
         batch_size: Samples per step.
         weight_decay: Of matrices.
+        drop_path: Share of the branches of a transformer's last block that are left out in training
+            (models.layers.drop_paths).
         seed: Of the initial classifier, the order of the data and every draw.
         device: Where to compute.
         precision: Of matrix products in training.
@@ -150,6 +155,8 @@ def finetune(
             lr_backbone=lr_backbone,
             lr_head=lr_head,
         )
+    if drop_path:
+        drop_paths(method.encoder, rate=drop_path)
     _check_labels(train, num_classes=num_classes, least=-1, name="training")
     _check_labels(test, num_classes=num_classes, least=0, name="test")
     check_classes([label for label in _labels(train) if label >= 0])

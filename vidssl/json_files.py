@@ -47,6 +47,12 @@ class ModelRecord(TypedDict):
     architecture: Object | None
 
 
+class ProtocolRecord(TypedDict):
+    """Of result.json: how labels travelled; its other knobs stand beside."""
+
+    name: str
+
+
 class ResultRecord(TypedDict, total=False):
     """result.json, which `vidssl evaluate` writes."""
 
@@ -55,9 +61,10 @@ class ResultRecord(TypedDict, total=False):
     parts: dict[str, dict[str, float | None]]
     classes: dict[str, float | None]
     model: ModelRecord
-    protocol: Object | None
+    protocol: ProtocolRecord | None
     settings: Object | None
     num_sequences: int | None
+    num_frames: int | None
     root: str | None
     device: str | None
     command: str | None

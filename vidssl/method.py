@@ -48,6 +48,13 @@ class Method(nn.Module):
         """Return {"loss": scalar, and further scalars to log}; `progress` of the training is in [0, 1]."""
         raise NotImplementedError
 
+    def before_step(self, step: int, progress: float) -> None:
+        """Called before every optimizer step, number `step` from 0, when gradients are complete and clipped.
+
+        What is to stay as it is loses its gradient here (`parameter.grad = None`): optimizers pass it over, counters
+        and moments included.
+        """
+
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step, for example to move a teacher."""
 
@@ -59,6 +66,8 @@ class Method(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """Encode each sample as one vector, (B, D): what `monitors` looks at; by default the first clip's features.
+
+        Whole frames that are stretched (Batch.aspect) are encoded as they are.
 
         Raises:
             ValueError: There is no video, and the method says nothing else.
@@ -73,6 +82,17 @@ class Method(nn.Module):
     def monitors(self, batch: Batch) -> dict[str, Tensor]:
         """Figures that reveal a collapse, logged beside the losses (vidssl.ops.monitors); no gradient, no draws."""
         return collapse_monitors(self.embed(batch)) if len(batch) > 1 else {}
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Figures of the method that follow the progress of the training in [0, 1], such as a teacher's momentum.
+
+        They are told at the first step and logged beside the learning rate.
+        """
+        return {}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Networks that may be exported, by name: `encoder` first, which is, unless `--export` names another."""
+        return {"encoder": self.encoder}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures that show what the method does with a batch: name -> RGB in [0, 1], float (3, H, W)."""

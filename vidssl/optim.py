@@ -1,13 +1,33 @@
 """Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .ops.gather import num_launched
+
 Schedule = Callable[[float], float]
+Parts = Callable[[nn.Module], list[list[nn.Parameter]]]
+"""Network -> its parameters in parts, the gradient of each of which is clipped by its own norm."""
+
+
+def scaled_rate(rate: float, *, batch_size: int, per: int) -> float:
+    """Scale a rate linearly with the samples of a step over all processes (Goyal et al. 2017, arXiv:1706.02677).
+
+    A recipe that gives its rates this way has the paper's figures on the paper's number of processes, and is itself
+    on any other. `accumulate` cuts the batch of a process into parts and leaves the samples of a step as they are.
+
+    Args:
+        rate: For a step of `per` samples.
+        batch_size: Samples per step and process; torchrun tells how many processes there are.
+        per: Samples that `rate` is for: 256 in most papers.
+    """
+    return rate * batch_size * num_launched() / per
 
 
 def constant(value: float) -> Schedule:
@@ -31,8 +51,19 @@ def steps(start: float, *, factor: float, at: Iterable[float]) -> Schedule:
     return lambda progress: start * factor ** sum(progress >= milestone for milestone in milestones)
 
 
-def warmup(schedule: Schedule, *, share: float) -> Schedule:
-    """Rise linearly from 0 to the schedule's first value during `share` of the training, then run the schedule.
+def stretched(schedule: Schedule, *, by: float) -> Schedule:
+    """Run a schedule `by` times as long as the training, which ends before its end (V-JEPA's ipe_scale, 1.25).
+
+    Raises:
+        ValueError: by is below 1, so that the schedule would end before the training.
+    """
+    if by < 1:
+        raise ValueError(f"by is {by}, expected how many times as long as the training, at least 1")
+    return lambda progress: schedule(progress / by)
+
+
+def warmup(schedule: Schedule, *, share: float, start: float = 0.0) -> Schedule:
+    """Go linearly from `start` to the schedule's first value during `share` of the training, then run the schedule.
 
     Raises:
         ValueError: share is not in (0, 1).
@@ -40,7 +71,9 @@ def warmup(schedule: Schedule, *, share: float) -> Schedule:
     if not 0 < share < 1:
         raise ValueError(f"share is {share}, expected a part of the training in (0, 1)")
     return lambda progress: (
-        schedule(0.0) * progress / share if progress < share else schedule((progress - share) / (1 - share))
+        start + (schedule(0.0) - start) * progress / share
+        if progress < share
+        else schedule((progress - share) / (1 - share))
     )
 
 
@@ -59,15 +92,50 @@ def fuse(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def as_one(network: nn.Module) -> list[list[nn.Parameter]]:
+    """All parameters in one part: the usual clipping."""
+    return [list(network.parameters())]
+
+
+def each_tensor(network: nn.Module) -> list[list[nn.Parameter]]:
+    """Every parameter by itself, as DINO clips (utils.py, `clip_gradients`)."""
+    return [[parameter] for parameter in network.parameters()]
+
+
+def each_module(*names: str) -> Parts:
+    """Every module named by itself, as V-JEPA clips encoder and predictor: names such as "student" or "student.0".
+
+    Raises:
+        ValueError: When the parts are made: a trainable parameter is in none of the modules, or in two.
+    """
+
+    def parts(network: nn.Module) -> list[list[nn.Parameter]]:
+        found = [list(network.get_submodule(name).parameters()) for name in names]
+        counts = Counter(parameter for part in found for parameter in part)
+        trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        wrong = [name for name, parameter in trainable.items() if counts[parameter] != 1]
+        if wrong:
+            raise ValueError(
+                f"gradients of {type(network).__name__} are to be clipped in the parts {', '.join(names)}, but "
+                f"{len(wrong)} of its parameters belong to none of them, or to two: {', '.join(wrong[:3])}"
+                f"{', ...' * (len(wrong) > 3)}; name modules that hold every trainable parameter once"
+            )
+        return found
+
+    return parts
+
+
 class LARS(Optimizer):
     """SGD with momentum whose step per matrix is proportional to its norm (You et al. 2017, arXiv:1708.03888).
 
-    Vectors (biases, norms) take plain SGD steps, as the self-supervised literature does (SimCLR, BYOL).
+    Vectors (biases, norms) take plain SGD steps, as the self-supervised literature does (SimCLR, BYOL). The rate is
+    part of the moving sum ("classic momentum" of SimCLR's code, lars_optimizer.py): what a step adds to it keeps the
+    rate of that step while the rate changes.
 
     Args:
         params: Parameters or groups.
         lr: Learning rate.
-        momentum: Decay of the velocity.
+        momentum: Decay of the displacement.
         weight_decay: Added to the gradient before the norm is taken.
         trust: eta of Eq. 6.
     """
@@ -81,16 +149,38 @@ class LARS(Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step; `closure` is not used."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                update = parameter.grad + group["weight_decay"] * parameter
-                if parameter.ndim > 1:
-                    weight_norm, update_norm = parameter.norm(), update.norm()
-                    # A zero norm leaves the step as it is, or a zero weight could never move.
-                    usable = (weight_norm > 0) & (update_norm > 0)
-                    update = update * torch.where(usable, group["trust"] * weight_norm / update_norm, 1.0)
-                state = self.state[parameter]
-                velocity = state.setdefault("velocity", torch.zeros_like(parameter))
-                velocity.mul_(group["momentum"]).add_(update)
-                parameter.sub_(group["lr"] * velocity)
+            moving = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not moving:
+                continue
+            updates = torch._foreach_add(
+                [parameter.grad for parameter in moving], moving, alpha=group["weight_decay"]
+            )
+            matrices = [number for number, parameter in enumerate(moving) if parameter.ndim > 1]
+            if matrices:
+                scaled = [updates[number] for number in matrices]
+                torch._foreach_mul_(
+                    scaled, _ratios([moving[number] for number in matrices], scaled, group["trust"])
+                )
+            for parameter in moving:
+                self.state[parameter].setdefault("displacement", torch.zeros_like(parameter))
+            displacements = [self.state[parameter]["displacement"] for parameter in moving]
+            torch._foreach_mul_(displacements, group["momentum"])
+            torch._foreach_add_(displacements, updates, alpha=group["lr"])
+            torch._foreach_sub_(moving, displacements)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put back a state, also one of runs that kept the sum of updates ("velocity") without their rates."""
+        rates = {number: group["lr"] for group in state_dict["param_groups"] for number in group["params"]}
+        state = {
+            number: {"displacement": rates[number] * values["velocity"]} if "velocity" in values else values
+            for number, values in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": state})
+
+
+def _ratios(matrices: list[Tensor], updates: list[Tensor], trust: float) -> list[Tensor]:
+    """trust * norm of each matrix / norm of its update."""
+    weight_norms, update_norms = (torch.stack(torch._foreach_norm(tensors)) for tensors in (matrices, updates))
+    # A zero norm leaves the step as it is, or a zero weight could never move.
+    usable = (weight_norms > 0) & (update_norms > 0)
+    return list(torch.where(usable, trust * weight_norms / update_norms, 1.0).unbind())

@@ -51,7 +51,7 @@ RULES = {
     r"\w+_budget|\w+_share": SHARE,
     r"fractions|crop_scale": Rule(0, 1, is_open=True),
     r"temperatures": Rule(0, is_open=True, may_be_infinite=True),  # votes without weights
-    r"lr|lr_head|learning_rate|temperature|\w+_temperature|\w+_seconds|\w+_gib": POSITIVE,
+    r"lr|lr_head|learning_rate|temperature|\w+_temperature|\w+_seconds|\w+_gib|frame_rate_hz": POSITIVE,
     r"num_\w+|\w+_(px|frames|hz|every|gb|topk|dim|depth|samples|per_process)": COUNT,
     r"steps|batch_size|width|dim|depth|frames|clips|crops|stride|accumulate|shard_window|nodes|short_side": COUNT,
     r"neighbours|ranks|shots|split": COUNT,

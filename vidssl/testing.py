@@ -32,8 +32,9 @@ from .data.loader import Loader
 from .method import Epoch, Method
 from .ops.monitors import is_collapsed
 from .train.guard import Guard
-from .train.loop import Run, fit
+from .train.loop import fit
 from .train.processes import replicated
+from .train.run import Run
 
 TOLERANCE = 1e-5
 
@@ -154,6 +155,8 @@ def _check_forward(method: Method, batch: Batch) -> None:
     assert not frozen, f"frozen parameters get gradients: {frozen}"
     encoder = list(method.encoder.parameters())
     assert encoder, "the encoder has no parameters"
+    first = next(iter(method.networks().values()))
+    assert first is method.encoder, "the first of networks() is not the encoder, which is exported by default"
     for name, value in method.monitors(batch).items():
         assert torch.isfinite(value), f"monitor {name} is {value}"
 
@@ -179,6 +182,7 @@ def _check_state(build: Callable[[], Method], batch: Batch) -> None:
     method = prepare(_build(build), batch)
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     _step(method, batch)
+    method.before_step(0, 0.5)
     optimizer.step()
     method.after_step(0.5)
     file = io.BytesIO()
@@ -231,6 +235,7 @@ def _check_overfit(build: Callable[[], Method], batch: Batch, steps: int, lr: fl
         optimizer.zero_grad(set_to_none=True)
         loss = method(batch, number / steps)["loss"]
         loss.backward()
+        method.before_step(number, number / steps)
         optimizer.step()
         method.after_step(number / steps)
         losses.append(loss.item())
@@ -326,8 +331,9 @@ def _replica(build: Callable[[], Method], rank: int, port: int, folder: str) -> 
     method, network = replica()
     optimizer = torch.optim.AdamW(method.param_groups(), lr=1e-3)
     torch.manual_seed(rank)
-    for _ in range(2):
+    for number in range(2):
         network(mine, 0.5)["loss"].backward()
+        method.before_step(number, 0.5)
         optimizer.step()
         method.after_step(0.5)
         optimizer.zero_grad(set_to_none=True)

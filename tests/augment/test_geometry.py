@@ -5,6 +5,7 @@ import torch
 import torchvision.transforms.v2.functional as reference
 
 from vidssl.augment import MultiScaleCrop, RandomResizedCrop
+from vidssl.ops import draws
 
 
 def coordinates(batch: int = 1, num_frames: int = 1, size: int = 64) -> torch.Tensor:
@@ -42,6 +43,22 @@ def test_areas_are_uniform_and_aspects_log_uniform():
     assert float(area.std()) == pytest.approx(0.4 / math.sqrt(12), rel=0.04)
     assert float(aspect.mean()) == pytest.approx(0, abs=4 * 2 * math.log(2) / math.sqrt(12 * 4000))
     assert float(aspect.std()) == pytest.approx(2 * math.log(2) / math.sqrt(12), rel=0.04)
+
+
+def test_windows_that_fit_at_once_are_those_of_the_first_draws():
+    """Five numbers of each seed: area, aspect, x, y and mirror; the others draw on from the same stream."""
+    seeds = torch.arange(500)
+    window, mirrored = RandomResizedCrop(64).draw(seeds, 90, 120)
+    area, aspect, x, y, mirror = draws.uniform(seeds, 5).double().unbind(1)
+    area, aspect = 90 * 120 * (0.08 + 0.92 * area), (math.log(3 / 4) + aspect * 2 * math.log(4 / 3)).exp()
+    height, width = (area / aspect).sqrt(), (area * aspect).sqrt()
+    fits = (height <= 90) & (width <= 120)
+    expected = torch.stack([y * (90 - height), x * (120 - width), height, width], dim=1)
+    torch.testing.assert_close(window[fits], expected[fits], atol=1e-9, rtol=0)
+    assert torch.equal(mirrored, mirror < 0.5) and 20 < int((~fits).sum()) < 150
+    # Those that do not are drawn again, not all alike: of 90 x 120 pixels nearly all fit at the tenth time.
+    again = window[~fits]
+    assert len(again.unique(dim=0)) == len(again) and float((again[:, 2] < 90).float().mean()) > 0.9
 
 
 class Fixed(RandomResizedCrop):

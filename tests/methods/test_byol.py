@@ -64,6 +64,13 @@ def test_only_the_student_gets_a_gradient():
     assert float(byol.encoder.net[0].weight.grad.abs().max()) > 0
 
 
+def test_the_last_layers_have_neither_bias_nor_batch_norm():
+    byol = method()
+    for head in (byol.projector, byol.predictor):
+        assert isinstance(head[-1], nn.Linear) and head[-1].bias is None
+        assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+
+
 def test_the_teacher_has_no_predictor():
     byol = method()
     expected = [p.shape for part in (byol.encoder, byol.projector) for p in part.parameters()]

@@ -1,7 +1,10 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
@@ -108,6 +111,71 @@ def test_the_classifier_starts_anew_with_the_clusters():
     assert [id(one) for one in forgotten] == [id(one) for one in clusterer.classifier.parameters()]
     assert float(clusterer.classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.5)
     assert float(clusterer.classifier.bias.detach().abs().max()) == 0.0
+
+
+def scattered() -> torch.Tensor:
+    """More blobs than clusters, of uneven sizes, in float64: an odd number of samples."""
+    generator = torch.Generator().manual_seed(4)
+    center = 3 * torch.randn(11, 6, generator=generator, dtype=torch.float64)
+    label = torch.randint(11, (203,), generator=generator)
+    return center[label] + torch.randn(203, 6, generator=generator, dtype=torch.float64)
+
+
+def clustered() -> tuple[torch.Tensor, list[int]]:
+    """Clusters of the same samples under one seed, and how many points k-means was given."""
+    seen = []
+
+    def watched(points, *args, **options):
+        seen.append(len(points))
+        return kmeans(points, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vidssl.methods.image.deepcluster.kmeans", watched)
+        torch.manual_seed(3)
+        clusterer = method(num_samples=203, num_clusters=7)
+        torch.manual_seed(7)
+        assign(clusterer, scattered())
+    return clusterer.assignment, seen
+
+
+def replica(number: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+    assignment, seen = clustered()
+    torch.save({"assignment": assignment, "seen": seen}, folder / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_clustering_and_find_what_one_finds(tmp_path):
+    context = mp.get_context("forkserver")  # a server process that has imported torch forks them
+    context.set_forkserver_preload(["vidssl.testing"])
+    processes = [context.Process(target=replica, args=(number, tmp_path)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    found = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
+    alone, seen = clustered()
+    assert seen == [203] and [result["seen"] for result in found] == [[102], [101]]
+    assert len(alone.unique()) == 7
+    for result in found:
+        assert torch.equal(result["assignment"], alone)
+
+
+def test_the_classifier_has_no_momentum_and_everything_decays():
+    """As the authors' two optimizers: two equal gradients move it by twice the first step, all else by 2.9 times."""
+    clusterer = method()
+    optimizer = torch.optim.SGD(clusterer.param_groups(), lr=0.1, momentum=0.9, weight_decay=0.5)
+    start = {name: p.detach().clone() for name, p in clusterer.named_parameters()}
+    for _ in range(2):
+        for p in clusterer.parameters():
+            p.grad = torch.ones_like(p) - 0.5 * p.detach()  # with the decay: ones
+        optimizer.step()
+    for name, p in clusterer.named_parameters():
+        moved = 0.2 if name.startswith("classifier") else 0.29
+        torch.testing.assert_close(start[name] - p, torch.full_like(p, moved), atol=1e-5, rtol=0)
 
 
 def test_another_dataset_is_an_error():

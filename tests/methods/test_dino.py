@@ -1,13 +1,15 @@
 import math
+import shutil
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from vidssl import Batch
+from vidssl import Batch, Run, fit, optim
 from vidssl.augment import GaussianNoise, Pipeline, RandomInvert, RandomResizedCrop
+from vidssl.data import ArrayDataset
 from vidssl.evidence import worlds
-from vidssl.method import Epoch
 from vidssl.methods import DINO
 from vidssl.methods.image.dino import DINOHead
 from vidssl.models import ConvNet
@@ -96,14 +98,89 @@ def test_the_center_is_a_moving_mean_of_the_scores():
     torch.testing.assert_close(dino.center, expected)
 
 
-def test_prototypes_are_frozen_for_the_first_epoch():
-    dino = method(num_frozen_epochs=1)
-    for number, moves in ((0, False), (1, True)):
-        dino.before_epoch(Epoch(number=number, extract=None, forget=None))
-        dino.zero_grad()
+@pytest.mark.parametrize("norm_last_layer", [True, False])
+def test_a_frozen_last_layer_is_unknown_to_the_optimizer_until_it_thaws(norm_last_layer):
+    """Its first step is one of Adam's first: the learning rate, whatever the gradient; it was several times that."""
+    options = {"num_prototypes": 7, "hidden_dim": 12, "bottleneck_dim": 6, "norm_last_layer": norm_last_layer}
+    dino = method(frozen_steps=20, head=DINOHead(16, **options))
+    head = dino.student[1]
+    assert len(head.last_layer()) == (1 if norm_last_layer else 2)
+    start = [parameter.detach().clone() for parameter in head.last_layer()]
+    optimizer = torch.optim.Adam(dino.param_groups(), lr=0.01)
+    for step in range(21):
+        moved = head.mlp[0].weight.detach().clone()
         dino(batch(), 0.0)["loss"].backward()
-        assert (float(dino.student[1].prototypes.grad.abs().max()) > 0) == moves
-        assert float(dino.student[1].mlp[0].weight.grad.abs().max()) > 0
+        # As DistributedDataParallel demands of every parameter.
+        assert all(float(parameter.grad.abs().max()) > 0 for parameter in head.last_layer())
+        dino.before_step(step, step / 100)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert not torch.equal(head.mlp[0].weight, moved)
+        for parameter, first in zip(head.last_layer(), start, strict=True):
+            if step < 20:
+                assert torch.equal(parameter, first) and parameter not in optimizer.state
+            else:
+                assert optimizer.state[parameter]["step"] == 1
+                assert float((parameter.detach() - first).abs().max()) == pytest.approx(0.01, rel=1e-3)
+
+
+def training(frozen_steps: int) -> Run:
+    torch.manual_seed(0)
+    made = method(frozen_steps=frozen_steps)
+    images, _ = worlds.letters(8, seed=0)
+    return Run(
+        method=made,
+        dataset=ArrayDataset(images, clips=made.clips),
+        optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1),
+        learning_rate=optim.constant(1e-3),
+        steps=4,
+        batch_size=4,
+    )
+
+
+def test_fit_freezes_for_the_steps_asked_for_and_goes_on_where_it_stood(tmp_path):
+    """Three steps of four; weight decay moves nothing either. It stops before the last, the first that moves."""
+    whole, stopped, moved = tmp_path / "whole", tmp_path / "stopped", []
+    run = training(3)
+    prototypes, after_step = run.method.student[1].prototypes, run.method.after_step
+    start = prototypes.detach().clone()
+
+    def followed(progress):
+        moved.append(not torch.equal(prototypes, start))
+        after_step(progress)
+
+    run.method.after_step = followed
+    trained = fit(run, out=whole, save_every=1, picture_every=100)
+    assert moved == [False, False, False, True]
+    shutil.copytree(whole / "checkpoints" / "step_00000003", stopped / "checkpoints" / "step_00000003")
+    resumed = fit(training(3), out=stopped, save_every=1, picture_every=100)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_lengths_of_prototypes_are_fixed_or_learned_as_torchs_weight_norm_has_them():
+    features = torch.randn(5, 16)
+    free = DINOHead(16, num_prototypes=7, hidden_dim=12, bottleneck_dim=6, norm_last_layer=False)
+    linear = nn.Linear(6, 7, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(free.prototypes)
+        free.lengths.copy_(torch.rand(7, 1) + 0.5)
+    linear = nn.utils.parametrizations.weight_norm(linear)
+    direction = linear.parametrizations.weight.original1
+    length = linear.parametrizations.weight.original0
+    with torch.no_grad():
+        length.copy_(free.lengths)
+    scores, expected = free(features), linear(nn.functional.normalize(free.mlp(features), dim=1))
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
+    weights = torch.randn(5, 7)
+    (scores * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(free.prototypes.grad, direction.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(free.lengths.grad, length.grad, atol=1e-5, rtol=1e-5)
+    fixed = DINOHead(16, num_prototypes=7, hidden_dim=12, bottleneck_dim=6)
+    assert [name for name, _ in fixed.named_parameters() if "mlp" not in name] == ["prototypes"]
+    # Drawn as nn.Linear draws its weights.
+    assert 0.9 / math.sqrt(6) < float(fixed.prototypes.detach().abs().max()) <= 1 / math.sqrt(6)
 
 
 def test_only_the_student_gets_a_gradient_and_the_teacher_is_kept():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from allocations import Allocations
 from torch import nn
 
 from vidssl import Batch
@@ -23,6 +24,7 @@ class Whole(nn.Module):
 
 def method(**options) -> DPC:
     net = ConvNet(widths=(6, 6), strides=(2, 2), norm="group")
+    options = {"dropout": 0.0, **options}
     return DPC(net, view=Whole(), num_blocks=NUM_BLOCKS, num_predicted=NUM_PREDICTED, dim=5, **options)
 
 
@@ -167,6 +169,38 @@ def test_knowing_the_look_of_a_video_is_no_knowledge_of_time():
         assert found["accuracy_other_videos"] > 0.95
         assert found["accuracy_within_video"] == pytest.approx(found["chance_within_video"], abs=0.07)
         assert found["accuracy_other_steps"] == pytest.approx(found["chance_other_steps"], abs=0.1)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_logits_are_copied_twice_at_a_time(within):
+    """Without the candidates that do not count, and their softmax: no copy for what is logged, no mask of integers.
+
+    A third one counts the candidates, before.
+    """
+    clips = batch(12)
+    logits = torch.randn(12 * NUM_PREDICTED * NUM_CELLS, 12 * NUM_PREDICTED * NUM_CELLS, requires_grad=True)
+    with Allocations() as made:
+        method(within_video_negatives=within).contrast(logits, clips, num_cells=NUM_CELLS)
+    as_large = [size for size in made.sizes_bytes if size >= logits.numel() * 4]
+    assert as_large == [logits.numel() * 4] * 3  # the third is gone when the other two are made
+    assert made.sizes_bytes.count(logits.numel()) <= 2  # masks of bools
+
+
+def test_the_state_is_dropped_in_training_alone():
+    cell = method(dropout=0.5).aggregate
+    features, state = torch.randn(2, 20, 5, 2, 2).unbind()
+    new = cell(features, state)
+    whole = cell.eval()(features, state)
+    assert 0.35 < float((new == 0).float().mean()) < 0.65  # of 400
+    torch.testing.assert_close(new, (2 * whole).where(new != 0, 0))
+    assert DPC(ConvNet(widths=(6,), strides=(2,)), view=Whole()).aggregate.dropout.p == 0.1
+
+
+def test_the_predictor_starts_orthogonal():
+    for layer in (0, 2):
+        weight = method().predictor[layer].weight.flatten(1)
+        torch.testing.assert_close(weight @ weight.T, torch.eye(5), atol=1e-5, rtol=1e-5)
+        assert (method().predictor[layer].bias == 0).all()
 
 
 def test_frames_are_jittered_each_by_itself():

@@ -68,12 +68,20 @@ def test_loss_equals_the_pairs_written_out():
 
 
 def pairs_of(net: L3Net, sample: Batch):
-    """What the fusion layer is shown: (frames, sounds) of both classes, true pairs first."""
+    """What the loss depends on: (frames, sounds) of both classes, true pairs first."""
     shown = []
-    handle = net.fusion.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0].detach()))
-    net(sample, 0.0)
+
+    def note(module, inputs, logits):
+        logits.retain_grad()
+        shown.extend([inputs[0].detach(), logits])
+
+    handle = net.fusion.register_forward_hook(note)
+    net(sample, 0.0)["loss"].backward()
     handle.remove()
-    return [part.split([net.encoder.dim, net.audio_encoder.dim], dim=1) for part in shown[0].chunk(2)]
+    pairs, logits = shown
+    counts = logits.grad.abs().sum(1) > 0
+    widths = [net.encoder.dim, net.audio_encoder.dim]
+    return [part[kept].split(widths, dim=1) for part, kept in zip(pairs.chunk(2), counts.chunk(2), strict=True)]
 
 
 def test_no_recording_is_more_frequent_in_one_class():

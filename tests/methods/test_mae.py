@@ -17,8 +17,10 @@ class Whole(nn.Module):
 
 
 def method(**options) -> MAE:
-    encoder = VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=1)
-    decoder = TokenPredictor(encoder.dim, encoder.patch_values, width=12, depth=1, num_heads=2)
+    encoder = VideoViT(dim=24, depth=1, num_heads=2, patch_px=4, tubelet_frames=1, positions="space")
+    decoder = TokenPredictor(
+        encoder.dim, encoder.patch_values, width=12, depth=1, num_heads=2, positions="space", mask_token_std=0.02
+    )
     return MAE(encoder, decoder=decoder, view=Whole(), **options)
 
 
@@ -28,6 +30,8 @@ def batch(num_images: int = 3) -> Batch:
 
 
 def test_loss_equals_the_definition_written_out():
+    """Channel by channel with ImageNet's statistics, then patch by patch over all values, as the authors' code."""
+    imagenet = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]
     mae, images = method(), batch()
     with torch.no_grad():
         loss = mae(images, 0.0)["loss"]
@@ -40,7 +44,10 @@ def test_loss_equals_the_definition_written_out():
         for number, token in enumerate(hidden[b].tolist()):
             row, column = token // 4 * 4, token % 4 * 4
             pixels = [
-                video[b, 0, c, row + y, column + x].item() for y in range(4) for x in range(4) for c in range(3)
+                (video[b, 0, c, row + y, column + x].item() - mean) / std
+                for y in range(4)
+                for x in range(4)
+                for c, (mean, std) in enumerate(imagenet)
             ]
             mean = sum(pixels) / 48
             variance = sum((value - mean) ** 2 for value in pixels) / 47  # unbiased
@@ -84,7 +91,26 @@ def test_predicting_nothing_scores_one_and_a_flat_patch_is_no_trouble():
     textured = mae.targets(torch.rand(2, 1, 3, 16, 16))
     # The variance is unbiased, over 48 values: their mean square is 47/48, less what the floor of 1e-6 takes.
     torch.testing.assert_close(textured.square().mean(2), torch.full((2, 16), 47 / 48), atol=1e-4, rtol=0)
-    assert mae.targets(torch.full((1, 1, 3, 16, 16), 0.3)).abs().max() < 1e-3
+    # Flat in the colours that the encoder sees: grey is not, once its channels are normalised.
+    flat = mae.encoder.mean.expand(3, 16, 16)[None, None]
+    assert mae.targets(flat).abs().max() < 1e-3 < mae.targets(torch.full((1, 1, 3, 16, 16), 0.3)).abs().max()
+
+
+def test_the_mask_token_starts_as_in_the_authors_code():
+    decoder = TokenPredictor(24, 48, width=4096, depth=0, num_heads=2, mask_token_std=0.02)
+    assert decoder.mask_token.std().item() == pytest.approx(0.02, rel=0.05)
+    assert abs(decoder.mask_token.mean().item()) < 0.002
+    assert not TokenPredictor(24, 48, width=12, depth=0, num_heads=2).mask_token.any()
+
+
+def test_several_frames_take_positions_that_tell_time():
+    clips = Batch(
+        index=torch.arange(2), video=torch.zeros(2, 1, 4, 3, 16, 16, dtype=torch.uint8), seed=torch.arange(2)
+    )
+    with pytest.raises(
+        ValueError, match=r"4 time steps has no place .* single frames, or .*positions=.space_time."
+    ):
+        method()(clips, 0.0)
 
 
 def neighbor_error(mask_ratio: float) -> float:
@@ -118,12 +144,16 @@ def test_pictures_show_true_pixels_where_the_encoder_looks():
     assert torch.equal(truth, mae.encoder.patches(images.video[:1, 0].float() / 255)[0].flatten(1))
     assert torch.equal(masked[visible[0]], truth[visible[0]]) and (masked[hidden[0]] == 0.5).all()
     assert torch.equal(painted[visible[0]], truth[visible[0]])
-    # Painted patches have the true mean plus contrast times the prediction.
+    # Painted patches have the true mean plus contrast times the prediction, in normalised colours.
     with torch.no_grad():
         video = images.video[:1, 0].float() / 255
         predicted = mae.predict(video, visible, hidden)[0]
-    mean, std = truth[hidden[0]].mean(1, keepdim=True), (truth[hidden[0]].var(1, keepdim=True) + 1e-6).sqrt()
-    torch.testing.assert_close(painted[hidden[0]], (predicted * std + mean).clamp(0, 1), atol=1e-5, rtol=0)
+    channel_mean, channel_std = mae.encoder.mean.flatten().repeat(16), mae.encoder.std.flatten().repeat(16)
+    colors = (truth[hidden[0]] - channel_mean) / channel_std
+    mean, std = colors.mean(1, keepdim=True), (colors.var(1, keepdim=True) + 1e-6).sqrt()
+    expected = ((predicted * std + mean) * channel_std + channel_mean).clamp(0, 1)
+    torch.testing.assert_close(painted[hidden[0]], expected, atol=1e-5, rtol=0)
+    assert 0.05 < ((expected > 0) & (expected < 1)).float().mean()  # not all cut off
 
 
 def test_plain_pixels_are_regressed_as_they_are():

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from vidssl import Batch
 from vidssl.augment import RandomResizedCrop
 from vidssl.methods import MoCo
+from vidssl.methods.image.moco import normalize_in_groups
 from vidssl.models import ConvNet
 from vidssl.ops import draws
 
@@ -118,7 +120,7 @@ def test_keys_come_back_in_the_order_of_the_batch():
         query, key = moco.projector(moco.encoder(views[0])), F.normalize(moco.teacher(views[1]), dim=1)
         expected = oracle(query, key, moco.queue, [0] * 8, [-1] * 10, 0.3)
         one = moco(clips, 0.0)["loss"]
-        moco.num_groups = 4
+        normalize_in_groups(moco, 4)
         four = moco(clips, 0.0)["loss"]
     assert one.item() == pytest.approx(expected, abs=1e-5)
     assert four.item() == pytest.approx(expected, abs=1e-5)
@@ -130,8 +132,8 @@ def test_query_and_key_do_not_share_their_batch_statistics():
     moco = method(num_groups=4)
     moco.view = Mark()
     seen: dict[str, list[set[int]]] = {"query": [], "key": []}
-    moco.encoder.register_forward_pre_hook(lambda module, inputs: seen["query"].append(marks(inputs[0])))
-    moco.teacher.register_forward_pre_hook(lambda module, inputs: seen["key"].append(marks(inputs[0])))
+    moco.encoder.register_forward_pre_hook(lambda module, inputs: seen["query"].extend(marks(inputs[0], 4)))
+    moco.teacher.register_forward_pre_hook(lambda module, inputs: seen["key"].extend(marks(inputs[0], 4)))
     for step in range(5):
         moco.push = lambda key, source_id: None
         moco(batch(16, seed=100 * step), 0.0)
@@ -158,8 +160,50 @@ class Mark(nn.Module):
         return view
 
 
-def marks(clips: torch.Tensor) -> set[int]:
-    return set(clips[:, 0, 0, 0, 0].int().tolist())
+def marks(clips: torch.Tensor, num_groups: int) -> list[set[int]]:
+    """Positions of the clips in each group that batch norm sees of a batch."""
+    return [set(group[:, 0, 0, 0, 0].int().tolist()) for group in clips.chunk(num_groups)]
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_one_pass_in_groups_is_one_pass_for_each_group(num_frames):
+    """Outputs, gradients and stored statistics, at one call of the network."""
+    encoder = ConvNet(widths=(8, 16), strides=(2, 2))
+    network = nn.Sequential(encoder, nn.Linear(16, 6), nn.BatchNorm1d(6))
+    looped, grouped = network, copy.deepcopy(network)
+    normalize_in_groups(grouped, 4)
+    assert list(grouped.state_dict()) == list(looped.state_dict())
+    clips, weights = torch.rand(12, num_frames, 3, 16, 16), torch.randn(12, 6)
+    calls = []
+    grouped[0].register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    for _ in range(2):
+        expected = torch.cat([looped(part) for part in clips.chunk(4)])
+        found = grouped(clips)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert calls == [12, 12]
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    for mine, other in zip(grouped.parameters(), looped.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-4, rtol=1e-4)
+    for name, value in looped.state_dict().items():
+        torch.testing.assert_close(grouped.state_dict()[name], value, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(found, network(clips), atol=0.1)
+    torch.testing.assert_close(
+        grouped.eval()(clips[:1]), looped.load_state_dict(grouped.state_dict()) and looped.eval()(clips[:1])
+    )
+
+
+def test_the_first_queue_is_the_same_however_a_process_is_seeded():
+    queues = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        queues.append(MoCo(ConvNet(widths=(8,), strides=(2,)), view=nn.Identity(), out_dim=32, num_keys=500).queue)
+        assert not torch.equal(torch.get_rng_state(), before)  # weights are drawn from the seed
+    assert torch.equal(*queues)
+    # Directions at random: cosines of deviation 1 / sqrt(32), none near 1.
+    cosines = (queues[0] @ queues[0].T)[~torch.eye(500, dtype=torch.bool)]
+    assert float(cosines.std()) == pytest.approx(32**-0.5, rel=0.05) and float(cosines.max()) < 0.9
 
 
 def test_only_queries_get_a_gradient():

@@ -11,6 +11,7 @@ from vidssl.augment import ColorJitter, Pipeline, RandomGray, RandomResizedCrop
 from vidssl.data.clips import random_clips
 from vidssl.evidence import worlds
 from vidssl.methods import SimCLR
+from vidssl.methods.image.simclr import projection_head
 from vidssl.models import ConvNet
 
 
@@ -85,6 +86,19 @@ def test_the_logits_are_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low, _ = method(temperature=0.07).nt_xent(first, second, None)
     assert low.item() == pytest.approx(oracle(first, second, list(range(8)), 0.07), abs=1e-5)
+
+
+def test_the_head_ends_in_a_batch_norm_that_scales_and_does_not_shift():
+    """The authors' model_util.py: no biases but that of the hidden batch norm."""
+    head = projection_head(6, out_dim=4)
+    trained = {name: tuple(p.shape) for name, p in head.named_parameters() if p.requires_grad}
+    assert trained == {"0.weight": (6, 6), "1.weight": (6,), "1.bias": (6,), "3.weight": (4, 6), "4.weight": (4,)}
+    with torch.no_grad():
+        head[4].weight.copy_(torch.tensor([1.0, 2.0, 3.0, 0.5]))
+    embedded = head(torch.randn(200, 6) + 3)
+    torch.testing.assert_close(embedded.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedded.std(0, unbiased=False), head[4].weight, atol=1e-3, rtol=0)
+    assert [type(layer) for layer in method().projector] == [type(layer) for layer in head]
 
 
 class MeanColor(nn.Module):

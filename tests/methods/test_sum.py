@@ -29,6 +29,15 @@ def tasks(**clips) -> tuple[methods.Rotation, methods.VideoColorization]:
     return turn, color
 
 
+def test_every_task_looks_at_the_gradients_before_a_step():
+    turn, color = tasks()
+    both, calls = methods.Sum({"turn": (turn, 2.0), "color": (color, 0.5)}), []
+    turn.before_step = lambda step, progress: calls.append(("turn", step, progress))
+    color.before_step = lambda step, progress: calls.append(("color", step, progress))
+    both.before_step(3, 0.25)
+    assert calls == [("turn", 3, 0.25), ("color", 3, 0.25)]
+
+
 def batch_of(dataset: ArrayDataset) -> Batch:
     return next(Loader(dataset, batch_size=len(dataset)).batches(0, 1))
 

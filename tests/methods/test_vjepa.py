@@ -66,6 +66,14 @@ def test_loss_equals_the_equation_written_out():
     assert loss.item() == pytest.approx(sum(means) / 2, abs=1e-5)
 
 
+def test_each_mask_asks_with_its_own_token():
+    vjepa = method()
+    vjepa.predictor = TokenPredictor(24, 24, width=12, depth=1, num_heads=2, num_mask_tokens=3)
+    vjepa(batch(), 0.0)["loss"].backward()
+    asked = vjepa.predictor.mask_token.grad.abs().sum(dim=(1, 2)) > 0
+    assert asked.tolist() == [True, True, False]  # of two masks
+
+
 def test_the_teacher_sees_everything_and_learns_nothing():
     vjepa, clips = method(), batch()
     vjepa(clips, 0.0)["loss"].backward()

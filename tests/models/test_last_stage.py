@@ -16,6 +16,7 @@ from vidssl.models import ConvNet, ResNet, export_encoder, load_encoder, load_la
         ("random:torchvision:mobilenet_v2", "features.18", 1280, 32, 96),
         ("random:torchvision:shufflenet_v2_x0_5", "conv5.2", 1024, 32, 96),
         ("random:torchvision:r3d_18", "layer4.1", 512, 16, 512),
+        ("random:torchvision:mc3_18", "layer4.1", 512, 16, 512),
         ("random:torchvision:s3d", "features.15", 1024, 32, 832),
         ("random:timm:vit_tiny_patch16_224", "last", 192, 16, 192),
     ],
@@ -24,8 +25,8 @@ def test_the_last_stage_and_its_name(spec, name, dim, stride, dim_before):
     encoder = load_last_stage(spec)
     assert (encoder.last_name, encoder.dim, encoder.stride) == (name, dim, stride)
     assert encoder.layer_size(name) == (dim, stride)
-    side = 224 if "vit" in spec else 64
-    assert encoder(torch.rand(1, 8 if "3d" in spec else 1, 3, side, side)).shape == (1, dim)
+    side, num_frames = 224 if "vit" in spec else 64, 8 if "3d" in spec or "mc3" in spec else 1
+    assert encoder(torch.rand(1, num_frames, 3, side, side)).shape == (1, dim)
     assert load_encoder(spec).dim == dim_before  # what propagation takes
 
 

@@ -21,6 +21,8 @@ from vidssl.models import (
     export_encoder,
     layer_of,
 )
+from vidssl.models.layers import drop_paths
+from vidssl.ops.ema import teacher_of
 
 
 def scaled(encoder, clip):
@@ -271,3 +273,45 @@ def test_the_colors_of_a_protocol_reach_the_network_behind_a_layer(name):
             layer_of(gray, "layer2"), [frame[:, :32, :32]], lambda h, w: torch.zeros(1, h, w), protocol=CRW
         )
     )
+
+
+@pytest.mark.parametrize("family", ["vit", "eva", "video_vit"])
+def test_drop_path_rises_from_the_first_block_to_the_last(family):
+    torch.manual_seed(0)
+    build = {
+        "vit": lambda: ViT("vit_tiny_patch16_224", img_size=32),
+        "eva": lambda: ViT("eva02_tiny_patch14_224", img_size=28),
+        "video_vit": lambda: VideoViT(dim=12, depth=4, num_heads=2, patch_px=14, tubelet_frames=1),
+    }
+    encoder = build[family]().train()
+    keys, teacher = encoder.state_dict().keys(), teacher_of(encoder)
+    num_blocks = drop_paths(encoder, rate=0.6)
+    blocks = encoder.blocks if family == "video_vit" else encoder.net.blocks
+    assert num_blocks == len(blocks) and encoder.state_dict().keys() == keys
+    shares = [(block.drop_path1.drop_prob, block.drop_path2.drop_prob) for block in blocks]
+    assert shares == [(pytest.approx(0.6 * n / (num_blocks - 1)),) * 2 for n in range(num_blocks)]
+
+    clip = torch.rand(64, 1, 3, encoder.multiple, encoder.multiple)
+
+    def features(seed: int, network=encoder) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return network(clip).detach()
+
+    assert torch.equal(features(1), features(1)) and not torch.equal(features(1), features(2))
+    assert torch.equal(features(1, teacher), features(2, teacher))
+    assert torch.equal(features(1, encoder.eval()), features(2, teacher.eval()))
+    # A sample loses a whole branch or none of it; what is kept is scaled up.
+    last = blocks[-1].train()
+    branch, kept = torch.ones(4000, 1, 1), last.drop_path2(torch.ones(4000, 1, 1))
+    assert kept.unique().tolist() == [0.0, pytest.approx(1 / 0.4)]
+    assert float((kept == 0).double().mean()) == pytest.approx(0.6, abs=0.03) and branch.mean() == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "rate"), [(lambda: ResNet(18, width=4), 0.1), (lambda: VideoViT(dim=12, depth=1, num_heads=2), 1.0)]
+)
+def test_drop_path_needs_blocks_and_a_share(build, rate):
+    with pytest.raises(
+        ValueError, match=r"drop path of rate .* in \d+ transformer blocks of .*; expected a rate in"
+    ):
+        drop_paths(build(), rate=rate)

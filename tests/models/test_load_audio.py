@@ -93,6 +93,17 @@ def test_mistakes_are_named(tmp_path):
         load_audio_encoder(tmp_path / "encoder.safetensors")
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    encoder = tiny()
+    with torch.no_grad():
+        next(encoder.parameters()).view(-1)[3] = value
+    export_audio_encoder(encoder, tmp_path / "audio_encoder.safetensors")
+    with pytest.raises(ValueError, match="has weights that are NaN or infinite, in 1 of"):
+        load_audio_encoder(tmp_path)
+    assert load_audio_encoder(f"random:{tmp_path}").dim == encoder.dim
+
+
 def test_a_run_of_a_method_that_listens_exports_both(small_corpus, tmp_path, monkeypatch):
     method = L3Net(ConvNet(widths=(4,), strides=(4,)), audio_encoder=tiny(), view=Whole())
     corpus = scan(small_corpus, cache=None, progress=False)

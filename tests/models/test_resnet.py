@@ -50,6 +50,18 @@ def test_equals_torchvision(depth, layer, stride, dim):
     torch.testing.assert_close(ours(clip), features.mean(dim=(1, 3, 4)))
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+def test_blocks_start_as_identities_where_torchvisions_do(depth):
+    def zeros(network: nn.Module) -> set[str]:
+        return {name for name, value in network.named_parameters() if "weight" in name and not value.any()}
+
+    theirs = torchvision.models.get_model(f"resnet{depth}", weights=None, zero_init_residual=True)
+    ours = ResNet(depth, stride=32, layer="layer4", width=64, zero_init_residual=True)
+    assert zeros(ours) == zeros(theirs) and len(zeros(ours)) == (8 if depth == 18 else 16)
+    plain = ResNet(depth, stride=32, layer="layer4")
+    assert not zeros(plain) and ours.architecture == plain.architecture
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @torch.no_grad()
 def test_stride_8_and_padding_equal_torchvision_modified(padding_mode):

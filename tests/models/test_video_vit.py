@@ -1,5 +1,6 @@
 """The video transformer: patches, positions, partial encoding, one frame, export."""
 
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidssl.models import VideoViT, export_encoder, load_encoder
-from vidssl.models.video_vit import TokenPredictor, position_embedding
+from vidssl.models.video_vit import (
+    EMBEDDINGS,
+    TokenPredictor,
+    full_embedding,
+    order_embedding,
+    position_embedding,
+    space_embedding,
+)
 
 
 def tiny(**options) -> VideoViT:
@@ -29,6 +37,98 @@ def test_positions_are_sines_of_time_row_and_column():
                 torch.testing.assert_close(table[token], torch.tensor([*expected, 0, 0, 0]), atol=1e-6, rtol=0)
                 token += 1
     assert token == len(table)
+
+
+@pytest.mark.parametrize("dim", [1024, 384, 26])
+def test_full_positions_have_frequencies_in_all_of_the_width(dim):
+    table, per_axis = full_embedding((3, 2, 2), dim), math.ceil(dim / 6)
+    for token, places in enumerate(itertools.product(range(3), range(2), range(2))):
+        expected = []
+        for place in places:
+            angles = [place / 10_000 ** (k / per_axis) for k in range(per_axis)]
+            expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        torch.testing.assert_close(table[token], torch.tensor(expected[:dim]), atol=1e-6, rtol=0)
+    assert per_axis * 6 - dim == {1024: 2, 384: 0, 26: 4}[dim]  # cosines of the column are cut off
+    assert torch.equal(table, position_embedding((3, 2, 2), dim)) == (dim == 384)
+
+
+@pytest.mark.parametrize("dim", [384, 7])
+def test_positions_by_order_are_sines_and_cosines_of_the_number_in_turn(dim):
+    table = order_embedding((8, 14, 14), dim)
+    assert table.shape == (1568, dim) and table.dtype == torch.float32
+    for token in (0, 1, 14, 196, 1567):
+        expected = [(math.sin, math.cos)[k % 2](token / 10_000 ** (2 * (k // 2) / dim)) for k in range(dim)]
+        torch.testing.assert_close(table[token], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("positions", ["space_time_full", "order"])
+def test_positions_are_those_asked_for_and_are_exported(positions, tmp_path):
+    encoder, clip = tiny(dim=26, depth=0, positions=positions).eval(), torch.rand(1, 4, 3, 8, 12)
+    place = EMBEDDINGS[positions]((2, 2, 3), 26)
+    colors = (encoder.patches(clip) - encoder.mean.flatten()) / encoder.std.flatten()
+    expected = encoder.norm(encoder.embed(colors.flatten(2)) + place)
+    torch.testing.assert_close(encoder.tokens(clip), expected, atol=1e-6, rtol=0)
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    assert torch.equal(load_encoder(tmp_path).tokens(clip), encoder.tokens(clip))
+
+    predictor = TokenPredictor(26, 5, width=26, depth=0, num_heads=2, positions=positions)
+    tokens, visible, hidden = torch.randn(1, 3, 26), torch.tensor([[5, 0, 2]]), torch.tensor([[1, 7]])
+    found = predictor(tokens, visible=visible, hidden=hidden, grid=(2, 2, 3))
+    torch.testing.assert_close(found, predictor.out(predictor.norm(place[hidden])))
+
+
+def test_each_kind_of_mask_has_its_token():
+    predictor = TokenPredictor(24, 5, width=12, depth=1, num_heads=2, num_mask_tokens=2)
+    assert (predictor.mask_token == 0).all()
+    torch.nn.init.normal_(predictor.mask_token)
+    one = TokenPredictor(24, 5, width=12, depth=1, num_heads=2)
+    split = {"visible": torch.tensor([[5, 0]]), "hidden": torch.tensor([[1, 7]]), "grid": (2, 2, 2)}
+    for number in range(3):
+        state = {**predictor.state_dict(), "mask_token": predictor.mask_token[number % 2][None]}
+        one.load_state_dict(state)
+        tokens = torch.randn(1, 2, 24)
+        expected = one(tokens, **split, mask_number=number)
+        torch.testing.assert_close(predictor(tokens, **split, mask_number=number), expected)
+
+
+def test_mask_tokens_are_drawn_with_the_deviation_asked_for():
+    token = TokenPredictor(24, 5, width=1000, depth=0, num_heads=2, mask_token_std=0.02).mask_token
+    assert float(token.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_positions_of_images_are_sines_of_column_and_row():
+    table, token = space_embedding((1, 3, 4), 12), 0
+    for row in range(3):
+        for column in range(4):
+            expected = []
+            for place in (column, row):
+                angles = [place / 10_000 ** (k / 3) for k in range(3)]
+                expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+            torch.testing.assert_close(table[token], torch.tensor(expected), atol=1e-6, rtol=0)
+            token += 1
+    assert token == len(table)
+    # None of its dimensions is constant, as the third that the other code keeps for time is on images.
+    assert (table.std(0) > 0).all()
+
+
+def test_an_encoder_of_images_sees_the_frames_of_a_clip_one_by_one(tmp_path):
+    encoder = tiny(tubelet_frames=1, positions="space").eval()
+    clip = torch.rand(2, 3, 3, 8, 12)
+    with torch.no_grad():
+        found = encoder.layers(clip, ["0", "1.keys", "last"])
+        for frame in range(3):
+            alone = encoder.layers(clip[:, frame : frame + 1], ["0", "1.keys", "last"])
+            for name, maps in found.items():
+                torch.testing.assert_close(maps[:, frame : frame + 1], alone[name], atol=1e-5, rtol=0)
+        export_encoder(encoder, tmp_path / "encoder.safetensors")
+        loaded = load_encoder(tmp_path)
+        assert loaded.positions == "space" and torch.equal(loaded.features(clip), found["last"])
+    with pytest.raises(ValueError, match="3 time steps has no place in a code of rows and columns"):
+        encoder.tokens(clip)
+
+
+def test_what_was_exported_before_positions_were_an_option_is_described_as_it_was():
+    assert "positions" not in tiny().architecture and tiny().positions == "space_time"
 
 
 @pytest.mark.parametrize("tubelet_frames", [1, 2])
@@ -128,6 +228,14 @@ def test_what_does_not_fit_is_refused():
         tiny(tubelet_frames=3)
     with pytest.raises(ValueError, match="width of 24 does not divide into 5 heads"):
         tiny(num_heads=5)
+    with pytest.raises(ValueError, match="positions is 'time', expected 'space_time' or 'space'"):
+        tiny(positions="time")
+    with pytest.raises(ValueError, match="positions is 'time', expected 'space_time' or 'space'"):
+        TokenPredictor(24, 5, width=12, num_heads=2, positions="time")
+    with pytest.raises(ValueError, match='positions="space" is for single frames; set tubelet_frames=1'):
+        tiny(positions="space")
+    with pytest.raises(ValueError, match="width 26 for a code of rows and columns, expected a multiple of 4"):
+        tiny(dim=26, tubelet_frames=1, positions="space").features(torch.rand(1, 1, 3, 8, 8))
 
 
 class Operators(TorchDispatchMode):

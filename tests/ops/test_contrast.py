@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from allocations import Allocations
 
 from vidssl.ops.contrast import cosine_logits, info_nce, same_source, usage_entropy
 
@@ -68,3 +69,11 @@ def test_cosine_logits_ignore_length():
     queries, candidates = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.5, 0.0], [0.0, 9.0]])
     expected = torch.tensor([[1, 0], [0.5**0.5, 0.5**0.5]]) / 0.1
     torch.testing.assert_close(cosine_logits(queries, candidates, temperature=0.1), expected)
+
+
+def test_nothing_larger_than_the_logits_is_made():
+    logits, positive = torch.randn(30, 50, requires_grad=True), torch.randint(50, (30,))
+    with Allocations() as made:
+        loss, _ = info_nce(logits, positive, exclude=torch.rand(30, 50) < 0.1)
+        loss.backward()
+    assert max(made.sizes_bytes) == 30 * 50 * 4

@@ -5,7 +5,8 @@ import torch.distributed as dist
 from processes import context
 from torch import Tensor
 
-from vidssl.ops.gather import gather, gather_rows, rank, sum_over_ranks, world_size
+from vidssl.methods.audiovisual import xdc
+from vidssl.ops.gather import gather, gather_rows, own_rows, rank, sum_over_ranks, world_size
 from vidssl.ops.kmeans import kmeans
 from vidssl.ops.sinkhorn import sinkhorn
 
@@ -40,6 +41,21 @@ def scattered(number: int) -> Tensor:
     return torch.randn(60 + 20 * number, 4, generator=generator, dtype=torch.float64) + 3 * number
 
 
+def named(points: Tensor) -> dict[str, Tensor]:
+    """Clusters that XDC names, and how many of the points this process looked at."""
+    sizes, nearest = [], xdc.nearest
+
+    def counted(points: Tensor, centers: Tensor) -> Tensor:
+        sizes.append(len(points))
+        return nearest(points, centers)
+
+    torch.manual_seed(7)
+    xdc.nearest = counted
+    clusters = xdc.cluster(points, 6)
+    xdc.nearest = nearest
+    return {"clusters": clusters, "sizes": torch.tensor(sizes)}
+
+
 def replica(number: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
@@ -52,6 +68,10 @@ def replica(number: int, folder: Path) -> None:
     result |= {"uneven": gather_rows(uneven), "place": torch.tensor([rank(), world_size()])}
     result |= {"total": sum_over_ranks(rows.detach()), "assigned": sinkhorn(rows.detach())}
     result |= clustered(scattered(number), shared=True)
+    result |= {"own": own_rows(torch.arange(5)), **named(torch.cat([scattered(0), scattered(1)]))}
+    for empty in range(2):
+        torch.manual_seed(5)
+        result[f"without {empty}"] = kmeans(scattered(0)[: 60 * (number != empty)], 5, shared=True)
     torch.save(result, folder / f"{number}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -80,6 +100,14 @@ def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
         torch.testing.assert_close(found[number]["assigned"], assigned)
         for name, centers in clustered(torch.cat([scattered(0), scattered(1)]), shared=False).items():
             torch.testing.assert_close(found[number][name], centers, atol=1e-12, rtol=0)
+        assert torch.equal(found[number]["own"], torch.arange(5).split([3, 2])[number])
+        alone = named(torch.cat([scattered(0), scattered(1)]))
+        assert torch.equal(found[number]["clusters"], alone["clusters"]) and len(alone["clusters"].unique()) == 6
+        assert found[number]["sizes"].tolist() == [70] and alone["sizes"].tolist() == [140]
+        torch.manual_seed(5)
+        centers = kmeans(scattered(0), 5)
+        for empty in range(2):  # a process without points takes part
+            torch.testing.assert_close(found[number][f"without {empty}"], centers, atol=1e-12, rtol=0)
 
 
 def test_one_process_gathers_nothing():

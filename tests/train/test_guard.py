@@ -121,9 +121,69 @@ def test_clipping_equals_torchs(max_norm):
     second = [nn.Parameter(p.detach().clone()) for p in first]
     for p, q in zip(first[:2], second, strict=False):
         q.grad = p.grad.clone()
-    norm, expected = clip_gradients(first, max_norm), nn.utils.clip_grad_norm_(second, max_norm)
+    norm, expected = clip_gradients([first], max_norm), nn.utils.clip_grad_norm_(second, max_norm)
     assert torch.equal(norm, expected)
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(first[:2], second, strict=False))
+
+
+def with_gradients(*gradients: list[float]) -> list[nn.Parameter]:
+    parameters = [nn.Parameter(torch.zeros(len(gradient))) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.tensor(gradient)
+    return parameters
+
+
+def test_each_part_is_clipped_by_its_own_norm():
+    first, second, third = with_gradients([3.0], [0.0, 4.0], [5.0, 12.0])  # norms 5 of both, and 13
+    frozen = nn.Parameter(torch.ones(2))  # has none
+    norm = clip_gradients([[first, second], [frozen], [third, frozen]], 6.5)
+    assert norm.item() == pytest.approx(math.sqrt(25 + 169))  # what all of them had
+    assert torch.equal(first.grad, torch.tensor([3.0])) and torch.equal(second.grad, torch.tensor([0.0, 4.0]))
+    assert third.grad.tolist() == pytest.approx([2.5, 6.0])
+    norm = clip_gradients([[first], [second], [third]], 1.0)
+    assert norm.item() == pytest.approx(math.sqrt(9 + 16 + 6.5**2))
+    for parameter in (first, second, third):
+        assert parameter.grad.norm().item() == pytest.approx(1.0, rel=1e-5)
+    assert clip_gradients([[first], [second], [third]], math.inf).item() == pytest.approx(math.sqrt(3), rel=1e-5)
+
+
+def test_a_part_that_is_no_number_makes_the_norm_none():
+    good, bad = with_gradients([1.0], [math.nan])
+    for max_norm in (1.0, math.inf):
+        assert math.isnan(clip_gradients([[good], [bad]], max_norm))
+
+
+class TwoParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        self.predictor = nn.Linear(2, 2)
+        self.teacher = nn.Linear(2, 2).requires_grad_(False)
+
+
+def test_parts_of_a_network():
+    network = TwoParts()
+    shapes = [[tuple(parameter.shape) for parameter in part] for part in optim.as_one(network)]
+    assert shapes == [[(3, 2), (3,), (2, 3), (2,), (2, 2), (2,), (2, 2), (2,)]]
+    assert [len(part) for part in optim.each_tensor(network)] == [1] * 8
+    assert [len(part) for part in optim.each_module("student", "predictor")(network)] == [4, 2]
+    for names, message in (
+        (("student",), r"2 of its parameters .*: predictor.weight, predictor.bias; name modules"),
+        (("student", "predictor", "student.0"), r"2 of its parameters .*: student.0.weight, student.0.bias; name"),
+        (("predictor",), r"4 of its parameters .*: student.0.weight, student.0.bias, student.1.weight, ...; name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optim.each_module(*names)(network)
+
+
+def test_the_parts_of_a_run_are_clipped(tmp_path):
+    """A step of plain SGD moves every tensor by its clipped gradient."""
+    method = built(mae)
+    before = {name: parameter.detach().clone() for name, parameter in method.named_parameters()}
+    changed = {"batch_size": 2, "optimizer": partial(torch.optim.SGD, lr=1.0)}
+    fit(run(method, steps=1, lr=1.0, max_grad_norm=1e-3, clip_parts=optim.each_tensor, **changed), out=tmp_path)
+    norms = [float((parameter.detach() - before[name]).norm()) for name, parameter in method.named_parameters()]
+    assert max(norms) == pytest.approx(1e-3, rel=1e-3) and sum(norm > 9.9e-4 for norm in norms) > 5
 
 
 def test_a_bad_step_leaves_no_trace(tmp_path, caplog):
@@ -176,7 +236,13 @@ import torch
 from functools import partial, partialmethod
 from test_guard import Normed, run as tiny
 
-def run(root: str, *, steps: int = 4):
+from pathlib import Path
+
+def run(root: Path, *, steps: int = 4, lists: tuple[Path, ...] = (Path("a/b"), Path("c")), name: str = "x",
+        sizes: tuple[int, int] = (1, 2), other: Path | None = None, names: list[str] | None = None):
+    assert root.resolve().is_dir() and [one.name for one in lists] == ["b", "c"], lists
+    assert isinstance(lists, tuple) and sizes == (1, 2) and (other is None or other.name) and name.upper() == "X"
+    assert names is None or names == ["u", "v"]
     return tiny(Normed(broken={2}, num_steps=4), steps=steps)
 """
 
@@ -188,6 +254,11 @@ def test_replay_command(tmp_path, capsys, monkeypatch):
         str(tmp_path / "breaks_at_two.py"),
         "--root",
         ".",
+        "--other",
+        "d/e",
+        "--names",
+        "u",
+        "v",
         "--out",
         str(tmp_path / "run"),
         "--num-workers",

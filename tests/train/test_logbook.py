@@ -9,21 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_run import STEPS, train
-from tiny_training import file_size_limit
+from tiny_training import file_size_limit, logged_in_tensorboard
 
 from vidssl.train.logbook import Logbook
 
 
 def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def logged_in_tensorboard(out: Path, name: str) -> list[tuple[int, float]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(out / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 @pytest.mark.parametrize("last", ['{"step": 5, "lo', '{"step": 5, "loss": 1.0}', "", "null", '{"loss": 1}'])

@@ -120,7 +120,7 @@ class Counting(Method):
 
 @pytest.fixture
 def counting(small_corpus, monkeypatch):
-    monkeypatch.setattr("vidssl.train.keeper.export_encoders", lambda method, out: None)
+    monkeypatch.setattr("vidssl.train.keeper.export_encoders", lambda method, out, network: None)
     method = Counting()
     corpus = scan(small_corpus, cache=None, progress=False)
     return Run(

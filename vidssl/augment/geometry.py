@@ -1,12 +1,18 @@
 """Geometric views: where in the frame a view looks."""
 
 import math
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..ops import draws
 from .plan import Change, Operator, Shape, Step, resample
+
+Side: TypeAlias = int | Tensor  # of a frame, in pixels: of all, or of each, (B,)
+
+# How often RandomResizedCrop draws a window that does not fit; torchvision's number.
+TRIES = 10
 
 # Places of MultiScaleCrop: rows and columns, in quarters of what the window leaves free.
 _PLACES = (
@@ -20,7 +26,8 @@ class _Window(Operator):
     """Cut a window out of a clip, the same for all frames, scale it to a square, mirrored or not, in one pass.
 
     Bilinear, with the triangle as wide as a pixel of the view where the view is smaller than the window, so that
-    nothing aliases: what torchvision calls antialias. Nothing outside of the window is seen. Subclasses write `draw`.
+    nothing aliases: what torchvision calls antialias. Nothing outside of the window is seen. Of stretched frames the
+    window is drawn in the picture as it is, and the same pass undoes the stretch. Subclasses write `draw`.
     """
 
     def __init__(self, size_px: int, *, flip: float) -> None:
@@ -28,21 +35,36 @@ class _Window(Operator):
         self.size_px = size_px
         self.flip = flip
 
-    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def draw(self, seed: Tensor, height: Side, width: Side) -> tuple[Tensor, Tensor]:
         """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
         raise NotImplementedError
 
     def steps(self, seed: Tensor, shape: Shape) -> list[Step]:
         """Say which rows and columns are summed."""
         _, height, width = shape
-        window, mirrored = self.draw(seed, height, width)
+        return self._cut(*self.draw(seed, height, width), height=height, width=width)
+
+    def steps_of_stretched(self, seed: Tensor, shape: Shape, aspect: Tensor) -> list[Step]:
+        """Say which rows and columns of frames are summed that show pictures of other shapes."""
+        _, height, width = shape
+        aspect = aspect.double()
+        # The picture as it would be if it were scaled to the frame's shorter side, and what of it a pixel of the
+        # frame covers.
+        short = min(height, width)
+        picture_height, picture_width = short * (1 / aspect).clamp(min=1), short * aspect.clamp(min=1)
+        window, mirrored = self.draw(seed, picture_height, picture_width)
+        rows_per_px, columns_per_px = height / picture_height, width / picture_width
+        scale = torch.stack([rows_per_px, columns_per_px, rows_per_px, columns_per_px], dim=1)
+        return self._cut(window * scale, mirrored, height=height, width=width)
+
+    def _cut(self, window: Tensor, mirrored: Tensor, *, height: int, width: int) -> list[Step]:
         top, left, window_height, window_width = window.double().unbind(1)
         rows = _triangles(top, window_height, num_out=self.size_px, num_in=height)
         # Seen from the right edge, leftwards, the window is mirrored.
         start = torch.where(mirrored, left + window_width, left)
         length = torch.where(mirrored, -window_width, window_width)
         columns = _triangles(start, length, num_out=self.size_px, num_in=width)
-        return [Change(torch.arange(len(seed)), ((resample, (*rows, *columns)),), takes_bytes=True)]
+        return [Change(torch.arange(len(window)), ((resample, (*rows, *columns)),), takes_bytes=True)]
 
     def out_shape(self, shape: Shape) -> Shape:
         """A square."""
@@ -52,10 +74,10 @@ class _Window(Operator):
 class RandomResizedCrop(_Window):
     """Cut a random window out of a clip, the same for all frames, scale it to a square and mirror half of them.
 
-    The window is drawn as torchvision draws it (Szegedy et al. 2015, arXiv:1409.4842): area, then aspect, then
-    place. A window that does not fit is clamped to the frame instead of drawn again, so that every clip takes
-    exactly the same number of draws, and its sides need not be whole pixels. Draws come from `seed` alone: neither
-    the batch around a clip nor the device changes them. Sampled as torchvision samples it, bilinear with antialias.
+    The window is drawn as torchvision draws it (Szegedy et al. 2015, arXiv:1409.4842): area and aspect, up to ten
+    times until it fits, then place; if none fits, the largest window in the middle whose aspect is in range. But its
+    sides need not be whole pixels. Draws come from `seed` alone: neither the batch around a clip nor the device
+    changes them. Sampled as torchvision samples it, bilinear with antialias.
 
     Args:
         size_px: Height and width of the view.
@@ -76,17 +98,29 @@ class RandomResizedCrop(_Window):
         self.scale = scale
         self.ratio = ratio
 
-    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def draw(self, seed: Tensor, height: Side, width: Side) -> tuple[Tensor, Tensor]:
         """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
-        area, aspect, x, y, mirror = draws.uniform(seed, 5).double().unbind(1)
-        area = height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
+        height, width = (torch.as_tensor(side, dtype=torch.float64).expand(len(seed)) for side in (height, width))
+        drawn = draws.uniform(seed, 5 + 2 * (TRIES - 1)).double()
+        x, y, mirror = drawn[:, 2:5].unbind(1)
+        area, aspect = torch.cat([drawn[:, :2], drawn[:, 5:]], dim=1).unflatten(1, (TRIES, 2)).unbind(2)
+        area = (height * width)[:, None] * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         aspect = (low + aspect * (high - low)).exp()
-        window_height = (area / aspect).sqrt().clamp(max=height)
-        window_width = (area * aspect).sqrt().clamp(max=width)
+        sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=2)  # (B, tries, 2)
+        frame = torch.stack([height, width], dim=1)
+        fits = (sides <= frame[:, None]).all(2)
+        first = sides[torch.arange(len(seed)), fits.byte().argmax(1)]
+        # The largest whose width over height is in range.
+        nearest = (width / height).clamp(*self.ratio)
+        largest = torch.stack(
+            [torch.minimum(height, width / nearest), torch.minimum(width, height * nearest)], dim=1
+        )
+        does_fit = fits.any(1, keepdim=True)
+        size = torch.where(does_fit, first, largest)
         # It may move by what it leaves free.
-        window = (y * (height - window_height), x * (width - window_width), window_height, window_width)
-        return torch.stack(window, dim=1), mirror < self.flip
+        corner = torch.where(does_fit, torch.stack([y, x], dim=1), 0.5) * (frame - size)
+        return torch.cat([corner, size], dim=1), mirror < self.flip
 
 
 class MultiScaleCrop(_Window):
@@ -109,15 +143,18 @@ class MultiScaleCrop(_Window):
         super().__init__(size_px, flip=flip)
         self.scales = scales
 
-    def draw(self, seed: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def draw(self, seed: Tensor, height: Side, width: Side) -> tuple[Tensor, Tensor]:
         """Draw windows in a frame: int64 (B,) -> top, left, height, width in pixels (B, 4); mirrored or not, (B,)."""
-        sides = [int(min(height, width) * scale) for scale in self.scales]
+        sides_px = (torch.as_tensor(side, dtype=torch.float64).round() for side in (height, width))
+        frame = torch.stack([side.expand(len(seed)) for side in sides_px], dim=1)
+        short = int(frame.min())  # pictures of other shapes have it in common
+        sides = [int(short * scale) for scale in self.scales]
         sides = [self.size_px if abs(side - self.size_px) < 3 else side for side in sides]
-        sides = [min(side, height, width) for side in sides]  # of a frame smaller than the view
+        sides = [min(side, short) for side in sides]  # of a frame smaller than the view
         pairs = [(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1]
         pair, place, mirror = draws.uniform(seed, 3).unbind(1)
         size = torch.tensor(pairs)[(pair * len(pairs)).long()]  # (B, 2)
-        quarter = (torch.tensor([height, width]) - size) // 4
+        quarter = (frame - size) // 4
         corner = torch.tensor(_PLACES)[(place * len(_PLACES)).long()] * quarter
         return torch.cat([corner, size], dim=1), mirror < self.flip
 

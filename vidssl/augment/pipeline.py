@@ -22,15 +22,19 @@ class Pipeline(nn.Module):
         super().__init__()
         self.operators = nn.ModuleList(operators)
 
-    def forward(self, video: Tensor, seed: Tensor) -> Tensor:
+    def forward(self, video: Tensor, seed: Tensor, aspect: Tensor | None = None) -> Tensor:
         """Make one view of each clip.
 
         Args:
             video: (B, T, 3, H, W), uint8, or float in [0, 1].
             seed: int64 (B,). On the CPU, or else the device is waited for once (Batch.host_seed is there).
+            aspect: Width over height of what frames show, (B,), likewise, where they are stretched (Batch.stretch).
 
         Returns:
             Float32, (B, T, 3, H, W) of the view, in [0, 1] unless an operator says otherwise.
+
+        Raises:
+            ValueError: Frames are stretched, and no window undoes it before another library or the end.
         """
         seed, view = seed.cpu(), video
         planned: list[tuple[Operator, Tensor]] = []
@@ -39,8 +43,9 @@ class Pipeline(nn.Module):
             if isinstance(operator, Operator):
                 planned.append((operator, stream))
             else:
-                view, planned = operator(perform(view, planned), stream), []
-        return perform(view, planned)
+                view, planned = operator(perform(view, planned, aspect=aspect), stream), []
+                aspect = None
+        return perform(view, planned, aspect=aspect)
 
 
 class MultiCrop(nn.Module):
@@ -54,13 +59,13 @@ class MultiCrop(nn.Module):
         super().__init__()
         self.views = nn.ModuleList(views)
 
-    def forward(self, video: Tensor, seed: Tensor) -> list[Tensor]:
+    def forward(self, video: Tensor, seed: Tensor, *stretch: Tensor) -> list[Tensor]:
         """Make all views: uint8 or float in [0, 1], (B, T, 3, H, W), int64 (B,) -> one tensor for each.
 
-        View n is drawn from `draws.mix(seed, n)`.
+        View n is drawn from `draws.mix(seed, n)`; `stretch` is that of the batch.
         """
         seed = seed.cpu()
-        return [view(video, draws.mix(seed, number)) for number, view in enumerate(self.views)]
+        return [view(video, draws.mix(seed, number), *stretch) for number, view in enumerate(self.views)]
 
 
 class FromKornia(nn.Module):
@@ -81,10 +86,14 @@ class FromKornia(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, video: Tensor, seed: Tensor) -> Tensor:
-        """Make one view of each clip: uint8 or float in [0, 1], (B, T, 3, H, W), int64 (B,) -> what `module` gives."""
+    def forward(self, video: Tensor, seed: Tensor, aspect: Tensor | None = None) -> Tensor:
+        """Make one view of each clip: uint8 or float in [0, 1], (B, T, 3, H, W), int64 (B,) -> what `module` gives.
+
+        Raises:
+            ValueError: Frames are stretched.
+        """
         odd = torch.arange(1, 2 * len(seed), 2)  # the order of the clips matters as well
         together = draws.mix((draws.mix(seed.cpu(), 0) * odd).sum(0, keepdim=True), 0)
         with torch.random.fork_rng(devices=[video.device] if video.device.type == "cuda" else []):
             torch.manual_seed(int(together))
-            return self.module(perform(video, []))
+            return self.module(perform(video, [], aspect=aspect))

@@ -71,21 +71,32 @@ class Operator(nn.Module):
         """Say what is done to clips of a shape: seeds int64 (B,) on the CPU -> steps."""
         raise NotImplementedError
 
+    def steps_of_stretched(self, seed: Tensor, shape: Shape, aspect: Tensor) -> list[Step] | None:
+        """Say what is done to stretched frames so that pixels are square afterwards; None: `steps`, which leave them.
+
+        Pictures are `aspect` (B,) times as wide as high.
+        """
+        return None
+
     def out_shape(self, shape: Shape) -> Shape:
         """Shape of the clips afterwards."""
         return shape
 
-    def forward(self, video: Tensor, seed: Tensor) -> Tensor:
+    def forward(self, video: Tensor, seed: Tensor, aspect: Tensor | None = None) -> Tensor:
         """Change each clip by its own seed.
 
         Args:
             video: (B, T, 3, H, W), uint8, or float in [0, 1].
             seed: int64 (B,). On the CPU, or else the device is waited for once (Batch.host_seed is there).
+            aspect: Width over height of what frames show, (B,), likewise, where they are stretched (Batch.stretch).
 
         Returns:
             Float32 (B, T, 3, H, W) of `out_shape`, in [0, 1] unless the operator says otherwise.
+
+        Raises:
+            ValueError: Frames are stretched, and would stay so.
         """
-        return perform(video, [(self, seed.cpu())])
+        return perform(video, [(self, seed.cpu())], aspect=aspect)
 
 
 class Sometimes(Operator):
@@ -115,22 +126,40 @@ class Sometimes(Operator):
         raise NotImplementedError
 
 
-def perform(video: Tensor, operators: Sequence[tuple[Operator, Tensor]]) -> Tensor:
+def perform(
+    video: Tensor, operators: Sequence[tuple[Operator, Tensor]], *, aspect: Tensor | None = None
+) -> Tensor:
     """Apply operators in turn, each with its seeds on the CPU; see `Operator.forward`.
 
     On a CPU large batches are done in parts, which changes no bit.
     """
+    aspect = None if aspect is None else aspect.cpu()
     num_frames, _, height, width = video.shape[1:]
     clips_at_once = max(1, PIXEL_BYTES_AT_ONCE // (4 * math.prod(video.shape[1:])))
     if video.device.type == "cpu" and len(video) > clips_at_once:
         parts = [slice(start, start + clips_at_once) for start in range(0, len(video), clips_at_once)]
         return torch.cat(
-            [perform(video[part], [(operator, seed[part]) for operator, seed in operators]) for part in parts]
+            [
+                perform(
+                    video[part],
+                    [(operator, seed[part]) for operator, seed in operators],
+                    aspect=None if aspect is None else aspect[part],
+                )
+                for part in parts
+            ]
         )
     shape, steps = (num_frames, height, width), []
     for operator, seed in operators:
-        steps += operator.steps(seed, shape)
+        upright = None if aspect is None else operator.steps_of_stretched(seed, shape, aspect)
+        steps += operator.steps(seed, shape) if upright is None else upright
+        aspect = aspect if upright is None else None
         shape = operator.out_shape(shape)
+    if aspect is not None:
+        raise ValueError(
+            "frames are whole and stretched to one shape (Batch.aspect), and no window of vidssl.augment "
+            "(RandomResizedCrop, MultiScaleCrop) looks at them first; begin the view with one, or let the dataset cut "
+            "squares: VideoDataset(..., whole_frames=False)"
+        )
     return run(video, merge(steps, len(video)))
 
 

@@ -3,6 +3,8 @@
     view = recipes.simclr(224)
     first, second = view(video, draws.mix(seed, 0)), view(video, draws.mix(seed, 1))
 
+Shares of area are of the whole picture where the dataset keeps it whole (`VideoDataset(whole_frames=True)`, then
+`view(video, seed, *batch.stretch)`), as in the papers; of the square that it cuts otherwise.
 All windows are sampled bilinearly with antialias (the papers of SimCLR, BYOL and DINO scale bicubically), encoders
 normalise by themselves, and the window of the blur is a tenth of the side (SimCLR, Chen et al. 2020, App. A), in MoCo
 and DINO as well, where it is not cut off.

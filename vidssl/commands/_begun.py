@@ -77,7 +77,8 @@ def _tell_changes(begun: dict[str, Any], asked: dict[str, Any]) -> None:
     for name, what in (("num_videos", "videos"), ("num_processes", "processes")):
         if begun[name] != asked[name]:
             logger.warning(
-                "the run began with %d %s and goes on with %d: its samples are no longer those of a run in one go",
+                "the run began with %d %s and goes on with %d: its samples, and rates scaled by those of a step, are "
+                "no longer those of a run in one go",
                 begun[name],
                 what,
                 asked[name],

@@ -35,16 +35,26 @@ from ..data.corpus.corpus import Corpus
 from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
 from ._begun import _begun, _recipe_sha256, _refuse_another_run, _tell_changes
+from ._initial import initialized
 
 if TYPE_CHECKING:
-    from ..method import Method
     from ..models import Encoder
 
 USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("init_from", "weights", "seed", "precision", "accumulate", "shard_window")
+LASTING = (
+    "init_from",
+    "weights",
+    "seed",
+    "precision",
+    "accumulate",
+    "shard_window",
+    "sync_batch_norm",
+    "frame_rate_hz",
+    "clip_seconds",
+)
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -84,10 +94,15 @@ class FitOptions:
     sharded: bool = False
     """Cut weights, gradients and optimizer state over the processes of torchrun (FSDP2), instead of keeping all in
     each: less memory, more talk. Checkpoints go on with or without it."""
+    sync_batch_norm: bool = False
+    """Let batch norm normalise by the statistics of all processes' batches together."""
     compile: bool = False
     """Compile the forward pass: minutes at the start, faster steps."""
     reproducible: bool = False
     """Allow only kernels that give the same bits twice."""
+    export: str | None = None
+    """Which network encoder.safetensors holds and --online measures, where a method has two: student or teacher. None
+    is the one that the paper evaluates."""
     num_workers: int = field(default_factory=default_workers)
     """Decoding processes, of each training process; 0 decodes between the steps. They change speed only."""
     log_every: int = 10
@@ -101,6 +116,11 @@ class FitOptions:
     shard_window: int | None = None
     """Of a corpus in shards: how many of them are shuffled together, for stores that read far apart slowly. None is
     all of them."""
+    frame_rate_hz: float | None = None
+    """Frames per second at which a recipe's strides and offsets count, whatever the rate of a video: so recordings of
+    25 and of 240 give the same clips. None counts the frames of each video."""
+    clip_seconds: float | None = None
+    """Instead of it: seconds from the first frame of a clip to its last."""
     online: Path | None = None
     """Folder in the layout of DAVIS, a few sequences of which are measured while the encoder learns: J&F and
     overlays in TensorBoard. None measures nothing."""
@@ -170,6 +190,8 @@ def train(
     """
     import torch
 
+    from ..data.arrays import ArrayDataset
+    from ..data.clips import sampled_at
     from ..data.mixed import corpora
     from ..evaluate.provenance import device_name
     from ..train.loop import fit
@@ -183,14 +205,27 @@ def train(
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():
         asked = _record(chosen, values, options, command=command)
-        # Another process looks for itself, before any of them trains; what --restart moves may still be there for it.
+        # Others look for themselves, before any of them trains; what --restart moves may still be there for them.
         begun = _begun(out) if is_first or not options.restart else None
         if begun is not None and is_first:
+            # Options that vidssl did not have when the run began had the defaults of today.
+            then = {item.name: item.default for item in dataclasses.fields(FitOptions) if item.name in LASTING}
+            begun["options"] = {**then, **begun["options"]}
             _refuse_another_run(out, begun, asked, chosen)
         device = compute_device(options.device)
         torch.manual_seed(options.seed)
-        run = chosen.run(**values)
-        asked["initialized_from"] = _initialized(run.method, options, begun, chosen)
+        with sampled_at(frame_rate_hz=options.frame_rate_hz, clip_seconds=options.clip_seconds):
+            run = chosen.run(**values)
+        if (options.frame_rate_hz or options.clip_seconds) and not (
+            corpora(run.dataset) or isinstance(run.dataset, ArrayDataset)
+        ):
+            raise ValueError(
+                f"--frame-rate-hz and --clip-seconds say how videos are sampled, and the {type(run.dataset).__name__} "
+                f"of {chosen.name} samples none; leave them out"
+            )
+        asked["initialized_from"] = initialized(
+            run.method, options.init_from, weights=options.weights, begun=begun, chosen=chosen
+        )
         asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
         if is_first:
             _report_bad_files(corpora(run.dataset), out=out, budget=options.bad_file_budget)
@@ -208,6 +243,7 @@ def train(
             halve_on_oom=options.halve_on_oom,
             checkpoint_activations=options.checkpoint_activations,
             sharded=options.sharded,
+            sync_batch_norm=options.sync_batch_norm,
             compile=options.compile,
             reproducible=options.reproducible,
             num_workers=options.num_workers,
@@ -218,37 +254,13 @@ def train(
             shard_window=options.shard_window,
             evaluate=_online(options, run.method.encoder),
             evaluate_every=options.online_every,
+            export=options.export,
             recipe_sha256=_recipe_sha256(out) if is_first else None,
             lock=False,
         )
     if is_first:
         logger.info("done: %s holds the run, `vidssl report %s` draws it", out, out)
     return out
-
-
-def _initialized(
-    method: "Method", options: FitOptions, begun: dict[str, Any] | None, chosen: config.Config
-) -> dict[str, Any] | None:
-    """Start a method from another encoder if that is asked for; what the record says of it."""
-    if options.init_from is None:
-        if options.weights is not None:
-            raise ValueError(
-                f"--weights {options.weights} is for --init-from, which is not given; add --init-from "
-                "torchvision:NAME, timm:NAME or hub:FOLDER:ENTRY, or drop it"
-            )
-        return None
-    from ..initialize import Misfit, init_from, set_colors
-
-    if begun is not None and (before := begun.get("initialized_from")):  # the checkpoint has the weights
-        set_colors(method, mean=before["mean"], std=before["std"])
-        return before
-    try:
-        return dataclasses.asdict(init_from(method, options.init_from, weights=options.weights))
-    except Misfit as error:
-        own = inspect.signature(chosen.run).parameters
-        fixes = [f"--{name} {there}" for name, (there, _) in error.differences.items() if name in own]
-        hint = f", or {' '.join(fixes)} of {chosen.name}".replace("_", "-") if fixes else ""
-        raise ValueError(f"--init-from: {error}{hint}") from error
 
 
 def _online(options: FitOptions, encoder: "Encoder") -> "Callable[[Encoder], Any] | None":
@@ -272,6 +284,7 @@ def _record(
 ) -> dict[str, Any]:
     """Describe a run; "options" are those that decide what it learns."""
     from ..evaluate.provenance import versions
+    from ..ops.gather import num_launched
 
     defaults = {
         name: parameter.default
@@ -293,7 +306,7 @@ def _record(
             name: value for name, value in asked.items() if name not in defaults or value != defaults[name]
         },
         "command": command,
-        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "num_processes": num_launched(),
         "git": _git_commit(),
         "versions": {**versions(), **{name: version(name) for name in ("torchvision", "av", "timm", "kornia")}},
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -21,6 +21,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         device: Where to compute: auto, cpu, cuda, cuda:1 or mps.
     """
     from .. import config
+    from ..data.clips import sampled_at
     from ..initialize import set_colors
     from ..train import guard
     from ._device import compute_device
@@ -36,7 +37,9 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
         )
     begun = read_json(run / "run.json", RunRecord)
     options = {name: value for name, value in begun["options"].items() if name not in LASTING}
-    method = config.load(begun["config"]).run(**options).method
+    build = config.load(begun["config"]).run
+    with sampled_at(**{name: begun["options"].get(name) for name in ("frame_rate_hz", "clip_seconds")}):
+        method = build(**config.from_record(build, options)).method
     if started := begun.get("initialized_from"):
         set_colors(method, mean=started["mean"], std=started["std"])
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .clips import ClipSampler, still
+from .clips import ClipSampler, as_asked, still
 from .samples import Layout, Sample, sample_seed
 
 
@@ -37,7 +37,7 @@ class ArrayDataset(Dataset[Sample]):
         source_id: Tensor | None = None,
     ) -> None:
         self.video = video
-        self.clips = clips
+        self.clips = as_asked(clips)
         self.fps = fps
         self.audio = audio
         self.audio_seconds = audio_seconds

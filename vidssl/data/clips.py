@@ -6,16 +6,20 @@ seconds, float64 (K, T): K clips of T frames. Options are bound with `functools.
     clips = partial(random_clips, num_frames=16, stride_frames=4)
 
 `fps` is the mean frame rate: steps are given in frames of the source and turned into seconds, so that a file with a
-variable frame rate is sampled evenly in time. A video that is too short raises ValueError; datasets leave such
-videos out when they are built, and say so.
+variable frame rate is sampled evenly in time. `at_rate` has them counted at a rate of one's own instead, so that a
+clip lasts as long whatever the source: `at_rate(clips, frame_rate_hz=30)`. A video that is too short raises
+ValueError; datasets leave such videos out when they are built, and say so.
 
 Where nothing was recorded for a while (a camera that starts when something moves), `duration_seconds` is a `Length`,
 which knows of the gaps: no clip crosses one, every start that is left is as likely as the others, and steps are those
 of the part that a clip lies in.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,6 +98,91 @@ def padded(
         return sampler(duration_seconds, fps, generator), False
     times = sampler(max(num_there, span_frames) / longest.fps, longest.fps, generator)
     return longest.start_seconds + times.clamp(max=(num_there - 1) / longest.fps), num_there < span_frames
+
+
+# Times lie this close to the end of a video, in frames, where arithmetic of floats puts them behind it.
+_ROUNDING = 1e-6
+
+_rate: ContextVar[tuple[float | None, float | None]] = ContextVar("rate", default=(None, None))
+
+
+def at_rate(
+    sampler: ClipSampler, *, frame_rate_hz: float | None = None, clip_seconds: float | None = None
+) -> ClipSampler:
+    """Let a sampler count frames at a rate of one's own, whatever the rate of a video.
+
+    The sampler sees every video as if it had `frame_rate_hz` frames per second; readers answer each time with the
+    frame nearest to it. So recordings of 25 and of 240 frames per second give the same clips, and one with a variable
+    rate is sampled evenly. Of a video with fewer frames than that some come twice.
+
+    Args:
+        sampler: Which clips.
+        frame_rate_hz: Frames per second that it counts.
+        clip_seconds: Instead of it: from the first frame of a clip to its last, which are so many of its frames apart
+            as the sampler says. (Of a sampler of several clips that differ in length, the longest.)
+
+    Returns:
+        The sampler; without a rate it is as it was given.
+
+    Raises:
+        ValueError: Both are given; one is not a positive number; or a length is given to clips that have none.
+    """
+    for name, value in (("frame_rate_hz", frame_rate_hz), ("clip_seconds", clip_seconds)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a number above 0")
+    if frame_rate_hz is not None and clip_seconds is not None:
+        raise ValueError(f"frame_rate_hz is {frame_rate_hz}, clip_seconds {clip_seconds}; expected one of them")
+    if clip_seconds is not None:
+        # Of a video longer than any, in which a frame is a second.
+        draws = [sampler(1e5, 1.0, torch.Generator().manual_seed(seed)) for seed in range(2)]
+        spans = {round(float((times.amax(1) - times.amin(1)).max()), 6) for times in draws}
+        if len(spans) > 1 or spans == {0.0}:
+            why = "a clip is one frame" if spans == {0.0} else "clips differ in length from draw to draw"
+            raise ValueError(f"clip_seconds is {clip_seconds}, but {why}; give frame_rate_hz, or neither")
+        frame_rate_hz = spans.pop() / clip_seconds
+    return sampler if frame_rate_hz is None else partial(_at_rate, sampler=sampler, frame_rate_hz=frame_rate_hz)
+
+
+def _at_rate(
+    duration_seconds: float,
+    fps: float,
+    generator: torch.Generator,
+    *,
+    sampler: ClipSampler,
+    frame_rate_hz: float,
+) -> Tensor:
+    parts = [
+        Part(
+            part.start_seconds,
+            max(min(1, part.num_frames), math.floor(part.num_frames / part.fps * frame_rate_hz + _ROUNDING)),
+            frame_rate_hz,
+        )
+        for part in parts_of(duration_seconds, fps)
+    ]
+    try:
+        return sampler(Length(duration_seconds, parts), frame_rate_hz, generator)
+    except ValueError as error:
+        raise ValueError(f"{error}; frames are counted at {frame_rate_hz:g} Hz") from error
+
+
+@contextlib.contextmanager
+def sampled_at(*, frame_rate_hz: float | None = None, clip_seconds: float | None = None) -> Iterator[None]:
+    """Let datasets that are built in this block sample `at_rate`: so a command sets it for every recipe.
+
+    Raises:
+        ValueError: See `at_rate`, when a dataset is built.
+    """
+    token = _rate.set((frame_rate_hz, clip_seconds))
+    try:
+        yield
+    finally:
+        _rate.reset(token)
+
+
+def as_asked(sampler: ClipSampler) -> ClipSampler:
+    """The sampler at the rate of the block of `sampled_at` around, if there is one."""
+    frame_rate_hz, clip_seconds = _rate.get()
+    return at_rate(sampler, frame_rate_hz=frame_rate_hz, clip_seconds=clip_seconds)
 
 
 def _offsets(num_frames: int, stride_frames: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from . import vanished
-from .clips import ClipSampler, still
+from .clips import ClipSampler, as_asked, still
 from .corpus.corpus import Corpus
 from .corpus.entry import Entry
 from .corpus.shards import ShardEntries
@@ -36,8 +36,11 @@ class VideoDataset(Dataset[Sample]):
 
     Frames are scaled by the decoder so that the short side is `size_px`, then cut to a square of that size: at a
     random place along the long side in training, in the middle otherwise; the place is the same for all frames of
-    a sample. Indices count the entries of the corpus that are long enough (and have sound that is not
-    silent, where it is asked for); those left out are logged by name.
+    a sample. Or they are kept whole in training, for views that begin with a window: scaled to that square whatever
+    their shape, which `Sample.aspect` tells.
+
+    Indices count the entries of the corpus that are long enough (and have sound that is not silent, where it is asked
+    for); those left out are logged by name.
 
     An unreadable file is replaced by another one, chosen by the seed alone, and named in `Sample.bad`.
 
@@ -47,6 +50,7 @@ class VideoDataset(Dataset[Sample]):
         size_px: Height and width of the frames.
         audio_seconds: Length of the mono sound that starts with each clip; None for no sound.
         sample_rate_hz: Of that sound.
+        whole_frames: Whether frames are kept whole where a seed is given; without one it is the middle square.
         backend: Decoder.
 
     Raises:
@@ -61,12 +65,14 @@ class VideoDataset(Dataset[Sample]):
         size_px: int = 256,
         audio_seconds: float | None = None,
         sample_rate_hz: int = 16_000,
+        whole_frames: bool = False,
         backend: Backend = "pyav",
     ) -> None:
-        self.clips = clips
+        self.clips = as_asked(clips)
         self.size_px = size_px
         self.audio_seconds = audio_seconds
         self.sample_rate_hz = sample_rate_hz
+        self.whole_frames = whole_frames
         self.backend = backend
         self.corpus = corpus
         self.blamed: dict[int, str] = {}
@@ -230,16 +236,10 @@ class VideoDataset(Dataset[Sample]):
                     f"{entry.path} gives {tuple(times.shape)} (clips, frames), the first video "
                     f"{tuple(out.shape[:2])}; a batch needs equal numbers"
                 )
-            height, width = scaled_size(reader.info.height, reader.info.width, short_side=self.size_px)
-            if seed is None:
-                top, left = (height - self.size_px) // 2, (width - self.size_px) // 2
-            else:
-                top = int(torch.randint(height - self.size_px + 1, (), generator=generator))
-                left = int(torch.randint(width - self.size_px + 1, (), generator=generator))
+            is_whole = self.whole_frames and seed is not None
             frames = reader.frames(
                 times.flatten().tolist(),
-                short_side=self.size_px,
-                window=(top, left, self.size_px, self.size_px),
+                **self._part_wanted(reader.info, None if seed is None else generator),
                 out=None if out is None else out.view(times.numel(), *out.shape[2:]),
             )
             audio = None
@@ -259,7 +259,21 @@ class VideoDataset(Dataset[Sample]):
             label=entry.label,
             source_id=_source_id(entry.source or str(entry.path)),
             bad=bad,
+            aspect=reader.info.width / reader.info.height if is_whole else None,
         )
+
+    def _part_wanted(self, info: VideoInfo, generator: torch.Generator | None) -> dict[str, Any]:
+        """What of each frame is read, as options of `Reader.frames`; without a generator the middle square."""
+        size = self.size_px
+        if self.whole_frames and generator is not None:
+            return {"size": (size, size)}
+        height, width = scaled_size(info.height, info.width, short_side=size)
+        if generator is None:
+            top, left = (height - size) // 2, (width - size) // 2
+        else:
+            top = int(torch.randint(height - size + 1, (), generator=generator))
+            left = int(torch.randint(width - size + 1, (), generator=generator))
+        return {"short_side": size, "window": (top, left, size, size)}
 
 
 def _source_id(source: str) -> int:

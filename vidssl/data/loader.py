@@ -35,12 +35,17 @@ Bad = list[tuple[str, str]]  # files that were replaced: (path, reason)
 def _batch(facts: Sequence[Facts], content: Mapping[str, Tensor]) -> tuple[Batch, Bad]:
     """Put a batch together; the files that samples of it replace come beside it."""
     times = [one.time for one in facts if one.time is not None]
+    aspects: list[float] = []
+    if any(one.aspect is not None for one in facts):  # pixels of the others, if there are any, are square
+        height, width = content["video"].shape[-2:]
+        aspects = [width / height if one.aspect is None else one.aspect for one in facts]
     batch = Batch(
         index=torch.tensor([one.index for one in facts]),
         time=torch.from_numpy(np.stack(times)) if times else None,
         label=torch.tensor([one.label for one in facts]),
         seed=torch.tensor([one.seed for one in facts]),
         source_id=torch.tensor([one.source_id for one in facts]),
+        aspect=torch.tensor(aspects) if aspects else None,
         **content,
     )
     return batch, [bad for one in facts for bad in one.bad]

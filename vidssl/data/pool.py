@@ -65,13 +65,14 @@ class Facts:
     label: int
     source_id: int
     bad: tuple[tuple[str, str], ...]
+    aspect: float | None = None
 
     @classmethod
     def of(cls, sample: Sample) -> Facts:
         """Those of a sample."""
         time = None if sample.time is None else sample.time.numpy()
         source_id = sample.index if sample.source_id is None else sample.source_id
-        return cls(sample.index, sample.seed, time, sample.label, source_id, sample.bad)
+        return cls(sample.index, sample.seed, time, sample.label, source_id, sample.bad, sample.aspect)
 
 
 Read = tuple[list[Facts], dict[str, Tensor]]  # a batch: facts of its samples, and what its memory holds

@@ -61,6 +61,7 @@ class Sample:
         label: -1 is none.
         source_id: None is a source for each sample.
         bad: Files that it replaces: (path, reason).
+        aspect: Of the picture that its frames show, if they are stretched.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Sample:
     text_time: Tensor | None = None
     points: Tensor | None = None
     part: Tensor | None = None
+    aspect: float | None = None
 
 
 class Entries(Sequence[Entry]):

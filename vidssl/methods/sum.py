@@ -78,6 +78,11 @@ class Sum(Method):
             )
         ]
 
+    def before_step(self, step: int, progress: float) -> None:
+        """Let every task look at the gradients, of which those of the shared encoder are the sum."""
+        for method in self._methods().values():
+            method.before_step(step, progress)
+
     def after_step(self, progress: float) -> None:
         """Let every task take its step."""
         for method in self._methods().values():
@@ -93,6 +98,14 @@ class Sum(Method):
 
         for number, method in enumerate(self._methods().values()):
             method.before_epoch(dataclasses.replace(epoch, extract=partial(extract_part, number=number)))
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Every task's, TASK/NAME."""
+        return {
+            f"{task}/{name}": schedule
+            for task, method in self._methods().items()
+            for name, schedule in method.schedules().items()
+        }
 
     def embed(self, batch: Batch) -> Tensor:
         """Encode the first task's first clip."""

@@ -228,3 +228,33 @@ def checkpoint_blocks(network: nn.Module) -> int:
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return len(blocks)
+
+
+def drop_paths(transformer: nn.Module, *, rate: float) -> int:
+    """Let a transformer leave out branches of its blocks at random in training (Huang et al. 2016, arXiv:1603.09382).
+
+    Each sample by itself; the chance rises linearly from 0 in the first block to `rate` in the last, and what is kept
+    is scaled up. A teacher made of it before (vidssl.ops.ema) leaves out nothing, one made after does. Draws come from
+    torch's generator.
+
+    Args:
+        transformer: With the blocks of one transformer of timm (`ViT`, `VideoViT`).
+        rate: In [0, 1).
+
+    Returns:
+        Number of blocks.
+
+    Raises:
+        ValueError: There is no such block, or the rate is no share.
+    """
+    from timm.layers import DropPath
+
+    blocks: list[Any] = transformer_blocks(transformer)
+    if not blocks or not 0 <= rate < 1:
+        raise ValueError(
+            f"drop path of rate {rate} in {len(blocks)} transformer blocks of {type(transformer).__name__}; expected a "
+            "rate in [0, 1) and blocks of timm's transformers"
+        )
+    for block, share in zip(blocks, torch.linspace(0, rate, len(blocks)).tolist(), strict=True):
+        block.drop_path1, block.drop_path2 = DropPath(share), DropPath(share)
+    return len(blocks)

@@ -203,7 +203,7 @@ def export_audio_encoder(encoder: AudioEncoder, path: str | Path) -> None:
     write_weights(encoder.state_dict(), description, Path(path))
 
 
-def export_encoders(method: Any, out: Path) -> None:
+def export_encoders(method: Any, out: Path, *, network: nn.Module | None = None) -> None:
     """Write what a method learned into a folder: `encoder`, and `audio_encoder` of methods that listen.
 
     An encoder that is no `Encoder` (of text, of shape) is written as its weights, for the code that made it to load.
@@ -211,11 +211,13 @@ def export_encoders(method: Any, out: Path) -> None:
     Args:
         method: Has an `encoder`, and may have an `audio_encoder`; the tasks of a `Sum` may have it too.
         out: Folder of encoder.safetensors, audio_encoder.safetensors and their json.
+        network: What is written in the place of `encoder`, such as the other one of student and teacher.
     """
-    if isinstance(method.encoder, Encoder):
-        export_encoder(method.encoder, out / "encoder.safetensors")
+    network = method.encoder if network is None else network
+    if isinstance(network, Encoder):
+        export_encoder(network, out / "encoder.safetensors")
     else:
-        write_module(method.encoder, out / "encoder.safetensors")
+        write_module(network, out / "encoder.safetensors")
     heard = [part.audio_encoder for part in method.modules() if hasattr(part, "audio_encoder")]
     if heard and isinstance(heard[0], AudioEncoder):
         export_audio_encoder(heard[0], out / "audio_encoder.safetensors")

@@ -25,9 +25,10 @@ def info_nce(
     logits = logits.float()
     num_candidates = torch.tensor(float(logits.shape[1]), device=logits.device)
     if exclude is not None:
-        exclude = exclude & ~F.one_hot(positive, logits.shape[1]).bool()
+        exclude = exclude.scatter(1, positive[:, None], False)
         logits = logits.masked_fill(exclude, -torch.inf)
-        num_candidates = num_candidates - exclude.sum(1).float().mean()
+        # Numbers of a mask are copied to the type they are added up in: to the small one.
+        num_candidates = num_candidates - exclude.sum(1, dtype=torch.float32).mean()
     loss = F.cross_entropy(logits, positive)
     accuracy = (logits.argmax(1) == positive).float().mean()
     return loss, {"accuracy": accuracy, "nce_over_chance": loss.detach() / num_candidates.log()}

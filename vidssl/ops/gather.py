@@ -1,5 +1,6 @@
 """Collective operations that do nothing when there is one process, so that methods hold no `if distributed`."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,16 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def num_launched() -> int:
+    """Number of processes that torchrun started, whether or not they have joined yet; 1 without it.
+
+    What is built before the training joins them (a recipe) knows by it how large a step of all processes is.
+    """
+    if dist.is_initialized() or "RANK" not in os.environ:
+        return world_size()
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate the rows of all ranks, which may hold different numbers: (n, ...) -> (N, ...). No gradient."""
     if world_size() == 1:
@@ -26,6 +37,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     gathered = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(gathered, padded)
     return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """This rank's part of rows that all ranks hold, consecutive: (N, ...) -> (n, ...); `gather_rows` undoes it."""
+    return rows.tensor_split(world_size())[rank()]
 
 
 class _Gather(torch.autograd.Function):

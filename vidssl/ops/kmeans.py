@@ -17,14 +17,15 @@ _RUN = 64  # distances; the fastest on a CPU of 16 to 512
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Index of the nearest centre (Euclidean): (N, D), (K, D) -> int64 (N,)."""
+    """Index of the nearest centre (Euclidean), under autocast as well: (N, D), (K, D) -> int64 (N,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all centres.
     missing = -len(centers) % _RUN
     norms = F.pad(centers.square().sum(1), (0, missing), value=torch.inf)
     centers = F.pad(centers, (0, 0, 0, missing))
     rows = max(1, _BLOCK_DISTANCES.get(points.device.type, 2**21) // len(centers))
-    blocks = (torch.addmm(norms, block, centers.T, alpha=-2) for block in points.split(rows))
-    return torch.cat([_place_of_least(block) for block in blocks])
+    with torch.autocast(points.device.type, enabled=False):
+        blocks = (torch.addmm(norms, block, centers.T, alpha=-2) for block in points.split(rows))
+        return torch.cat([_place_of_least(block) for block in blocks])
 
 
 def _place_of_least(values: Tensor) -> Tensor:
@@ -57,8 +58,8 @@ def kmeans(
         start: Initial centres (K, D); None draws them by k-means++.
         spherical: Whether centres are brought to length 1 after every iteration: for points of length 1, the
             nearest centre is then the one of the largest cosine.
-        shared: Whether every process holds points of its own, all of which are clustered: sums go over the
-            processes, points stay where they are. Generators must be in one state on all of them.
+        shared: Whether every process holds points of its own (or none), all of which are clustered: sums go over
+            the processes, points stay where they are. Generators must be in one state on all of them.
 
     Returns:
         Centres, (K, D), the same on every process.
@@ -115,25 +116,26 @@ def _plus_plus(
     distance = torch.full_like(norms, torch.inf)
     ends = joined(torch.tensor([len(points)], dtype=torch.float64, device=points.device)).cumsum(0)
     draw = torch.randint(num_points, (1,), device=points.device).double()
-    cumulative = torch.arange(1, len(points) + 1, dtype=torch.float64, device=points.device)
+    numbers = torch.arange(len(points), device=points.device)
+    cumulative = numbers.double() + 1
     chosen = []
     while True:
         # Processes hold consecutive pieces of the cumulative sum; the one that the draw falls into gives the point.
         place = rank() if len(ends) > 1 else 0
         is_mine = torch.searchsorted(ends, draw, right=True).clamp(max=len(ends) - 1) == place
         before = ends[place - 1] if place > 0 else 0.0
-        index = torch.searchsorted(cumulative, draw - before, right=True).clamp(max=len(points) - 1)
-        center = total(points[index] * is_mine)
+        index = torch.searchsorted(cumulative, draw - before, right=True).clamp(max=max(len(points) - 1, 0))
+        center = total((points if len(points) else points.new_zeros(1, points.shape[1]))[index] * is_mine)
         chosen.append(center)
         if len(chosen) == num_clusters:
             return torch.cat(chosen)
         # Squared distances by a matrix product; exactly 0 to itself.
         squared = norms - 2 * (points @ center.T).squeeze(1) + center.square().sum()
         squared = squared.clamp(min=0)
-        distance = torch.minimum(distance, torch.where(is_mine, squared.index_fill(0, index, 0), squared))
+        distance = torch.minimum(distance, squared.where(~is_mine | (numbers != index), 0))
         # Where every point coincides with a centre (fewer distinct points than clusters), any point will do.
         weights = distance if total(distance.sum()) > 0 else torch.ones_like(distance)
         # multinomial takes at most 2^24 categories; the cumulative sum takes any number.
         cumulative = weights.double().cumsum(0)
-        ends = joined(cumulative[-1:]).cumsum(0)
+        ends = joined(F.pad(cumulative, (1, 0))[-1:]).cumsum(0)  # 0 of a process without points
         draw = torch.rand(1, dtype=torch.float64, device=points.device) * ends[-1]

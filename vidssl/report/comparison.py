@@ -84,7 +84,7 @@ def _section(evaluations: Sequence[Evaluation], styles: Mapping[str, tuple[str, 
         if all(settings.get(name) == value for settings in all_settings)
     }
     num = first.get("num_sequences")
-    size = f"{num} sequence{'s' if num != 1 else ''}, {first['num_frames']} frames of " if num else ""
+    size = f"{num} sequence{'s' if num != 1 else ''}, {first.get('num_frames')} frames of " if num else ""
     return {
         "task": task,
         "title": TITLES.get(task, task),

@@ -117,7 +117,7 @@ def find(folder: str | Path) -> list[Evaluation]:
 
 
 def _read(path: Path, *, run_folder: Path) -> Evaluation:
-    result = read_json(own_file(path, folder=path.parent))
+    result = read_json(own_file(path, folder=run_folder))
     if missing := [name for name in ("task", "figures", "model") if name not in result]:
         raise ValueError(f"{path} has no {', '.join(missing)}: an older version wrote it; evaluate again")
     if problem := mismatch(result, ResultRecord):
@@ -132,7 +132,8 @@ def _read(path: Path, *, run_folder: Path) -> Evaluation:
         kind = name.partition(":")[0]
     # Of a run that was measured with --out, the name says where it is.
     places = [folder / "run.json" for folder in (run_folder, Path(name))] if kind == "model" else []
-    run = next((read_json(place, RunRecord) for place in places if place.is_file()), None)
+    found = [own_file(place, folder=place.parent) for place in places if place.is_file()]
+    run = read_json(found[0], RunRecord) if found else None
     return Evaluation(path.parent, kind, result, run)
 
 

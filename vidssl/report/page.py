@@ -210,6 +210,8 @@ def _propagation(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
                 resolution=facts["settings"]["resolution"],
             )
         }
+        for path in (path for sequence in sequences.values() for path in sequence.files()):
+            own_file(path, folder=Path(facts["root"]))  # the run says where; links there could lead anywhere
     except ValueError as error:
         logger.warning("the report has no pictures of masks: %s", error)
         return {"shown": shown, "missing": str(error), "strips": [], "failures": [], **_videos(shown, ranking)}
@@ -271,7 +273,7 @@ def _videos(shown: Evaluation, ranking: Iterable[str]) -> dict[str, Any]:
         path = shown.folder / "overlays" / f"{name}.mp4"
         if not path.exists():
             continue
-        num_bytes += own_file(path, folder=shown.folder).stat().st_size
+        num_bytes += path.stat().st_size
         if num_bytes > MAX_VIDEO_BYTES:
             left_out.append(str(path))
         else:

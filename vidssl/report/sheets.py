@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..data.media.images import read_image
 from ..files import own_file
 from . import charts
 from .embed import jpeg_uri
@@ -116,8 +117,7 @@ def _drawn(folder: Path) -> dict[str, Path]:
 
 
 def _sheet_uri(path: Path) -> str:
-    with Image.open(path) as image:
-        sheet = image.convert("RGB")
+    sheet = read_image(path)
     if sheet.width > PICTURE_WIDTH_PX:
         size = (PICTURE_WIDTH_PX, round(sheet.height * PICTURE_WIDTH_PX / sheet.width))
         sheet = sheet.resize(size, Image.Resampling.LANCZOS)

@@ -55,6 +55,7 @@ def before_epoch(
 
     Raises:
         Stopped: A signal arrived while data was read.
+        FloatingPointError: What the method extracts of the data is not finite, or too large to compute with.
     """
     random = processes.random_state(device)
 
@@ -75,7 +76,17 @@ def before_epoch(
             return torch.cat(values), torch.cat(index).to(device)
 
         values, index = look(method, rows)
-        return gather_rows(values)[gather_rows(index).argsort(stable=True)]
+        found = gather_rows(values)[gather_rows(index).argsort(stable=True)]
+        broken = found.isfinite().flatten(1).all(1).logical_not().sum().item()
+        if broken:  # clusterings of such numbers may give anything
+            raise FloatingPointError(diverged(f"not finite for {broken} of {len(found)} samples"))
+        return found
+
+    def diverged(what: str) -> str:
+        return (
+            f"what {type(method).__name__} extracts before pass {number} over the data is {what}: the training has "
+            "diverged; lower the learning rate or set max_grad_norm"
+        )
 
     def forget(parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:
@@ -89,4 +100,7 @@ def before_epoch(
     # One seed for all ranks: a head drawn anew or a clustering must come out equal, or replicas diverge.
     with torch.random.fork_rng():
         torch.manual_seed(sample_seed(seed, -2, number))
-        method.before_epoch(Epoch(number=number, extract=extract, forget=forget))
+        try:
+            method.before_epoch(Epoch(number=number, extract=extract, forget=forget))
+        except torch.linalg.LinAlgError as error:  # finite, and their squares are not
+            raise FloatingPointError(diverged(f"too large to compute with ({error})")) from error

@@ -14,6 +14,7 @@ foreach), and the next forward pass is queued while those run.
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -32,6 +33,7 @@ from ..files import replacing
 from ..method import Method
 from ..ops.gather import rank, whole, whole_parameters, world_size
 from ..ops.monitors import is_collapsed
+from ..optim import Parts, as_one
 
 # A single bad batch must not end a month of training; a diverged run must not burn the rest of it.
 MAX_SKIPPED_STEPS = 10
@@ -76,13 +78,21 @@ def backward(
     return total
 
 
-def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale gradients down to a norm, and return the norm that they had; an infinite bound costs no pass over them."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = whole(nn.utils.get_total_norm(gradients))
-    if math.isfinite(max_norm):
-        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm
+def clip_gradients(parts: list[list[nn.Parameter]], max_norm: float) -> Tensor:
+    """Scale the gradient of each part down to a norm; return the norm that all of them had together.
+
+    An infinite bound costs no pass over the gradients.
+    """
+    with_gradient = [[parameter for parameter in part if parameter.grad is not None] for part in parts]
+    if math.isinf(max_norm):
+        with_gradient = [list(itertools.chain(*with_gradient))]
+    norms = []
+    for part in filter(None, with_gradient):  # a part that is frozen has none
+        norm = whole(nn.utils.get_total_norm([parameter.grad for parameter in part if parameter.grad is not None]))
+        if math.isfinite(max_norm):
+            nn.utils.clip_grads_with_norm_(part, max_norm, norm)
+        norms.append(norm)
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ class Guard:
         out: Run folder, for records of such steps.
         precision: Of matrix products.
         max_grad_norm: Gradients are scaled down to this norm.
+        clip_parts: Method -> parts of its parameters, the gradient of each of which is scaled down by itself.
         num_parts: Parts in which a batch is computed (`backward`).
         halve_on_oom: When memory runs out, compute the step again in twice as many parts, and go on with these.
 
@@ -129,6 +140,7 @@ class Guard:
         out: Path,
         precision: Precision = "float32",
         max_grad_norm: float = math.inf,
+        clip_parts: Parts = as_one,
         num_parts: int = 1,
         halve_on_oom: bool = False,
     ) -> None:
@@ -140,8 +152,8 @@ class Guard:
         self.max_grad_norm = max_grad_norm
         self.num_parts = num_parts
         self.halve_on_oom = halve_on_oom
-        self.parameters = list(method.parameters())
-        self.device = self.parameters[0].device
+        self.clip_parts = clip_parts(method)
+        self.device = next(method.parameters()).device
         self.shadow = [buffer.clone() for buffer in method.buffers()]
         self.random = RandomState.now(self.device)
         self.num_skipped = 0
@@ -168,7 +180,7 @@ class Guard:
         while True:
             try:
                 losses = backward(network, batch, progress, num_parts=self.num_parts, precision=self.precision)
-                return losses, clip_gradients(self.parameters, self.max_grad_norm)
+                return losses, clip_gradients(self.clip_parts, self.max_grad_norm)
             except torch.OutOfMemoryError as error:
                 reason = str(error)
             # Outside of the handler, whose traceback holds the activations.

@@ -5,7 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ..files import locked, remove_leftovers, temporary_beside
 from ..method import Method
-from ..models import export_encoders
+from ..models import Encoder, export_encoders
 from ..ops.gather import is_cut, whole_parameters
 from . import checkpoint, processes
 
@@ -38,7 +38,11 @@ class Keeper:
         device: Where the method is.
         rank: Of this process; the first one writes.
         world_size: Number of processes.
+        export: Of the method's `networks`, which is exported; None is the first.
         recipe_sha256: Hash of what the run was asked to do: checkpoints carry it, and one with another is refused.
+
+    Raises:
+        ValueError: The method has no network of that name to export.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class Keeper:
         rank: int,
         world_size: int,
         recipe_sha256: str | None,
+        export: str | None = None,
     ) -> None:
         self.method = method
+        self.exported = chosen_network(method, export)
         self.optimizer = optimizer
         self.out = out
         self._folder = out / "checkpoints"
@@ -164,7 +170,7 @@ class Keeper:
                         shards=shards,
                         shard_files=files,
                     )
-                    export_encoders(self.method, self.out)
+                    export_encoders(self.method, self.out, network=self.exported)
         except (OSError, checkpoint.Damaged) as error:
             if self.rank != 0:
                 return  # the first process tells, and decides
@@ -225,7 +231,24 @@ class Keeper:
         """Write the encoders as they are. Every process must call it."""
         with whole_parameters(self.method):
             if self.rank == 0:
-                export_encoders(self.method, self.out)
+                export_encoders(self.method, self.out, network=self.exported)
+
+
+def chosen_network(method: Method, name: str | None) -> Encoder:
+    """The network of a method that is exported, by its name; None is the one that the method chooses.
+
+    Raises:
+        ValueError: The method has none of that name.
+    """
+    networks = method.networks()
+    if name is None:
+        name = next(iter(networks))
+    if name not in networks:
+        raise ValueError(
+            f"--export is {name!r}, expected one of the networks that {type(method).__name__} can export: "
+            f"{', '.join(networks)}"
+        )
+    return cast(Encoder, networks[name])
 
 
 def _batch_norm(method: Method) -> dict[str, Tensor]:

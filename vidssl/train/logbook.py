@@ -111,7 +111,10 @@ class Logbook:
         if self.folder is None:
             return
         self._note(step, {**numbers, "samples_per_second": round(rate, 2), "data_wait": round(wait, 4)})
-        text = f"loss {numbers['loss']:.4f}  {rate:.1f} samples/s  waiting for data {wait:.0%}"
+        loss = numbers["loss"]
+        text = (
+            f"loss {loss:{'.4f' if abs(loss) < 1e6 else '.3e'}}  {rate:.1f} samples/s  waiting for data {wait:.0%}"
+        )
         self._try("the progress bar", self.progress.update, self.bar, text=text)
 
     def evaluation(self, step: int, figures: dict[str, float], pictures: dict[str, Tensor]) -> None:

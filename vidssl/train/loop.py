@@ -1,53 +1,33 @@
 """fit: the only training loop. It knows no method; anything fancier is a copy of it."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..data.loader import Loader, on_device
-from ..data.samples import Samples, sample_seed
+from ..data.samples import sample_seed
 from ..data.vanished import CorpusGone
 from ..method import Method
 from ..models import Encoder
 from ..models.layers import checkpoint_blocks, transformer_blocks
 from ..ops.gather import mean_over_ranks
-from ..optim import Schedule, fuse
+from ..optim import fuse
 from ..stop import StopFlag, Stopped
 from . import processes
+from .batch_norm import synchronize
 from .epochs import before_epoch, look
 from .guard import Guard, Precision, deterministic
 from .keeper import Keeper
 from .logbook import Logbook
+from .pace import Pace, told
+from .run import Run
 
-
-@dataclass(frozen=True)
-class Run:
-    """What a config's `run` returns: everything that decides what is learned.
-
-    Args:
-        method: Networks and loss.
-        dataset: What to learn from.
-        optimizer: Parameter groups -> optimizer, for example `partial(torch.optim.AdamW, weight_decay=0.05)`.
-        learning_rate: Schedule of the learning rate; a group's `lr_scale` multiplies it.
-        steps: Number of optimizer steps.
-        batch_size: Samples per step and process.
-        max_grad_norm: Gradients are scaled down to this norm.
-    """
-
-    method: Method
-    dataset: Samples
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer]
-    learning_rate: Schedule
-    steps: int
-    batch_size: int
-    max_grad_norm: float = float("inf")
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -61,6 +41,7 @@ def fit(
     halve_on_oom: bool = False,
     checkpoint_activations: bool = False,
     sharded: bool = False,
+    sync_batch_norm: bool = False,
     compile: bool = False,
     reproducible: bool = False,
     num_workers: int = 0,
@@ -71,6 +52,7 @@ def fit(
     shard_window: int | None = None,
     evaluate: Callable[[Encoder], tuple[dict[str, float], dict[str, Tensor]]] | None = None,
     evaluate_every: int = 1000,
+    export: str | None = None,
     recipe_sha256: str | None = None,
     lock: bool = True,
 ) -> Method:
@@ -94,6 +76,8 @@ def fit(
             inside them: less memory, a third more time, equal bits.
         sharded: Cut parameters, gradients and optimizer state over the processes (FSDP2), instead of keeping all
             of them in each: less memory, more talk. Transformer blocks are gathered one at a time.
+        sync_batch_norm: Let batch norm normalise by the statistics of all processes' batches together
+            (batch_norm.synchronize).
         compile: Compile the method's forward pass (torch.nn.Module.compile).
         reproducible: Allow only kernels that give the same bits twice (they do on a CPU in any case).
         num_workers: Decoding processes.
@@ -104,6 +88,7 @@ def fit(
         shard_window: Shards that are shuffled together; None is all, see `Loader`.
         evaluate: Encoder -> figures and pictures to log (vidssl.evaluate.propagation.online), on the first
         process alone. evaluate_every: Steps between such evaluations.
+        export: Name of the network that is exported and evaluated, of the method's `networks`; None is its choice.
         recipe_sha256: Hash of what the run was asked to do, written into checkpoints and compared with theirs.
         lock: Take the lock of `out` (vidssl.files.locked); False where the caller has it.
 
@@ -112,7 +97,8 @@ def fit(
 
     Raises:
         Stopped: A signal ended the training (a SystemExit with code 128 + signal); its state is saved.
-        ValueError: Too many unreadable files, a checkpoint of another run, or another process trains into `out`.
+        ValueError: Too many unreadable files, a checkpoint of another run, or another process trains into `out`; a
+            method without batch norm is to synchronise it; there is no network of the name `export`.
         OSError: Checkpoints could not be written several times in succession; or most files of the corpus are gone
             (CorpusGone): a single process has saved its state.
         FloatingPointError: Loss or gradient was not finite for many steps in succession.
@@ -122,9 +108,13 @@ def fit(
     device = torch.device(device)
     rank, world_size = processes.join()
     method = run.method.to(device).train()
+    if sync_batch_norm:
+        synchronize(method)
     if sharded:
         processes.sharded(method, transformer_blocks(method), device, world_size)
-    optimizer = fuse(run.optimizer(method.param_groups()))
+    groups = method.param_groups()
+    pace = Pace(method, groups, learning_rate=run.learning_rate, weight_decay=run.weight_decay)
+    optimizer = fuse(run.optimizer(groups))
     loader = Loader(
         run.dataset,
         batch_size=run.batch_size,
@@ -146,8 +136,9 @@ def fit(
         rank=rank,
         world_size=world_size,
         recipe_sha256=recipe_sha256,
+        export=export,
     )
-    step = keeper.resume(lock=lock)
+    step = first_step = keeper.resume(lock=lock)
     if checkpoint_activations:
         checkpoint_blocks(method)
     if compile:
@@ -158,6 +149,7 @@ def fit(
         out=out,
         precision=precision,
         max_grad_norm=run.max_grad_norm,
+        clip_parts=run.clip_parts,
         num_parts=accumulate,
         halve_on_oom=halve_on_oom,
     )
@@ -170,7 +162,7 @@ def fit(
         if evaluate is not None:
             keeper.evaluation_pending = True
             with contextlib.suppress(Stopped):  # what a signal ends is done again when the run goes on
-                found = look(method, lambda: evaluate(method.encoder) if rank == 0 else ({}, {}))
+                found = look(method, lambda: evaluate(keeper.exported) if rank == 0 else ({}, {}))
                 log.evaluation(step, *found)
                 keeper.evaluation_pending = False
 
@@ -212,12 +204,13 @@ def fit(
             waited_seconds = time.perf_counter() - asked
 
             progress = step / run.steps
-            learning_rate = run.learning_rate(progress)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+            figures = pace.set(optimizer, progress)
+            if step == first_step:
+                logger.info("%s", told(step + 1, figures))
             guard.note()
             losses, grad_norm = guard.backward(network, batch, progress)
             if guard.agrees(losses["loss"], grad_norm):
+                method.before_step(step, progress)
                 optimizer.step()
                 method.after_step(progress)
             else:
@@ -229,7 +222,7 @@ def fit(
             if step % log_every == 0 or step == run.steps:
                 scalars = mean_over_ranks({**losses, **look(method, lambda: method.monitors(batch))})  # noqa: B023
                 guard.watch(step, scalars)
-                log.scalars(step, {**scalars, "grad_norm": grad_norm, "learning_rate": learning_rate})
+                log.scalars(step, {**scalars, "grad_norm": grad_norm, **figures})
             if step % picture_every == 0 or step == run.steps:
                 log.pictures(step, look(method, lambda: method.pictures(batch) if rank == 0 else {}))  # noqa: B023
             if step % evaluate_every == 0 or step == run.steps:

@@ -39,7 +39,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Samples per step and process; each makes a true and a false pair.
         lr: Learning rate.
-        size_px: Short side to which frames are scaled when they are decoded.
+        size_px: Short side to which frames are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the training views.
         sample_rate_hz: Of the sound.
         width: Channels of the first layer of both networks.

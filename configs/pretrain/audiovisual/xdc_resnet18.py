@@ -42,7 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: First learning rate.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         num_frames: Frames of a clip.
         audio_seconds: Sound that starts with the clip.
@@ -51,7 +51,12 @@ def run(
     """
     clips = partial(clip_with_sound, num_frames=num_frames, audio_seconds=audio_seconds)
     dataset = VideoDataset(
-        scan(root), clips=clips, size_px=size_px, audio_seconds=audio_seconds, sample_rate_hz=16_000
+        scan(root),
+        clips=clips,
+        size_px=size_px,
+        whole_frames=True,
+        audio_seconds=audio_seconds,
+        sample_rate_hz=16_000,
     )
     log_mel = LogMel(sample_rate_hz=16_000, n_fft=400, hop_samples=160, num_mels=40)
     audio_encoder = AudioEncoder(log_mel, widths=tuple(width * factor for factor in (1, 1, 2, 2, 4, 4, 8, 8)))

@@ -1,8 +1,11 @@
 """BYOL, ResNet-18 (Grill et al. 2020, arXiv:2006.07733), on images or on frames of videos.
 
 The authors' preset for 100 epochs of ImageNet: LARS, learning rate 0.45 for every 256 pictures of a step, 10 epochs
-of linear warm-up, then a cosine, weight decay 1e-6, momentum of the teacher 0.99. The paper's steps hold 4096
-pictures; the default here is 256 per process.
+of linear warm-up, then a cosine, weight decay 1e-6, momentum of the teacher from 0.99 to 1 along a cosine. The
+paper's steps hold 4096 pictures: the default of 256 per process on 16 processes, with `--sync-batch-norm`, for the
+paper's batch norm sees all of them.
+
+Differences from the paper: ResNet-18 instead of ResNet-50; pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
@@ -35,19 +38,19 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
-        lr: Highest learning rate for 256 pictures; batch_size / 256 multiplies it. With n processes give n times
-            as much.
+        lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         momentum: Of the teacher, at the start.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
     views = recipes.byol(crop_px, view=0), recipes.byol(crop_px, view=1)
-    method = BYOL(ResNet(18, stride=32, layer="layer4", width=width), views=views, momentum=momentum)
-    peak = lr * batch_size / 256
+    encoder = ResNet(18, stride=32, layer="layer4", width=width)
+    method = BYOL(encoder, views=views, momentum=optim.cosine(momentum, 1.0))
+    peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.1),
         steps=steps,

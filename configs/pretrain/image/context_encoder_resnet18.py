@@ -3,6 +3,8 @@
 The recipe of the authors' code: Adam with beta1 0.5, learning rate 2e-3 and a tenth of it for the critic, 64 pictures
 of 128 px a step, cut out of pictures of 350 px; holes are random regions of a quarter of the picture; the critic's
 opinion is 0.001 of the loss.
+
+Differences from the paper: ResNet-18 instead of their convolutions or AlexNet.
 """
 
 from functools import partial
@@ -38,7 +40,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Learning rate of encoder and decoder; the critic has a tenth.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the pictures with holes, a multiple of 32.
         width: Channels of the first layer of the ResNet.
     """

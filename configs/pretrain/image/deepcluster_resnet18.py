@@ -3,6 +3,8 @@
 The recipe of the authors' code: 10 000 clusters of 256 whitened components, clustered before each of 200 passes over
 ImageNet; SGD with momentum 0.9, weight decay 1e-5, constant learning rate 0.05, 256 pictures a step, crops of 224 px
 and their mirror images.
+
+Differences from the paper: ResNet-18 instead of AlexNet or VGG-16.
 """
 
 from functools import partial
@@ -38,7 +40,7 @@ def run(
         steps: Number of optimizer steps; 200 times the number of files over batch_size is the paper's.
         batch_size: Pictures per step and process.
         lr: Learning rate, throughout.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
         num_clusters: At most the number of files; ten times the number of kinds one expects.
@@ -50,7 +52,7 @@ def run(
     )
     return Run(
         method=method,
-        dataset=VideoDataset(corpus, clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(corpus, clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=1e-5),
         learning_rate=optim.constant(lr),
         steps=steps,

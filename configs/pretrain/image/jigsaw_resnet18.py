@@ -3,6 +3,8 @@
 The paper's recipe: SGD with momentum 0.9, weight decay 5e-4, 256 pictures a step, learning rate 0.01, a tenth of it
 after every 100 k of 350 k steps; 1000 permutations, tiles of 64 px at random places of cells of 85 px, 30 % of the
 pictures grey (Sec. 4.1 and 4.2).
+
+Differences from the paper: ResNet-18 instead of AlexNet towers; squares are 70 to 100 % of the picture, scaled.
 """
 
 from functools import partial
@@ -40,7 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: First learning rate.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the picture that is cut into tiles, a multiple of 3.
         tile_px: Height and width of a tile, at most a third of crop_px.
         num_permutations: To be told apart.

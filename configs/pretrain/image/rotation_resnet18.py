@@ -2,6 +2,8 @@
 
 The paper's schedule on ImageNet: SGD with Nesterov momentum 0.9, weight decay 5e-4, 192 pictures (768 with their
 turns) a step, learning rate 0.01, a tenth of it after 15, 30 and 45 of 50 epochs.
+
+Differences from the paper: ResNet-18 instead of AlexNet; no weight decay on biases and norms.
 """
 
 from functools import partial
@@ -36,7 +38,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; the network sees four times as many.
         lr: First learning rate.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
@@ -44,7 +46,7 @@ def run(
     method = Rotation(encoder, view=RandomResizedCrop(crop_px))
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4),
         learning_rate=optim.steps(lr, factor=0.1, at=(0.3, 0.6, 0.9)),
         steps=steps,

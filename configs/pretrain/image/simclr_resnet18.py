@@ -2,15 +2,16 @@
 
 The paper's recipe on ImageNet (Sec. 2.3 and App. B): LARS, learning rate 0.3 for every 256 pictures of a step, 10 of
 100 epochs of linear warm-up, then a cosine, weight decay 1e-6, temperature 0.1, no normalisation of the pixels. The
-paper's steps hold 4096 pictures; the default here is 256 per process.
+paper's steps hold 4096 pictures: the default of 256 per process on 16 processes, with `--sync-batch-norm`, for the
+paper's batch norm sees all of them.
+
+Differences from the paper: ResNet-18 instead of ResNet-50; pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
 
 from vidssl import Run, optim
-from vidssl.augment import (
-    recipes,
-)
+from vidssl.augment import recipes
 from vidssl.data import VideoDataset, scan
 from vidssl.methods import SimCLR
 from vidssl.models import ResNet
@@ -37,19 +38,26 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; every other picture of a step, of all processes, is a negative.
-        lr: Highest learning rate for 256 pictures; batch_size / 256 multiplies it. With n processes give n times
-            as much.
-        size_px: Short side to which pictures are scaled when they are decoded.
+        lr: Highest learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
+        size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
         temperature: Of the similarities.
     """
-    encoder = ResNet(18, stride=32, layer="layer4", width=width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    encoder = ResNet(
+        18,
+        stride=32,
+        layer="layer4",
+        width=width,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        zero_init_residual=True,
+    )
     method = SimCLR(encoder, view=recipes.simclr(crop_px), temperature=temperature)
-    peak = lr * batch_size / 256
+    peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.1),
         steps=steps,

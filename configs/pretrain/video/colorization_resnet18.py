@@ -3,8 +3,8 @@
 The paper's recipe: Adam, batch 32, 256 px, 16 colours, learning rate 1e-3 and then 1e-4 (the step at 15 % of the
 training, as 60 k of 400 k iterations).
 
-Differences from the paper: convolutions pad by reflection. With zeros, features code their place at the borders, and
-the pointers copy in place. The 3-D head is an option.
+Differences from the paper: a tenth of its 400 k steps. Convolutions pad by reflection: with zeros, features code their
+place at the borders, and the pointers copy in place. The 3-D head is an option.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: Learning rate of the first 15 % of the training; a tenth of it after.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Short side to which videos are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the training clips.
         crop_scale: Area of the training window, smallest and largest share of the frame.
         offsets_frames: Frames of a clip, counted from its first; the last one is coloured from the others.

@@ -46,7 +46,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: Learning rate of the first 80 % of the training; 0.3 of it after.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training frames.
         patch_px: Side of a patch, a node of the walk.
         patch_stride_px: From one patch to the next.
@@ -62,7 +62,7 @@ def run(
     )
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.Adam, lr=lr),
         learning_rate=optim.steps(lr, factor=0.3, at=(0.8,)),
         steps=steps,

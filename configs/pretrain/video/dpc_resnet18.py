@@ -38,7 +38,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: Learning rate.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         stride_frames: Every how many frames of the video one is taken, 40 in all: 5 on Kinetics, 3 on UCF101.
         width: Channels of the first layer of the ResNet.
@@ -53,7 +53,7 @@ def run(
     )
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.Adam, lr=lr, weight_decay=1e-5),
         learning_rate=optim.constant(lr),
         steps=steps,

@@ -3,7 +3,7 @@
 The paper's recipe: SGD with momentum 0.9, weight decay 5e-4, 64 tuples a step, learning rate 0.01, a tenth of it after
 130 k and 170 k steps, the end; patches of 80 px, shifted by up to 5 px a frame.
 
-Differences from the paper: patches are crops of a tenth to a half of the frame, scaled.
+Differences from the paper: ResNet-18 instead of CaffeNet; patches are crops of a tenth to a half of the frame, scaled.
 """
 
 from functools import partial
@@ -42,7 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Tuples per step and process.
         lr: First learning rate.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         patch_px: Height and width of what the network sees.
         jitter_px: Largest shift of a frame.
         stride_frames: Frames from one of the four to the next.
@@ -55,7 +55,7 @@ def run(
     method = OPN(encoder, view=view, jitter_px=jitter_px, clips=clips)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
         learning_rate=optim.steps(lr, factor=0.1, at=(130 / 170,)),
         steps=steps,

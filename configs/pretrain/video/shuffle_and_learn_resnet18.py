@@ -1,7 +1,10 @@
 """Shuffle and Learn, ResNet-18 (Misra et al. 2016, arXiv:1603.08561).
 
 The paper's recipe: SGD with momentum 0.9, weight decay 5e-4, 128 tuples a step, 100 k steps, learning rate 1e-3 and a
-tenth of it after 80 k; frames of 256 px, crops of 224 (the paper: 227 out of frames of 340 px on the long side).
+tenth of it after 80 k.
+
+Differences from the paper: ResNet-18 instead of CaffeNet; crops of 224 px are half to all of a frame (there 227 px out
+of frames of 340 px on the long side).
 """
 
 from functools import partial
@@ -39,7 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Tuples per step and process.
         lr: First learning rate.
-        size_px: Short side to which videos are scaled when they are decoded.
+        size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         offsets_frames: The five frames of a window, counted from its first.
         num_windows: Windows of a video, of which one is chosen by its motion.
@@ -50,7 +53,7 @@ def run(
     method = ShuffleAndLearn(encoder, view=RandomResizedCrop(crop_px, scale=(0.5, 1.0)), clips=clips)
     return Run(
         method=method,
-        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
+        dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
         optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
         learning_rate=optim.steps(lr, factor=0.1, at=(0.8,)),
         steps=steps,

@@ -660,6 +660,19 @@ def test_members_open_nothing_else(files, tmp_path, server, monkeypatch, is_snif
         assert "names other files" in str(error.value)
 
 
+def test_archives_that_ask_for_absurd_memory_are_named_and_the_others_are_read(files, tmp_path):
+    """Headers say 8 GiB and more of themselves; reading them was a MemoryError that ended the scan."""
+    content = next(files.rglob("*.mp4")).read_bytes()
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, 2**62
+        (tmp_path / f"kind{ord(kind)}.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    write_tar(tmp_path / "zgood.tar", {"good.mp4": content})
+    corpus = scan(tmp_path)
+    assert [entry.path.name for entry in corpus.entries] == ["good.mp4"] and len(corpus.bad) == 4
+    assert all("has a header of 4,611,686,018,427,387,904 bytes" in reason for _, reason in corpus.bad)
+
+
 def test_names_links_and_devices_are_refused(files, tmp_path):
     content = next(files.rglob("*.mp4")).read_bytes()
     for number, name in enumerate(("../up.mp4", "/etc/abs.mp4", "a/../../up.mp4", "C:\\x.mp4")):

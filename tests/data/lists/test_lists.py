@@ -71,11 +71,12 @@ def test_case_16_paths_alone_may_hold_what_separates(place: Path, name: str) -> 
 
 
 def test_case_16_classes_and_files_with_spaces_where_spaces_separate(place: Path) -> None:
-    (place / "l.txt").write_text("clips/a.mp4 jumping jack\nclips/b c.mp4 long jump\nclips/b c.mp4 run\n")
+    (place / "clips/h i.mp4").write_bytes(b"")
+    (place / "l.txt").write_text("clips/a.mp4 jumping jack\nclips/b c.mp4 long jump\nclips/h i.mp4 run\n")
     assert rows(place / "l.txt") == [
         ("clips/a.mp4", "jumping jack"),
         ("clips/b c.mp4", "long jump"),
-        ("clips/b c.mp4", "run"),
+        ("clips/h i.mp4", "run"),
     ]
 
 
@@ -158,3 +159,108 @@ def test_case_16_data_check_says_how_it_read_a_list(place: Path, caplog: pytest.
     with caplog.at_level(logging.INFO):
         assert len(find(place / "l.csv", labels="none", media="video").paths) == 2
     assert "path, label, split separated by a comma; taken from every split: test, train" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_of_spreadsheets_and_shells_are_read_whatever_their_encoding(
+    place: Path, encoding: str, end: str
+) -> None:
+    (place / "clips/\u00fc.mp4").write_bytes(b"")
+    text = end.join(["path\tlabel", "clips/\u00fc.mp4\t1", "clips/b c.mp4\t0", ""])
+    mark = {"utf-16-be": b"\xfe\xff", "utf-16-le": b"\xff\xfe"}.get(encoding, b"")
+    (place / "l.csv").write_bytes(mark + text.encode(encoding))
+    assert rows(place / "l.csv") == [("clips/\u00fc.mp4", "1"), ("clips/b c.mp4", "0")]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfec\0l\0i", "clips/a.mp4 0".encode("utf-16-le"), b"\0c\0l"])
+def test_what_is_no_text_is_told(place: Path, content: bytes) -> None:
+    (place / "l.txt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"l\.txt is no text of UTF-(8, nor of UTF-16|16, though).*save it as UTF-8"
+    ):
+        read_list(place / "l.txt")
+
+
+def test_lists_of_benchmarks_are_read_whatever_their_encoding(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "videos" / name).write_bytes(b"")
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "audio").mkdir()
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for number in (1, 2):
+        (tmp_path / f"audio/{number}.wav").write_bytes(b"")
+        lines.append(f"{number}.wav,{number},0,dog,True,{number},A")
+    (tmp_path / "meta/esc50.csv").write_bytes("\r\n".join(lines).encode("utf-16"))
+    found = labelled_set(tmp_path)
+    assert [item.path.name for item in (*found.train, *found.test)] == ["2.wav", "1.wav"]
+
+
+def test_frame_lists_of_mmaction_are_read_without_the_number_of_frames(place: Path) -> None:
+    """FOLDER NUM_FRAMES LABEL: the class was "120 0"."""
+    for name in ("walk 1", "run"):
+        (place / "clips" / name).mkdir()
+    (place / "l.txt").write_text("clips/walk 1 120 0\nclips/run 7 1\n")
+    listing = read_list(place / "l.txt")
+    assert rows(place / "l.txt") == [("clips/walk 1", "0"), ("clips/run", "1")]
+    assert listing.description.endswith("path, label separated by a space; not used: the number of frames")
+    assert find(place / "l.txt", labels="none", media="video").labels == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("clips/run 7 1\nclips/a.mp4 0\n", 1),  # frames in one line, none in the other
+        ("clips/a.mp4 120 0\nclips/b c.mp4 9 1\n", 1),  # no folder
+        ("clips/run 1 7 1\n", 1),  # with a first frame
+    ],
+)
+def test_several_numbers_behind_a_path_are_no_class(place: Path, text: str, line: int) -> None:
+    (place / "clips/run").mkdir()
+    (place / "l.txt").write_text(text)
+    with pytest.raises(
+        ValueError, match=rf"l\.txt:{line}: several numbers behind the path: '[\d ]+'; expected path"
+    ):
+        read_list(place / "l.txt")
+
+
+def test_a_sample_under_two_labels_is_refused_and_one_listed_again_is_counted(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (place / "l.csv").write_text("path,label\nclips/a.mp4,0\nclips/b c.mp4,1\nclips/../clips/a.mp4,1\n")
+    with pytest.raises(
+        ValueError, match=r"l\.csv:4: 'clips/\.\./clips/a\.mp4' has the label '1' here and '0' in .*:2"
+    ):
+        find(place / "l.csv", labels="none", media="video")
+    with pytest.raises(ValueError, match=r"l\.csv:4: .* a sample has one: keep one of the lines"):
+        labelled_set(place / "l.csv")
+    lines = ["clips/a.mp4,0,train", "clips/b c.mp4,1,test", "clips/a.mp4,0,train", "clips/b c.mp4,1,test"]
+    (place / "l.csv").write_text("\n".join(["path,label,split", *lines]))
+    caplog.clear()
+    assert len(labelled_set(place / "l.csv").test) == 2
+    assert caplog.messages[0].endswith(
+        "2 lines name a sample that is listed before (l.csv:4 as l.csv:2, l.csv:5 as l.csv:3); it counts each time"
+    )
+    # Parts of one file are samples of their own.
+    (place / "l.csv").write_text("path,label,start_s,end_s\nclips/a.mp4,0,0,1\nclips/a.mp4,1,1,2\n")
+    caplog.clear()
+    assert len(read_list(place / "l.csv").rows) == 2 and not caplog.messages
+
+
+def test_published_lists_name_a_sample_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "train").mkdir()
+    heading = "label,youtube_id,time_start,time_end,split"
+    for split, name in (("train", "a"), ("val", "b")):
+        (tmp_path / split / f"{name}_000001_000002.mp4").write_bytes(b"")
+        lines = [heading, f"run,{name},1,2,{split}", f"run,{name},1,2,{split}"]
+        if split == "train":
+            (tmp_path / "train/c_000001_000002.mp4").write_bytes(b"")
+            lines.append("walk,c,1,2,train")
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines))
+    assert len(labelled_set(tmp_path).test) == 2
+    assert "2 lines name a sample that is listed before (train.csv:3 as train.csv:2, val.csv:3" in caplog.text
+    (tmp_path / "val.csv").write_text("\n".join([heading, "run,b,1,2,val", "walk,b,1,2,val"]))
+    with pytest.raises(ValueError, match=r"val\.csv:3: .*has the label 'walk' here and 'run' in .*val\.csv:2"):
+        labelled_set(tmp_path)

@@ -13,8 +13,9 @@ import av
 import numpy as np
 import pytest
 from broken_media import LONG_FRAMES, write_broken
-from media import FPS, NAMES, NUM_FRAMES, RATE_HZ, made_once, number_of
+from media import FPS, NAMES, NUM_FRAMES, RATE_HZ, encode, made_once, number_of, numbered, tone
 
+from vidssl.data import scan
 from vidssl.data.corpus.audit import audit
 from vidssl.data.corpus.corpus import Audit
 from vidssl.data.media.audit import audit_file
@@ -237,3 +238,40 @@ def test_what_is_found_in_a_file_does_not_depend_on_the_files_before(broken: Pat
     timeless = audit_file(broken / "timescale_zero.mp4")  # it has a complaint of its own
     (said,) = (one.detail for one in timeless if one.kind == "damaged data")
     assert said.startswith("1 complaints of FFmpeg, first mov")
+
+
+KEY = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+       "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}  # fmt: skip
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("fragments", [{}, FRAGMENTS])
+def test_encrypted_files_are_called_so(tmp_path: Path, codec: str, fragments: dict[str, str]) -> None:
+    """The decoder's noise, or missing packets, was all that was said."""
+    path = tmp_path / "all/a.mp4"
+    path.parent.mkdir()
+    quiet = {"x265-params": "log-level=none:pools=1"} if codec == "libx265" else {}
+    encode(path, numbered(8), codec=codec, options=quiet, sound=tone(1), file_options={**KEY, **fragments})
+    (found,) = audit_file(path)
+    assert (found.severity, found.kind) == ("error", "cannot be read")
+    assert found.detail.startswith(
+        "is encrypted; get a copy that is not, or decrypt it: ffmpeg -decryption_key KEY"
+    )
+    with pytest.raises(MediaError, match=r"a\.mp4: is encrypted; get a copy"):
+        open_video(path)
+    with pytest.raises(MediaError, match=r"a\.mp4: is encrypted; get a copy"), open_audio(path) as sound:
+        sound.read(0.0, 0.5, sample_rate_hz=16_000)
+    (bad,) = scan(path.parent, cache=tmp_path / "cache", num_workers=1, progress=False).bad
+    assert bad == (path, found.detail)
+
+
+def test_encrypted_files_that_cannot_be_opened_are_called_so(tmp_path: Path) -> None:
+    """Some writers of fragments count what is encrypted otherwise than FFmpeg expects."""
+    path = tmp_path / "a.mp4"
+    encode(path, numbered(8), file_options={**KEY, **FRAGMENTS})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"senc") + 11] += 1  # the number of samples
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.mp4: is encrypted; get a copy"):
+        open_video(path)

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,16 @@ from vidssl.data.corpus.audit import audit
 from vidssl.data.corpus.encode import encode_file
 from vidssl.data.media.audit import audit_file
 from vidssl.data.media.isolation import allowed_seconds, call_each
-from vidssl.data.media.packets.nal import cuts_corner
-from vidssl.data.media.packets.times import Length, gaps, in_order, rate_and_duration, repaired_times
+from vidssl.data.media.packets.nal import Picture, contradicts_order, picture_parser
+from vidssl.data.media.packets.parameter_sets import cuts_corner
+from vidssl.data.media.packets.times import (
+    Length,
+    gaps,
+    in_order,
+    pauses,
+    rate_and_duration,
+    repaired_times,
+)
 from vidssl.data.media.video import open_video
 from vidssl.evaluate.recognition.features.views import clip_times
 
@@ -249,6 +258,40 @@ def test_case_3_what_is_a_gap() -> None:
     assert after([]) == after([50.0]) == after([0.02, 0.02, 0.96, 0.01, 1.99]) == []  # too few to tell
 
 
+def test_case_3_pauses_of_a_steady_recording_are_noted(tmp_path: Path) -> None:
+    """Five pictures of a file of 25 a second are gone; a camera froze for .5 s among steps that vary a little."""
+    times = [number / 25 for number in range(70) if not 30 <= number < 35]
+    path = write(tmp_path / "missing.mp4", numbered(len(times)), times=times, bf="0")
+    assert [str(one) for one in audit_file(path)] == [
+        "frames are missing: 0.24 s between two, from 1.16 s, where 0.040 s is usual"
+    ]
+    steps = np.random.default_rng(0).uniform(0.028, 0.038, 80)
+    steps[[20, 50]] = 0.5, 0.2
+    path = write(tmp_path / "frozen.mp4", numbered(81), times=np.append(0, np.cumsum(steps)), bf="0")
+    (note,) = audit_file(path)
+    assert note.kind == "frames are missing" and note.detail.startswith("0.50 s between two, from 0.6")
+    assert note.detail.endswith("where 0.033 s is usual, the longest of 2")
+
+
+def test_case_3_pauses_of_ordinary_recordings_are_none() -> None:
+    def num_pauses(steps: Sequence[float]) -> int:
+        return len(pauses(np.append(0, np.cumsum(steps)))[0])
+
+    generator = np.random.default_rng(0)
+    phone = 1 / 30 + generator.normal(0, 0.002, 900)
+    phone[::50] *= 2  # one frame is dropped here and there
+    phone[400:600] = 1 / 24 + generator.normal(0, 0.002, 200)  # it gets dark
+    assert num_pauses(phone) == 0
+    screen = generator.choice([1, 1, 1, 1, 2, 3, 10, 40], 900) / 60
+    typing = np.where(np.arange(900) % 30 == 29, 0.4, 1 / 60)  # bursts with pauses between
+    slow_motion = np.repeat([1 / 30, 1 / 240, 1 / 30], [60, 600, 60])
+    assert num_pauses(screen) == num_pauses(typing) == num_pauses(slow_motion) == 0
+    assert num_pauses([60.0] * 30) == num_pauses([0.04] * 5 + [0.2] + [0.04] * 5) == 0
+    assert num_pauses([0.04] * 20 + [5.0] + [0.04] * 20) == 0  # a gap
+    assert num_pauses([0.04] * 20 + [0.16] + [0.04] * 20) == 1
+    assert num_pauses([0.04] * 20 + [0.12] + [0.04] * 20) == 0
+
+
 def test_case_3_ordinary_draws_are_what_they_were() -> None:
     generator = torch.Generator().manual_seed(5)
     times = clips.random_clips(10.0, 29.97, generator, num_frames=3, stride_frames=4, num_clips=2)
@@ -465,29 +508,92 @@ def test_approximate_torchcodec_counts_frames_that_are_not_there(tmp_path: Path)
         assert read_numbers(video.permute(0, 2, 3, 1).numpy()) == [15] and reader.backend == "torchcodec"
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-@pytest.mark.parametrize("first", [0, 20])
-def test_case_1_stamps_in_the_order_of_the_file_are_not_believed(tmp_path: Path, suffix: str, first: int) -> None:
-    """H.264 tells the order of its pictures: a clip of two frames skipped those that refer to both, without a word."""
-    pictures, path = numbered(40), tmp_path / f"a.{suffix}"
+# Two groups of twenty pictures, each of which ends with pictures that refer forwards.
+GROUPS = "keyint=20:bframes=3:b-adapt=0:scenecut=0:open-gop={}"
+QUIET = ":log-level=none:pools=1"
+CODED = {
+    "libx264": {"x264-params": GROUPS.format(0)},
+    "libx265": {"x265-params": GROUPS.format(0) + ":log2-max-poc-lsb=4" + QUIET, "preset": "ultrafast"},
+    "layers": {"x265-params": GROUPS.format(0) + ":temporal-layers=3:slices=2" + QUIET, "preset": "ultrafast"},
+    "open": {"x265-params": GROUPS.format(1) + QUIET, "preset": "ultrafast"},
+}
+
+
+def restamped(path: Path, coded: str, stamp: Callable[[int, int], tuple[int, int]]) -> Path:
+    """Write 40 numbered pictures at 25 per second; `stamp` gives (pts, dts) of a packet from its place and its pts."""
     with av.open(str(path), "w") as container:
-        options = {"g": "20", "bf": "3", "x264-params": "b-adapt=0:scenecut=0:open-gop=0"}
-        stream = container.add_stream("libx264", rate=25, options=options)
+        stream = container.add_stream(
+            "libx264" if coded == "libx264" else "libx265", rate=25, options=CODED[coded]
+        )
         stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p"
-        coded = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
-        packets = [packet for frame in (*coded, None) for packet in stream.encode(frame)]
+        pictures = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in numbered(40)]
+        packets = [packet for frame in (*pictures, None) for packet in stream.encode(frame)]
         for number, packet in enumerate(packets):
-            if number >= first:
-                packet.pts = packet.dts = number
-            else:
-                packet.dts = number - 4
+            packet.pts, packet.dts = stamp(number, packet.pts)
             packet.time_base = Fraction(1, 25)
             container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("coded", ["libx264", "libx265", "layers"])
+@pytest.mark.parametrize("first", [0, 20])
+def test_case_1_stamps_in_the_order_of_the_file_are_not_believed(
+    tmp_path: Path, suffix: str, coded: str, first: int
+) -> None:
+    """H.264 and HEVC tell the order of their pictures: a clip of two frames skipped those that refer to both."""
+    path = restamped(tmp_path / f"a.{suffix}", coded, lambda n, pts: (n, n) if n >= first else (pts, n - 4))
     with open_video(path) as reader:
-        shown = reader.frames([0.8, 0.84]).video.permute(0, 2, 3, 1).numpy()
-        assert read_numbers(shown) == [20, 21]
         assert reader.info.distrust == "times contradict the order of the pictures"
         assert np.allclose(np.diff(reader.info.pts_seconds), 0.04)
+        for start in (0.8, 0.96, 1.0):
+            shown = reader.frames([start, start + 0.04]).video.permute(0, 2, 3, 1).numpy()
+            assert read_numbers(shown) == [round(25 * start), round(25 * start) + 1]
+
+
+@pytest.mark.parametrize("coded", list(CODED))
+@pytest.mark.parametrize("swapped", [{25: 29, 29: 25}, {19: 20, 20: 19}])
+def test_case_1_single_stamps_that_belong_to_others(tmp_path: Path, coded: str, swapped: dict[int, int]) -> None:
+    """Within a group of pictures, and from one to the next."""
+    whole = restamped(tmp_path / "whole.mp4", coded, lambda n, pts: (pts, n - 8))
+    path = restamped(tmp_path / "a.mp4", coded, lambda n, pts: (swapped.get(pts, pts), n - 8))
+    for file, distrust in ((whole, None), (path, "times contradict the order of the pictures")):
+        with open_video(file) as reader:
+            assert reader.info.distrust == distrust
+            shown = reader.frames(reader.info.pts_seconds).video.permute(0, 2, 3, 1).numpy()
+            assert read_numbers(shown) == list(range(40))
+
+
+@pytest.mark.parametrize("coded", ["layers", "open"])
+def test_case_1_orders_of_hevc_are_counted_from_its_lowest_layer(tmp_path: Path, coded: str) -> None:
+    """Of each four pictures three refer to others; of an open group those that lead it do."""
+    path = restamped(tmp_path / "a.mp4", coded, lambda n, pts: (pts, n - 8))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        look = picture_parser("hevc", stream.codec_context.extradata)
+        found = {
+            round(packet.pts * stream.time_base * 25): look(memoryview(packet))
+            for packet in container.demux(stream)
+            if packet.size
+        }
+    anchors = {order for order, picture in found.items() if picture.is_anchor}
+    assert {0, 4, 8, 12, 16, 20, 24, 28} <= anchors and not anchors & {1, 3, 5, 7, 17, 21, 23}
+    assert coded == "open" or [found[order].order for order in range(20)] == list(range(20))
+    if coded == "layers":
+        assert not anchors & {2, 6, 22}  # of the layer between
+    else:
+        assert not anchors & {17, 18, 19}  # they lead
+
+
+def test_case_1_orders_are_counted_from_pictures_that_others_refer_to() -> None:
+    """Of 4 bits: 0, 15 (one before, to which none refers), 8. From 15 on the last one would be 8 before the first."""
+    pictures = [
+        Picture(False, order=order, max_order=16, is_anchor=order != 15, is_first=order == 0)
+        for order in (0, 15, 8)
+    ]
+    assert not contradicts_order(pictures, [1, 0, 9])
+    assert contradicts_order(pictures, [0, 1, 9])
+    assert not contradicts_order(pictures, [1, None, 9])
 
 
 def test_case_1_stamps_are_sorted_where_pictures_were_dropped() -> None:

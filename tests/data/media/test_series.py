@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from vidssl.data import scan
+from vidssl.data.lists.sources import find
 from vidssl.data.media.audit import audit_file
 from vidssl.data.media.video import MediaError, open_video
 
@@ -124,3 +125,60 @@ def test_case_12_gaps_are_noted_beside_flow(tmp_path):
         "note flow beside the frames",
         "note missing frame numbers",
     ]
+
+
+def videos(root: Path) -> dict[str, int]:
+    corpus = scan(root, cache=root.parent / "cache", num_workers=1, progress=False)
+    assert not corpus.bad
+    return {entry.path.relative_to(root).as_posix(): entry.num_frames for entry in corpus.entries}
+
+
+@pytest.mark.parametrize(
+    ("strays", "named"),
+    [
+        (["thumb.jpg"], "1 of no series, thumb.jpg"),
+        (["cover.png", "poster_01.png"], "2 of no series, cover.png, poster_01.png"),
+        (["000001_thumb.jpg"], "1 of no series, 000001_thumb.jpg"),
+        (["a.jpg", "b.jpg", "c.jpg", "d.png"], "4 of no series, a.jpg, b.jpg, c.jpg, ..."),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["{:06d}.jpg", "img_{}.png"])
+def test_covers_and_thumbnails_beside_frames_are_no_frames(tmp_path, pattern, strays, named):
+    folder = fill(tmp_path / "all/v", pattern)
+    for name in strays:
+        PICTURE.resize((99, 77)).save(folder / name, format="PNG")
+    for name in ("Thumbs.db", ".DS_Store", "._000001.jpg"):
+        (folder / name).write_bytes(b"x")
+    assert num_frames(folder) == 20 and videos(tmp_path / "all") == {"v": 20}
+    assert notes(folder) == [f"note images beside the frames: {named}; they are passed over"]
+
+
+@pytest.mark.parametrize("names", [["img.jpg", "img (1).jpg", "img (2).jpg"], ["1.png", "cover.png"]])
+def test_few_images_of_no_series_are_frames(tmp_path, names):
+    assert num_frames(fill(tmp_path / "v", *names, numbers=[1])) == len(names)
+    assert notes(tmp_path / "v") == []
+
+
+@pytest.mark.parametrize("beside", [("u", "v"), ("flow_x", "flow_y"), ("flow",), ("tvl1_flow/u", "tvl1_flow/v")])
+def test_flow_in_folders_beside_the_frames_is_no_video(tmp_path, beside):
+    root = tmp_path / "all"
+    for name in ("run/a", "walk/b"):
+        folder = fill(root / name, "{:06d}.jpg")
+        for one in beside:
+            fill(folder / one, "{:06d}.jpg", numbers=range(1, 20))
+    assert videos(root) == {"run/a": 20, "walk/b": 20}
+    found = find(root, labels="folder", media="video")
+    assert found.labels == [0, 1] and len(found.others) == 2 * 19 * len(beside)
+    named = ", ".join(f"folder {name}" for name in dict.fromkeys(one.split("/")[0] for one in beside))
+    assert notes(root / "run/a") == [f"note flow beside the frames: {named}; they are passed over"]
+
+
+@pytest.mark.parametrize("name", ["u/a", "flow_x/a", "a/v", "a/Flow"])
+def test_flow_that_is_taken_for_a_video_is_noted(tmp_path, name):
+    for one in {name, "rgb/a", "u/a", "v/a", "a/u", "a/v", "a/rgb"}:
+        fill(tmp_path / "all" / one, "{:06d}.jpg")
+    said = "note looks like optical flow: by its name, yet it is taken for a video of its own"
+    assert notes(tmp_path / "all" / name) == [said]
+    assert notes(tmp_path / "all/rgb/a") == notes(tmp_path / "all/a/rgb") == []
+    assert notes(fill(tmp_path / "one", "flow_x_{:05d}.jpg")) == [said]
+    assert notes(fill(tmp_path / "alone/u", "{:05d}.jpg")) == []  # a class may be called like that

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from vidssl.data.media.packets.index import read_index
-from vidssl.data.media.packets.nal import Picture, num_gaps, picture_parser, states_reordering
+from vidssl.data.media.packets.nal import Picture, num_gaps, picture_parser
+from vidssl.data.media.packets.parameter_sets import states_reordering
 from vidssl.data.media.packets.times import longest_increasing, repaired_times
 from vidssl.data.media.pyav import PyAVReader
 from vidssl.data.media.reader import nearest

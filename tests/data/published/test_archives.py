@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 from tiny_archives import vint, write_rar4, write_rar5, write_tar, write_zip
 
-from vidssl.data.published import archive_limits, archives, members, rar
+from vidssl.data.corpus.tars import media_members
+from vidssl.data.lists import archive_limits
+from vidssl.data.published import archives, members, rar
 from vidssl.data.published.archives import Published, below, extract, prepare
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")
@@ -402,6 +404,35 @@ def test_tar_headers_of_absurd_size_are_refused_unread(tmp_path, here, kind, pac
     with pytest.raises(ValueError, match=r"a\.tar has a header of 8,589,934,592 bytes, more than 1,048,576"):
         unpack(archive, here / "out")
     assert_untouched(tmp_path, archive)
+
+
+def sized(size: int, how: str) -> bytes:
+    """A header of a member "x.mp4" of so many bytes, less than none: in base 256, octal or beforehand (pax)."""
+    info = tarfile.TarInfo("x.mp4")
+    if how == "pax":
+        info.pax_headers = {"size": str(size)}
+        return info.tobuf(tarfile.PAX_FORMAT)
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = size.to_bytes(12, "big", signed=True) if how == "base 256" else b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("how", ["base 256", "octal", "pax"])
+@pytest.mark.parametrize("size", [-1, -512, -1024, -(2**40)])
+def test_members_of_less_than_nothing_are_refused(tmp_path, here, size, how):
+    """What follows such a member would be looked for before it: for ever, or twice."""
+    archive = here / "a.tar"
+    archive.write_bytes(header_of("first.mp4", 0, b"0") + sized(size, how) + bytes(1024))
+    if how == "octal" and size == -(2**40):
+        return  # does not fit
+    message = rf"^\S*a\.tar holds 'x\.mp4', whose size is {size}; it is damaged, get it again$"
+    with pytest.raises(ValueError, match=message):
+        unpack(archive, here / "out")
+    assert_untouched(tmp_path, archive)
+    with archive.open("rb") as stream, pytest.raises(ValueError, match=message):
+        media_members(stream, str(archive))
 
 
 def test_headers_in_a_row_are_refused(tmp_path, here):

@@ -1,5 +1,6 @@
 """Measuring an encoder while it learns."""
 
+import dataclasses
 import json
 from functools import partial
 
@@ -74,3 +75,17 @@ def test_it_looks_at_the_first_frames_of_a_few_sequences(tmp_path):
     assert record.figures["J-Mean"] == pytest.approx(np.mean(frames), abs=1e-12)
     with pytest.raises(ValueError, match="b: none of its first 1 frames is scored; raise max_frames"):
         online_davis(root, protocol=CRW, sequences=["b"], max_frames=1)
+
+
+def test_a_run_that_diverges_ends_by_the_verdict_of_the_guard(small_corpus, tmp_path, caplog):
+    """Measured at every step, from the first whose features are no numbers: the evaluation has its say and no more."""
+    root = write_davis(tmp_path / "davis", {"slow": 2})
+    diverging = dataclasses.replace(run(small_corpus), learning_rate=optim.constant(1e20), steps=40)
+    online = online_davis(root, protocol=CRW)
+    with pytest.raises(FloatingPointError, match="loss or gradient was not finite in 11 steps"):
+        fit(diverging, out=tmp_path / "run", log_every=1, evaluate=online, evaluate_every=1)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if "loss" not in line]
+    assert set(measured[-1]) == {"step", *(f"online_davis/{name}" for name in ("J&F-Mean", "J-Mean", "F-Mean"))}
+    assert all(np.isnan(value) for name, value in measured[-1].items() if name != "step")
+    assert "the evaluation in between has no figures: features of frame 0 are NaN or infinite" in caplog.text

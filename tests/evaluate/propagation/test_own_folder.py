@@ -25,6 +25,12 @@ def test_a_folder_of_an_earlier_call_is_taken(tmp_path) -> None:
     check(made(tmp_path))
 
 
+def test_a_file_is_no_folder(tmp_path) -> None:
+    out = made(tmp_path)
+    with pytest.raises(ValueError, match=r"labels\.json is a file; give another folder"):
+        check_folder(out / "labels.json", video_path=tmp_path / "v.mp4", first_mask_path=tmp_path / "m.png")
+
+
 def test_masks_that_are_a_link_to_a_folder_of_the_user_are_refused(tmp_path) -> None:
     out = made(tmp_path)
     (out / "masks").rename(tmp_path / "mine")

@@ -109,6 +109,7 @@ def test_five_guesses_among_five_classes_are_no_figure(num_classes, has_top5):
     for figures in (outcome.figures, *outcome.parts.values()):
         assert ("top5" in figures) == has_top5
     assert ("conventional_top5" in outcome.figures) == has_top5
+    assert set(outcome.uncertainty["intervals"]) == set(outcome.figures)
 
 
 def test_length_and_order_do_not_matter():

@@ -131,8 +131,9 @@ def measure(
             progress=True,
             command=command,
         )
+    num_sequences = len(benchmark.sequences)
     title = (
-        f"{f'{benchmark.task} {variant}'.strip()}, {len(benchmark.sequences)} sequences, protocol "
+        f"{f'{benchmark.task} {variant}'.strip()}, {num_sequences} sequence{'s' * (num_sequences != 1)}, protocol "
         f"{name_of_protocol or 'any'}, per cent"
     )
     console = Console()

@@ -43,6 +43,7 @@ def finetune(
     lr_backbone: float = 1e-4,
     lr_head: float = 1e-3,
     weight_decay: float = 0.05,
+    drop_path: float = 0.0,
     precision: Literal["float32", "bfloat16"] = "float32",
     frames: int = 8,
     stride: int = 4,
@@ -72,6 +73,8 @@ def finetune(
         lr_backbone: Learning rate of the encoder.
         lr_head: Learning rate of the classifier.
         weight_decay: Of matrices.
+        drop_path: Share of the branches of a transformer's last block that are left out in training, of earlier ones
+            less; 0.1 for the ViT-B of MAE.
         precision: Of matrix products in training.
         frames: Frames of a clip (videos).
         stride: Frames of the file from one frame of a clip to the next (videos).
@@ -102,6 +105,7 @@ def finetune(
         "lr_backbone": lr_backbone,
         "lr_head": lr_head,
         "weight_decay": weight_decay,
+        **({"drop_path": drop_path} if drop_path else {}),
         "precision": precision,
         "num_frames": 1 if still else frames,
         "stride_frames": 1 if still else stride,
@@ -217,6 +221,7 @@ def _tuned(
         lr_head=how["lr_head"],
         batch_size=how["batch_size"],
         weight_decay=how["weight_decay"],
+        drop_path=how.get("drop_path", 0.0),
         seed=how["seed"],
         device=device,
         precision=how["precision"],

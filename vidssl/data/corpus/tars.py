@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from ...files import replacing
+from ..lists.archive_limits import bounded_headers, check_size
 from ..lists.suffixes import VIDEO_SUFFIXES
 from ..lists.trust import damage_named, safe_name
 from ..media.container import printable
@@ -26,12 +27,16 @@ def media_members(
     """(name, offset, size) of the videos of an uncompressed tar file, of the images if it has no video; what; others.
 
     Raises:
-        ValueError: It is damaged or compressed, or holds links, devices or names that lead out of it.
+        ValueError: It is damaged or compressed, holds links, devices or names that lead out of it, or asks for more
+            memory than any sound one.
     """
     found: dict[str, list[tuple[str, int, int]]] = {"video": [], "image": []}
     num_other = 0
-    with damage_named(label), tarfile.open(fileobj=stream, mode="r:") as archive:
+    headers = bounded_headers(label)
+    with damage_named(label), tarfile.open(fileobj=stream, mode="r:", tarinfo=headers) as archive:
         while (info := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
+            check_size(info, label)  # it may come from a header before the member's own
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from ..media.container import printable
 from ..media.images import IMAGE_SUFFIXES
+from .rows import ListRow, check_repeats, drop_frame_counts
 from .suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from .text import read_text
+from .trust import refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,23 +85,6 @@ class Listing:
     description: str
 
 
-@dataclass(frozen=True)
-class ListRow:
-    """One line of a list.
-
-    Args:
-        where: List and line, for messages.
-        line: Number of the line, from 1.
-        path: The file that it names; it need not be there.
-        texts: What stands in the columns, by the names of `USUAL_COLUMNS`; "path" is as the list has it.
-    """
-
-    where: str
-    line: int
-    path: Path
-    texts: dict[str, str]
-
-
 def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool | None = None) -> Listing:
     """Read a list of files (.txt, .csv, .tsv).
 
@@ -135,8 +121,15 @@ def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool
             _check_split(texts["split"], where, width)
         if "://" in texts["path"]:
             raise ValueError(f"{where}: '{texts['path']}' is a URL; only local files are read, download it first")
-        _refuse_outside(path.parent, texts["path"], where=where, allowed=allow_outside)
+        refuse_outside(path.parent, texts["path"], where=where, allowed=allow_outside)
         result.append(ListRow(where, line, path.parent / texts["path"], texts))
+    num_counted = drop_frame_counts(result) if reading.separator == " " and not reading.heading else 0
+    names = [(os.path.normpath(row.path), row.texts.get("start"), row.texts.get("end")) for row in result]
+    samples = [
+        (name, row.texts.get("label", ""), row.texts["path"], row.where)
+        for name, row in zip(names, result, strict=True)
+    ]
+    check_repeats(samples, name=printable(path))
     heads = result[:2] if not reading.heading and len(result) > 1 else []
     if heads and not _is_media(heads[0].texts["path"]) and not exists(heads[0].path) and exists(heads[1].path):
         raise ValueError(
@@ -144,6 +137,7 @@ def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool
             f"of the files {USUAL_COLUMNS['path'][0]} and that of the classes {USUAL_COLUMNS['label'][0]}"
         )
     unused = [name for number, name in enumerate(reading.heading) if number not in place.values()]
+    unused += ["the number of frames"] if num_counted else []
     how = f"{', '.join(place)} separated by {reading.name}" if width > 1 else "one path each"
     how += f"; not used: {', '.join(map(printable, unused))}" if unused else ""
     return Listing(tuple(place), result, f"{printable(path)}: {len(result)} lines, {how}")
@@ -169,7 +163,7 @@ def _nothing_in(path: Path) -> str:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """(number, text) of every line that is not blank."""
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        text = read_text(path, names_files=True)
     except OSError as error:
         raise ValueError(f"{printable(path)} cannot be read ({error.strerror})") from error
     # Not by splitlines: names may hold what else it takes for the end of a line.
@@ -379,20 +373,4 @@ def _check_split(split: str, where: str, width: int) -> None:
         raise ValueError(
             f"{where}: {width} columns without a heading are path, label and split, but '{split}' is neither train nor "
             "test; give path and label alone, or a first line that names the columns"
-        )
-
-
-def _refuse_outside(folder: Path, path: str, *, where: str, allowed: bool | None) -> None:
-    """Raise ValueError if a path in a list does not lie below the folder of the list.
-
-    Links below the folder may lead anywhere: who made them owns the folder.
-    """
-    if os.environ.get("VIDSSL_ALLOW_OUTSIDE") == "1" if allowed is None else allowed:
-        return
-    folder = Path(os.path.normpath(folder.absolute()))
-    if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
-        raise ValueError(
-            f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
-            "so they reach only what lies beside or below them: move the list to a folder above its files, or, if you "
-            "trust it, set the environment variable VIDSSL_ALLOW_OUTSIDE=1"
         )

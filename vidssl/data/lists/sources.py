@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..media.container import MediaError, printable, sniff
 from ..media.images import IMAGE_SUFFIXES, image_paths, natural_key
+from ..media.series import flow_folders
 from .lists import TEST_NAMES, TRAIN_NAMES, example_of, exists, read_list
 from .suffixes import AUDIO_SUFFIXES, LIST_SUFFIXES, VIDEO_SUFFIXES
 
@@ -173,8 +174,8 @@ def is_list(path: Path) -> bool:
 def find_in_folder(root: Path, *, media: Literal["video", "image", "audio"]) -> Source:
     """Find the samples of one kind of media: what a sample is, for every command.
 
-    A video is a file, or a folder with at least two images, no video and no folder in it. Links are followed, hidden
-    files and folders left out.
+    A video is a file, or a folder with at least two images and no video in it, nor a folder but of the optical flow of
+    these images. Links are followed, hidden files and folders left out.
     """
     found = Source(root, [])
 
@@ -194,8 +195,12 @@ def find_in_folder(root: Path, *, media: Literal["video", "image", "audio"]) -> 
         kinds = [kind_of(path) for path in paths]
         chosen = [path for path, kind in zip(paths, kinds, strict=True) if kind == media]
         others = [(path, kind) for path, kind in zip(paths, kinds, strict=True) if kind != media]
-        if media == "video" and not chosen and not subfolders and len(image_paths(Path(folder))) >= 2:
+        is_alone = flow_folders(subfolders) == subfolders  # flow of these frames is no video of its own
+        if media == "video" and not chosen and is_alone and len(image_paths(Path(folder))) >= 2:
             chosen = [Path(folder)]
+            flow = (path for name in subfolders for path in sorted(Path(folder, name).rglob("[!.]*")))
+            others += [(path, "other") for path in flow if path.is_file()]
+            subfolders.clear()
             found.frame_folders += chosen
             others = [(path, kind) for path, kind in others if kind != "image"]
         for path, kind in others:

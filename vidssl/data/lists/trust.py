@@ -1,6 +1,7 @@
-"""What is believed of archives that strangers made: no name leads out, damage is told by file."""
+"""What is believed of archives and lists that strangers made: no name leads out, damage is told by file."""
 
 import gzip
+import os
 import re
 import tarfile
 import zipfile
@@ -8,7 +9,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from ..media.container import printable
 
 
 def safe_name(name: str, label: str) -> str:
@@ -37,3 +40,19 @@ def damage_named(label: str) -> Iterator[None]:
         raise ValueError(f"{label} is damaged (headers within headers); get it again") from error
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, LZMAError) as error:
         raise ValueError(f"{label} is damaged ({error}); get it again") from error
+
+
+def refuse_outside(folder: Path, path: str, *, where: str, allowed: bool | None) -> None:
+    """Raise ValueError if a path in a list does not lie below the folder of the list.
+
+    Links below the folder may lead anywhere: who made them owns the folder.
+    """
+    if os.environ.get("VIDSSL_ALLOW_OUTSIDE") == "1" if allowed is None else allowed:
+        return
+    folder = Path(os.path.normpath(folder.absolute()))
+    if not Path(os.path.normpath(folder / path)).is_relative_to(folder):
+        raise ValueError(
+            f"{where}: '{path}' leads out of {printable(folder)}, the folder of the list; lists may come from others, "
+            "so they reach only what lies beside or below them: move the list to a folder above its files, or, if you "
+            "trust it, set the environment variable VIDSSL_ALLOW_OUTSIDE=1"
+        )

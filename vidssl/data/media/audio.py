@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .container import MAX_SAMPLE_RATE_HZ, MediaError, check_seconds, describe, open_container, packets_of
+from .container import (
+    ENCRYPTED,
+    MAX_SAMPLE_RATE_HZ,
+    MediaError,
+    check_seconds,
+    describe,
+    is_encrypted,
+    open_container,
+    packets_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,6 +270,8 @@ class AudioReader:
                 is_end = packet is None
                 if packet is not None and packet.size == 0:
                     continue
+                if packet is not None and is_encrypted(packet):
+                    raise MediaError(self._path, ENCRYPTED)
                 if packet is not None and speech_modes and memoryview(packet)[0] >> 3 & 15 >= speech_modes:
                     frames = [_pause(packet, self._stream)]
                 else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...files import file_sha256
 from .audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
-from .container import MediaError, complaints, describe, open_container, regular_file, sniff
+from .container import ENCRYPTED, MediaError, complaints, describe, open_container, regular_file, sniff
 from .findings import Finding, gap_notes, stream_notes
 from .images import ImagesReader, refused_depth
 from .member import Member
@@ -37,6 +37,8 @@ WHOLE = 0.95
 # The kind of finding that is none any more when a file is written anew.
 SLOW = "slow: every read decodes from the start"
 
+_ENCRYPTED = Finding("error", "cannot be read", ENCRYPTED)
+
 # Decoders of the WebM project. They notice when a packet ends before its picture does, or the picture before it.
 _STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -53,7 +55,8 @@ def audit_file(path: str | Path | Member) -> list[Finding]:
                 reader.frames([number / DEFAULT_FPS])
             notes = series_notes(folder) if path is folder else []
             return [Finding("note", kind, detail) for kind, detail in notes]
-        return [*_audit_video(path), *_audit_sound(path)]
+        found = list(_audit_video(path))
+        return found if found == [_ENCRYPTED] else [*found, *_audit_sound(path)]
     except MediaError as error:
         return [Finding("error", "cannot be read", error.reason)]
 
@@ -112,6 +115,9 @@ def _audit_video(path: Path) -> Iterator[Finding]:
             index = read_index(container, stream)
         except Exception as error:
             yield Finding("error", "packets cannot be read", describe(error))
+            return
+        if index.num_encrypted:
+            yield _ENCRYPTED
             return
         num_promised, time_base = stream.frames, float(stream.time_base or 0)
         dropped = num_dropped(container, stream, path, num_packets=index.num_packets)

@@ -51,6 +51,11 @@ _EBML, _ASF, _MPEG_PS, _MPEG_ES = (
 )
 
 
+# What is said of files that nobody without their key can read.
+ENCRYPTED = "is encrypted; get a copy that is not, or decrypt it: ffmpeg -decryption_key KEY -i IN -c copy OUT"
+_MAX_LOOKED_AT = 2**20  # bytes of the head of a file
+
+
 class MediaError(ValueError):
     """A file that cannot be read as what was asked of it.
 
@@ -184,7 +189,21 @@ def open_container(path: Path, *, decode: bool = True) -> InputContainer:
         if isinstance(error, av.ArgumentError):  # what FFmpeg says of a format that is not on the list
             cure = "its format is none of those that are read (mp4, mkv, avi, ts, wav, flac, ...), convert it"
             raise MediaError(path, f"is no readable media file: {cure}") from error
+        if _names_encryption(path):
+            raise MediaError(path, ENCRYPTED) from error
         raise MediaError(path, f"is no readable media file ({describe(error)})") from error
+
+
+def _names_encryption(path: Path) -> bool:
+    """Whether an mp4 file that cannot be opened has an encrypted track (sinf: ISO/IEC 14496-12, 8.12)."""
+    with path.open("rb") as file:
+        head = file.read(_MAX_LOOKED_AT)
+    return b"sinf" in head and (b"encv" in head or b"enca" in head)
+
+
+def is_encrypted(packet: Packet) -> bool:
+    """Whether the container says that it is encrypted (Common Encryption, ISO/IEC 23001-7)."""
+    return packet.has_sidedata("encryption_info")
 
 
 def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .packets.orientation import display_orientation
-from .packets.times import gaps
+from .packets.times import gaps, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def stream_notes(container: InputContainer, stream: VideoStream, first: VideoFra
 
 
 def gap_notes(times_seconds: NDArray[np.float64]) -> Iterator[Finding]:
-    """Note where nothing was recorded between frames at increasing times (N,)."""
+    """Note where nothing was recorded, or frames are missing, between frames at increasing times (N,)."""
     after = gaps(times_seconds)
     if len(after):
         steps = np.diff(times_seconds)[after]
@@ -85,5 +85,16 @@ def gap_notes(times_seconds: NDArray[np.float64]) -> Iterator[Finding]:
             "note",
             "gap between frames",
             f"{steps[longest]:.2f} s without a frame, from {start:.2f} s"
+            + (f", the longest of {len(after)}" if len(after) > 1 else ""),
+        )
+    after, usual = pauses(times_seconds)
+    if len(after):
+        steps = np.diff(times_seconds)[after]
+        longest = int(steps.argmax())
+        start = times_seconds[after[longest]] - times_seconds[0]
+        yield Finding(
+            "note",
+            "frames are missing",
+            f"{steps[longest]:.2f} s between two, from {start:.2f} s, where {usual:.3f} s is usual"
             + (f", the longest of {len(after)}" if len(after) > 1 else ""),
         )

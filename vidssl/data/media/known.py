@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_VERSION = 3  # raise it when the reader finds out other things
+_VERSION = 4  # raise it when the reader finds out other things
 _INFO = ("duration_seconds", "fps", "width", "height", "rotation_degrees", "codec", "audio_sample_rate_hz",
          "audio_channels", "distrust", "is_mirrored")  # fmt: skip
 _INDEX = ("trap", "num_packets", "num_corrupt", "num_gaps", "states_reordering", "distrust", "last_ticks")

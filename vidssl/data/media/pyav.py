@@ -12,6 +12,7 @@ import numpy as np
 
 from .audio import AudioReader, audio_stream
 from .container import (
+    ENCRYPTED,
     MediaError,
     check_seconds,
     describe,
@@ -85,6 +86,8 @@ class PyAVReader(Reader):
             self._index = stated_index(container, self._stream) or read_index(container, self._stream)
         if self._index.num_packets == 0:
             raise MediaError(path, "holds no picture; it is a header alone or was cut off, copy it again")
+        if self._index.num_encrypted:
+            raise MediaError(path, ENCRYPTED)
         distrust = self._index.distrust
         first = self._first_by_seek() if distrust is None else None
         if first is None:

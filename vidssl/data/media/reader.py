@@ -108,6 +108,7 @@ class Reader(ABC):
         times_seconds: Sequence[float],
         *,
         short_side: int | None = None,
+        size: tuple[int, int] | None = None,
         window: tuple[int, int, int, int] | None = None,
         out: Tensor | None = None,
     ) -> Frames:
@@ -118,14 +119,15 @@ class Reader(ABC):
                 earlier one; times before the first or after the last frame by those.
             short_side: Height or width, whichever is smaller, of the frames returned; None for the stored size.
                 The aspect ratio is kept, scaling is bilinear and done by the decoder's colour conversion.
+            size: Instead of it (height, width) of the frames returned, whatever the aspect ratio.
             window: (top, left, height, width) of the part of the scaled picture that is wanted, pixels; None is the
                 whole picture.
             out: Where to write the frames, uint8 (T, 3, H, W), whatever its strides; None is new memory.
 
         Raises:
             MediaError: A frame that the file promises cannot be decoded.
-            ValueError: No times, a time that is no number, a short side below 1, a window that is not inside the
-                picture, or an `out` of another shape.
+            ValueError: No times, a time that is no number, a short side or size below 1 pixel, both of them, a window
+                that is not inside the picture, or an `out` of another shape.
         """
         import torch
         from einops import rearrange
@@ -135,11 +137,13 @@ class Reader(ABC):
             raise ValueError(f"times_seconds is {times_seconds}, expected at least one finite number of seconds")
         if short_side is not None and short_side < 1:
             raise ValueError(f"short_side is {short_side}, expected at least 1 pixel")
+        if size is not None and (short_side is not None or min(size) < 1):
+            raise ValueError(f"size is {size}, short_side {short_side}; expected one of them, of at least 1 pixel")
         numbers = nearest(self.info.pts_seconds, times)
         places: dict[int, list[int]] = {}
         for place, number in enumerate(numbers.tolist()):
             places.setdefault(number, []).append(place)
-        height, width = scaled_size(self.info.height, self.info.width, short_side=short_side)
+        height, width = size or scaled_size(self.info.height, self.info.width, short_side=short_side)
         check_clip(self.info.path, num_frames=len(numbers), height=height, width=width)
         top, left, rows, columns = window or (0, 0, height, width)
         if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 
+# Folders of optical flow beside frames (TSN, mmaction, tvl1_flow/u of two-stream networks).
+_FLOW_FOLDER = re.compile(r"(optical_?|tvl1_?)?flow([_-]?[xyuv])?", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Series:
@@ -43,22 +46,40 @@ def frame_paths(folder: Path) -> list[Path]:
     """List the frames of a folder in natural order.
 
     All its images, unless they are several series with the same numbers. A series beside others whose names begin
-    with "flow" is taken without them: so TSN and mmaction lay out frames with their optical flow.
+    with "flow" is taken without them: so TSN and mmaction lay out frames with their optical flow. A cover or
+    thumbnail beside a series is none of its frames.
 
     Raises:
         MediaError: There are several series with the same numbers, such as left_1.png and right_1.png.
     """
     images = image_paths(folder)
     flow = {path for series in _flow(folder, _rivals(images)) for path in series.paths}
-    return [path for path in images if path not in flow]
+    frames = [path for path in images if path not in flow]
+    strays = _strays(frames)
+    return [path for path in frames if path not in strays]
+
+
+def flow_folders(names: Sequence[str]) -> list[str]:
+    """Those of the folders in a folder that hold optical flow, by their names: flow_x, u beside v."""
+    is_pair = {"u", "v"} <= {name.lower() for name in names}
+    return [name for name in names if _FLOW_FOLDER.fullmatch(name) or (is_pair and name.lower() in {"u", "v"})]
 
 
 def series_notes(folder: Path) -> list[tuple[str, str]]:
     """(kind, detail) of what is worth knowing of a folder that `frame_paths` reads."""
     notes = []
-    flow = _flow(folder, _rivals(image_paths(folder)))
-    if flow:
-        notes.append(("flow beside the frames", f"{_listed(flow)}; they are passed over"))
+    images = image_paths(folder)
+    flow = _flow(folder, _rivals(images))
+    beside = flow_folders(_folders(folder))
+    if flow or beside:
+        names = ", ".join([_listed(flow)] * bool(flow) + [f"folder {printable(name)}" for name in beside])
+        notes.append(("flow beside the frames", f"{names}; they are passed over"))
+    strays = sorted(_strays([path for path in images if not any(path in series.paths for series in flow)]))
+    if strays:
+        first = ", ".join(printable(path.name) for path in strays[:3]) + (", ..." if len(strays) > 3 else "")
+        notes.append(("images beside the frames", f"{len(strays)} of no series, {first}; they are passed over"))
+    if _looks_like_flow(folder, images):
+        notes.append(("looks like optical flow", "by its name, yet it is taken for a video of its own"))
     for series in _all_series(frame_paths(folder)):
         missing = _missing(series.numbers)
         if missing:
@@ -70,6 +91,36 @@ def series_notes(folder: Path) -> list[tuple[str, str]]:
                 )
             )
     return notes
+
+
+def _looks_like_flow(folder: Path, images: Sequence[Path]) -> bool:
+    """Whether the names of a folder, of the one above it, or of all images say so."""
+    if all(path.name.lower().startswith("flow") for path in images):
+        return True
+    return any(place.name in flow_folders(_folders(place.parent)) for place in (folder, folder.parent))
+
+
+def _folders(parent: Path) -> list[str]:
+    """Names of the folders in one, none where it may not be listed."""
+    try:
+        return sorted(path.name for path in parent.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _strays(images: Sequence[Path]) -> set[Path]:
+    """Images alone with their name beside a series that has most images: cover.png, thumb_1.jpg."""
+    every = _all_series(images)
+    longest = max(every, key=lambda series: len(series.paths), default=None)
+    if longest is None or len(longest.paths) < 2 or 2 * len(longest.paths) <= len(images):
+        return set()
+    in_series = {path for series in every if len(series.paths) > 1 for path in series.paths}
+    word = _word(longest.paths[0])  # img.jpg before img1.jpg is a frame
+    return {path for path in images if path not in in_series and _word(path) != word}
+
+
+def _word(path: Path) -> str:
+    return re.sub(r"[\W\d_]+", "", path.stem).lower()
 
 
 def _flow(folder: Path, rivals: Sequence[Series]) -> list[Series]:

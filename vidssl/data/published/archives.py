@@ -33,8 +33,8 @@ from rich.progress import (
 )
 
 from ...json_files import read_json
+from ..lists.archive_limits import check_ratio
 from ..lists.trust import damage_named, safe_name
-from .archive_limits import check_ratio
 from .members import Member, _check_total, _Joined, members, tar_members
 
 RECORD = "prepared.json"

@@ -30,9 +30,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ...json_files import read_json
+from ..lists.text import read_text
 from ..media.images import image_size, read_image
 from .masks import VOID, check_object_ids, davis_palette, listed_ids, read_mask
-from .ranges import read_text
 
 __all__ = [
     "VOID",

@@ -20,6 +20,7 @@ from typing import Literal, cast
 
 from ..lists.lists import TEST_NAMES, TRAIN_NAMES, Columns, exists, read_list
 from ..lists.recordings import frames_of, recordings
+from ..lists.rows import check_repeats
 from ..lists.sources import is_list
 from ..media.container import printable
 from ..media.images import natural_key
@@ -248,6 +249,8 @@ def _assemble(rows: list[Row], *, name: str, root: Path, layout: str) -> Labelle
     twice = next((row for row in parts["test"] if row.key in trained), None)
     if twice is not None:
         raise ValueError(f"{twice.where}: {twice.wanted} is a training sample, too ({trained[twice.key]})")
+    if layout != "list":  # whose reader has looked
+        check_repeats(((row.key, row.class_name, row.wanted, row.where) for row in rows if row.path), name=name)
     class_names = sorted({row.class_name for row in rows}, key=natural_key)
     unseen = sorted({row.class_name for row in parts["test"]} - {row.class_name for row in parts["train"]})
     if unseen:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ...json_files import parse_json
 from ..lists.sources import Source, find_in_folder, kind_of
 from ..lists.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from ..lists.text import read_text
 from ..media.container import printable
 from ..media.images import IMAGE_SUFFIXES, natural_key
 
@@ -224,7 +225,7 @@ def _no_file(path: Path, layout: str) -> ValueError:
 
 def _text(path: Path, layout: str) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        return read_text(path, names_files=True)
     except FileNotFoundError as error:
         raise _no_file(path, layout) from error
 

@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..lists.trust import safe_name
-from .archive_limits import (
+from ..lists.archive_limits import (
     bounded_headers,
     check_members,
     check_ratio,
+    check_size,
     check_zip_directory,
     check_zip_member,
     unpacked,
 )
+from ..lists.trust import safe_name
 from .rar import RAR4, list_rar, unpack_rar
 
 GIB = 2**30
@@ -86,6 +87,7 @@ def tar_members(stream: IO[bytes], label: str) -> Iterator[Member]:
     with tarfile.open(fileobj=unpacked(stream), mode="r|", tarinfo=bounded_headers(label)) as archive:
         for info in archive:
             archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
+            check_size(info, label)
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():

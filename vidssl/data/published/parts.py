@@ -14,8 +14,8 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..lists.text import read_text
 from .benchmarks import MaskSequence
-from .ranges import read_text
 
 logger = logging.getLogger(__name__)
 

@@ -26,9 +26,10 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
+from ..lists.text import read_text
 from ..media.images import image_size
 from .benchmarks import MaskSequence, read_frame
-from .ranges import check_name, check_pixels_of, read_text
+from .ranges import check_name, check_pixels_of
 
 logger = logging.getLogger(__name__)
 

@@ -113,19 +113,6 @@ def check_boxes(boxes: np.ndarray, *, size: tuple[int, int], what: str | Path) -
     return int((outside | (2 * shown_width * shown_height < box_width * box_height)).sum())
 
 
-def read_text(path: Path) -> str:
-    """Read a text of UTF-8, with or without a byte-order mark.
-
-    Raises:
-        ValueError: It is no such text; the message names the file.
-        OSError: It cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text of UTF-8 ({error}); save it as such") from error
-
-
 def check_name(name: str, *, path: Path) -> str:
     """Return a name of a list that stands for a folder beside it.
 

@@ -31,9 +31,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..lists.text import read_text
 from ..media.images import image_size
 from .points import _frames, _images
-from .ranges import check_boxes, check_name, range_of, read_text
+from .ranges import check_boxes, check_name, range_of
 
 logger = logging.getLogger(__name__)
 

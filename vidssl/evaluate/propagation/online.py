@@ -6,6 +6,8 @@ The figures stand in metrics.jsonl and TensorBoard, the overlays in TensorBoard 
 written; `vidssl evaluate davis` measures properly at the end.
 """
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,8 +22,12 @@ from ...data.published.benchmarks import davis_sequences
 from ...models.encoder import Encoder
 from ..metrics.jf import score_frame
 from .drawing.overlay import contact_sheet, evenly_spaced
-from .propagate import propagate_masks
+from .propagate import NotFiniteError, propagate_masks
 from .protocols import Protocol
+
+_FIGURES = ("J&F-Mean", "J-Mean", "F-Mean")
+
+logger = logging.getLogger(__name__)
 
 
 def online_davis(
@@ -47,7 +53,8 @@ def online_davis(
 
     Returns:
         Encoder -> figures "online_davis/J&F-Mean", J-Mean and F-Mean (means over objects, in [0, 1]), and a contact
-        sheet of each sequence, float (3, H, W) in [0, 1].
+        sheet of each sequence, float (3, H, W) in [0, 1]. Of an encoder whose features are not finite all figures are
+        NaN: whether the training ends is for its guard to say.
 
     Raises:
         ValueError: The data is not there, or no frame of a sequence would be scored.
@@ -61,6 +68,13 @@ def online_davis(
             raise ValueError(f"{name}: none of its first {lengths[name]} frames is scored; raise max_frames")
 
     def evaluate(encoder: Encoder) -> tuple[dict[str, float], dict[str, Tensor]]:
+        try:
+            return measured(encoder)
+        except NotFiniteError as error:
+            logger.warning("the evaluation in between has no figures: %s", error)
+            return {f"online_davis/{name}": math.nan for name in _FIGURES}, {}
+
+    def measured(encoder: Encoder) -> tuple[dict[str, float], dict[str, Tensor]]:
         objects: list[np.ndarray] = []
         pictures = {}
         for one in wanted:
@@ -83,7 +97,7 @@ def online_davis(
             pixels = torch.from_numpy(np.array(sheet))
             pictures[f"online_davis_{one.name}"] = rearrange(pixels, "h w c -> c h w").float() / 255
         region, contour = np.mean(objects, axis=0).tolist()
-        figures = {"J&F-Mean": (region + contour) / 2, "J-Mean": region, "F-Mean": contour}
+        figures = dict(zip(_FIGURES, ((region + contour) / 2, region, contour), strict=True))
         return {f"online_davis/{name}": value for name, value in figures.items()}, pictures
 
     return evaluate

@@ -21,6 +21,10 @@ from .frames import color_statistics, labels_from_mask, pil_nearest, prepare_fra
 from .protocols import Protocol
 
 
+class NotFiniteError(ValueError):
+    """Features are NaN or infinite: there is nothing to carry labels by."""
+
+
 def encode_frames(
     encoder: Encoder,
     frames: Iterable[Tensor],
@@ -40,7 +44,7 @@ def encode_frames(
         Features (D, h, w) of every frame, of length 1 in every cell, on `device`.
 
     Raises:
-        ValueError: Features are NaN or infinite.
+        NotFiniteError: Features are NaN or infinite.
     """
     device = encoder.mean.device if device is None else torch.device(device)
     encoder = encoder.to(device)
@@ -50,7 +54,7 @@ def encode_frames(
             pixels = prepare_frame(frame.to(device), protocol=protocol, multiple=encoder.multiple)
             features = _encode(encoder, pixels, mean=mean, std=std)
             if not features.isfinite().all():
-                raise ValueError(
+                raise NotFiniteError(
                     f"features of frame {number} are NaN or infinite, so nothing can be carried by them: the weights "
                     "are too large, or broken"
                 )

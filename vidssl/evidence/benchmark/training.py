@@ -26,7 +26,8 @@ from ...ops.ema import move_teacher, teacher_of
 from ...ops.kmeans import kmeans, nearest
 from ...train import checkpoint
 from ...train.guard import Guard, clip_gradients
-from ...train.loop import Run, fit
+from ...train.loop import fit
+from ...train.run import Run
 from .measuring import Case, Peers, Row, at_least, at_most
 
 NUM_POINTS, POINT_DIM, NUM_CLUSTERS, NUM_ITERATIONS = 20_000, 256, 2000, 10
@@ -202,7 +203,7 @@ def _parts(method: Method) -> dict[str, float]:
             export_encoders(method, Path(out))
 
     def judge() -> None:
-        guard.agrees(losses["loss"], clip_gradients(guard.parameters, math.inf))
+        guard.agrees(losses["loss"], clip_gradients(guard.clip_parts, math.inf))
 
     def look() -> None:
         with torch.no_grad():

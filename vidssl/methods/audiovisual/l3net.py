@@ -18,9 +18,12 @@ from ...models import AudioEncoder, Encoder
 from ...models.audio import waveform_of
 from ...ops import draws
 from ...ops.gather import gather
+from ...ops.precision import in_single_precision
 
 # A frame and the second of sound that starts with it (Sec. 2).
 CLIPS = partial(clip_with_sound, num_frames=1, audio_seconds=1.0)
+
+IGNORED = -1  # class of pairs that do not count
 
 
 class L3Net(Method):
@@ -70,26 +73,41 @@ class L3Net(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the two classes, 1 is "corresponds", mean over all pairs of the joined batch (Sec. 2)."""
         assert batch.seed is not None and batch.source_id is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         waveform = waveform_of(batch)
-        heard = gather(audible(waveform))
-        frame = gather(self.encoder.features(video).amax(dim=(1, 3, 4)))[heard]  # (N, D)
+        heard = gather(audible(waveform))  # (N,)
+        frame = gather(self.encoder.features(video).amax(dim=(1, 3, 4)))  # (N, D)
         sound = self.audio_encoder.features(self.sound_view(waveform, draws.mix(batch.seed, 1)))
-        sound = gather(sound.amax(dim=(2, 3)))[heard]
-        source_id = gather(batch.source_id)[heard]
-        kept = source_id != source_id.roll(-1)
-        pairs = torch.cat(
-            [
-                torch.cat([frame, sound], dim=1)[kept],
-                torch.cat([frame, sound.roll(-1, dims=0)], dim=1)[kept],
-            ]
-        )
-        corresponds = torch.arange(2, device=pairs.device).flip(0).repeat_interleave(len(pairs) // 2)
-        logits = self.fusion(pairs).float()
+        sound = gather(sound.amax(dim=(2, 3)))
+        next_one, is_kept = ring(heard, gather(batch.source_id))
+        # Pairs that do not count are computed and ignored: to leave them out, the host would wait for the device.
+        pairs = torch.cat([torch.cat([frame, sound], dim=1), torch.cat([frame, sound[next_one]], dim=1)])
+        corresponds = torch.arange(2, device=pairs.device).flip(0).repeat_interleave(len(frame))
+        target = corresponds.where(is_kept.repeat(2), IGNORED)
+        logits = in_single_precision(self.fusion, pairs)
+        num_kept = is_kept.sum()
         # A sum, for a batch of a single recording has no pair at all.
-        num_pairs = max(len(pairs), 1)
+        num_pairs = (2 * num_kept).clamp(min=1)
         return {
-            "loss": F.cross_entropy(logits, corresponds, reduction="sum") / num_pairs,
-            "accuracy": (logits.argmax(1) == corresponds).float().sum() / num_pairs,
-            "share_in_pairs": torch.tensor(len(pairs) / 2 / len(heard), device=pairs.device),
+            "loss": F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum") / num_pairs,
+            "accuracy": (logits.argmax(1) == target).float().sum() / num_pairs,
+            "share_in_pairs": num_kept / len(heard),
         }
+
+
+def ring(heard: Tensor, source_id: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the samples with sound on a ring, in their order.
+
+    Args:
+        heard: Which samples have sound, bool (N,).
+        source_id: Recording of each sample, int64 (N,).
+
+    Returns:
+        Number of the sample that comes next on the ring, int64 (N,), and which samples have sound and a next one of
+        another recording, bool (N,); what comes next of a sample without sound is any.
+    """
+    order = (~heard).long().argsort(stable=True)  # those with sound first
+    place = order.argsort()
+    after = place + 1
+    next_one = order[after.where(after < heard.sum(), 0)]
+    return next_one, heard & (source_id != source_id[next_one])

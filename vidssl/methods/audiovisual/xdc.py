@@ -20,7 +20,9 @@ from ...models.audio import waveform_of
 from ...ops import draws
 from ...ops.agreement import normalized_mutual_information
 from ...ops.contrast import usage_entropy
+from ...ops.gather import gather_rows, own_rows
 from ...ops.kmeans import kmeans, nearest
+from ...ops.precision import in_single_precision
 
 # Eight frames and two seconds of sound.
 CLIPS = partial(clip_with_sound, num_frames=8, audio_seconds=2.0)
@@ -123,9 +125,10 @@ class XDC(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the clusters of sound seen and of the clusters of sight heard, each a mean (Sec. 3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         sound = self.sound_view(waveform_of(batch), draws.mix(batch.seed, 1))
-        seen, heard = self.video_head(self.encoder(video)), self.audio_head(self.audio_encoder(sound))
+        seen = in_single_precision(self.video_head, self.encoder(video))
+        heard = in_single_precision(self.audio_head, self.audio_encoder(sound))
         of_sound, of_sight = self.audio_labels[batch.index], self.video_labels[batch.index]
         return {
             "loss": labelled_mean(seen, of_sound) + labelled_mean(heard, of_sight),
@@ -140,11 +143,14 @@ class XDC(Method):
 
 
 def cluster(features: Tensor, num_clusters: int) -> Tensor:
-    """Name the k-means cluster of each sample, by direction: (N, D) -> int64 (N,)."""
-    unit = F.normalize(features.float(), dim=1)
-    return nearest(unit, kmeans(unit, num_clusters))
+    """Name the k-means cluster of each sample, by direction: (N, D), the same on every process -> int64 (N,).
+
+    Each process works on its part of the samples.
+    """
+    unit = F.normalize(own_rows(features).float(), dim=1)
+    return gather_rows(nearest(unit, kmeans(unit, num_clusters, shared=True)))
 
 
 def labelled_mean(logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy over those with a label, divided by all: the mean over processes is that of the joined batch."""
-    return F.cross_entropy(logits.float(), label, ignore_index=UNHEARD, reduction="sum") / len(label)
+    return F.cross_entropy(logits, label, ignore_index=UNHEARD, reduction="sum") / len(label)

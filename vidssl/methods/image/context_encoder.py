@@ -48,7 +48,9 @@ class ContextEncoder(Method):
     Differences from the paper: critic and generator step together instead of in turn: one backward pass, in which
     the critic's parameters are constants of the generator's term and the completed picture is one of the critic's,
     which equals two optimizers that step at the same time. The decoder draws the whole picture for every kind of
-    hole, and the critic sees it with the true surroundings. Every sample has a hole of its own.
+    hole, and the critic sees it with the true surroundings. Every sample has a hole of its own, where the authors' code
+    gives one random region to a batch; it also sets the biases of all convolutions to zero after every step. There is
+    no bottleneck but the encoder's features.
     """
 
     view: nn.Module
@@ -105,7 +107,7 @@ class ContextEncoder(Method):
     def pictures_with_holes(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Views in [0, 1], (B, T, 3, H, W), the holes to fill and those that are shown, bool (B, H, W)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         hole = self.holes(batch.seed, *video.shape[3:])
         return video, hole, shrink(hole, self.overlap_px)
 

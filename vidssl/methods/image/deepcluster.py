@@ -5,6 +5,7 @@ arXiv:1807.05520.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from ...method import Epoch, Method
 from ...models import Encoder
 from ...ops.agreement import normalized_mutual_information
 from ...ops.contrast import usage_entropy
+from ...ops.gather import gather_rows, own_rows, sum_over_ranks
 from ...ops.kmeans import kmeans, nearest
 
 # An image, or a frame of a video: the first one where it is clustered, a random one where it is learned.
@@ -38,7 +40,9 @@ class DeepCluster(Method):
 
     Differences from the paper: samples are not drawn evenly from all clusters, their losses are weighted by the
     inverse of the cluster's size, which is the same in the mean over a pass; grey input instead of Sobel filters;
-    k-means starts from k-means++; features are pooled, without the paper's fully connected layers.
+    k-means starts from k-means++, and moves an empty cluster to the point farthest from its centre, where the authors'
+    (faiss) splits a large one; features are pooled, without the paper's fully connected layers and their dropout. The
+    classifier has a bias and no momentum, as in the authors' code, which gives it an SGD of its own.
     """
 
     view: nn.Module
@@ -92,14 +96,25 @@ class DeepCluster(Method):
         epoch.forget(self.classifier.parameters())
 
     def cluster(self, features: Tensor) -> Tensor:
-        """Name the cluster of each sample: (N, D) -> int64 (N,)."""
-        points = F.normalize(whiten(features.float(), self.num_components), dim=1)
-        return nearest(points, kmeans(points, len(self.sizes), num_iterations=20))  # 20: as the authors' code
+        """Name the cluster of each sample: (N, D), the same in every process -> int64 (N,), likewise.
+
+        Each process works on its part of the samples.
+        """
+        points = F.normalize(whiten(own_rows(features).float(), self.num_components, shared=True), dim=1)
+        centers = kmeans(points, len(self.sizes), num_iterations=20, shared=True)  # 20: as the authors' code
+        return gather_rows(nearest(points, centers))
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """All with weight decay, the classifier without momentum: the authors' main.py."""
+        return [
+            {"params": list(self.encoder.parameters())},
+            {"params": list(self.classifier.parameters()), "momentum": 0.0},
+        ]
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the clusters (Eq. 2), every cluster with the same weight (Sec. 3.3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         label = self.assignment[batch.index]
         logits = self.classifier(self.encoder(video))
         num_filled = (self.sizes > 0).sum()
@@ -115,10 +130,18 @@ class DeepCluster(Method):
         }
 
 
-def whiten(features: Tensor, num_components: int) -> Tensor:
-    """Keep the principal components and bring each to deviation 1: (N, D) -> (N, min(num_components, D))."""
-    centered = features - features.mean(0)
-    variances, axes = torch.linalg.eigh(centered.T @ centered / len(features))  # in rising order
+def whiten(features: Tensor, num_components: int, *, shared: bool = False) -> Tensor:
+    """Keep the principal components and bring each to deviation 1: (N, D) -> (N, min(num_components, D)).
+
+    Args:
+        features: Of any number of samples.
+        num_components: At most.
+        shared: Whether every process holds samples of its own, all of which are looked at.
+    """
+    total = sum_over_ranks if shared else lambda value: value
+    num_samples = total(torch.tensor(len(features), device=features.device))
+    centered = features - total(features.sum(0)) / num_samples
+    variances, axes = torch.linalg.eigh(total(centered.T @ centered) / num_samples)  # in rising order
     # A direction in which nothing varies holds rounding errors; without the floor whitening would blow them up.
     floor = variances[-1] * 1e-6
     kept = slice(-min(num_components, features.shape[1]), None)

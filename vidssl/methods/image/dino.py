@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ...batch import Batch
 from ...data.clips import ClipSampler, random_clips
-from ...method import Epoch, Method
+from ...method import Method
 from ...models import Encoder
 from ...models.initial import truncated_normal_
 from ...ops import draws
 from ...ops.contrast import cosine_logits, usage_entropy
-from ...ops.ema import cosine_momentum, move_teacher, teacher_of
+from ...ops.ema import cosine_momentum, momentum_by_progress, move_teacher, teacher_of
 from ...ops.gather import gather
 
 # An image, or a random frame of a video.
@@ -34,9 +34,9 @@ class DINOHead(nn.Module):
         hidden_dim: Width of the two hidden layers.
         bottleneck_dim: Width of the unit vector.
         batch_norm: Normalise the hidden layers, an option of the released code; small encoders need it.
+        norm_last_layer: Keep prototypes at length 1; else their lengths are learned, from 1 on, which the released code
+            finds better but stable for small encoders alone (its README).
     """
-
-    frozen: Tensor
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class DINOHead(nn.Module):
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
         batch_norm: bool = False,
+        norm_last_layer: bool = True,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -58,14 +59,20 @@ class DINOHead(nn.Module):
             if isinstance(layer, nn.Linear):
                 truncated_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-        self.prototypes = nn.Parameter(torch.randn(num_prototypes, bottleneck_dim) * bottleneck_dim**-0.5)
-        self.register_buffer("frozen", torch.tensor(False))
+        # As nn.Linear draws them: AdamW turns a direction the slower, the longer the weights are.
+        bound = bottleneck_dim**-0.5
+        self.prototypes = nn.Parameter(torch.empty(num_prototypes, bottleneck_dim).uniform_(-bound, bound))
+        # A matrix, or it would have no weight decay (utils.py, `get_params_groups`).
+        self.lengths = None if norm_last_layer else nn.Parameter(torch.ones(num_prototypes, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Score the prototypes, float32: (B, D) -> (B, K) in [-1, 1]."""
-        # Frozen prototypes get a gradient of zero, so that every parameter takes part in every step.
-        prototypes = torch.where(self.frozen, self.prototypes.detach(), self.prototypes)
-        return cosine_logits(self.mlp(features), prototypes, temperature=1.0)
+        """Score the prototypes, float32: (B, D) -> (B, K), in [-1, 1] where lengths are 1."""
+        scores = cosine_logits(self.mlp(features), self.prototypes, temperature=1.0)
+        return scores if self.lengths is None else scores * self.lengths.float().T
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """Prototypes, and their lengths where they are learned."""
+        return [self.prototypes] if self.lengths is None else [self.prototypes, self.lengths]
 
 
 class DINO(Method):
@@ -85,8 +92,9 @@ class DINO(Method):
         student_temperature: tau_s.
         teacher_temperature: tau_t by progress in [0, 1].
         center_momentum: m of Eq. 4.
-        momentum: Of the teacher at the start; it rises to 1 along a cosine.
-        num_frozen_epochs: Epochs in which the prototypes stay where they are.
+        momentum: Of the teacher by progress in [0, 1], or at the start: it then rises to 1 along a cosine.
+        frozen_steps: Steps at the start in which the last layer of the head stays as it is; in the authors' code it
+            thaws after the first epoch of 100 or more.
         clips: Which frames; by default one.
 
     Differences from the paper: features are the mean over cells instead of the class token.
@@ -105,8 +113,8 @@ class DINO(Method):
         student_temperature: float = 0.1,
         teacher_temperature: Callable[[float], float] = lambda progress: 0.04,
         center_momentum: float = 0.9,
-        momentum: float = 0.996,
-        num_frozen_epochs: int = 1,
+        momentum: float | Callable[[float], float] = 0.996,
+        frozen_steps: int = 0,
         clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
@@ -119,8 +127,8 @@ class DINO(Method):
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.center_momentum = center_momentum
-        self.momentum = momentum
-        self.num_frozen_epochs = num_frozen_epochs
+        self.momentum = momentum_by_progress(momentum, rise=cosine_momentum)
+        self.frozen_steps = frozen_steps
         self.clips = clips
         self.register_buffer("center", torch.zeros(len(head.prototypes)))
 
@@ -131,18 +139,15 @@ class DINO(Method):
         assert isinstance(encoder, Encoder)
         return encoder
 
-    def before_epoch(self, epoch: Epoch) -> None:
-        """Freeze the prototypes, or let them go."""
-        head = self.student[1]
-        assert isinstance(head, DINOHead)
-        head.frozen.fill_(epoch.number < self.num_frozen_epochs)
-
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy, mean over clips and pairs of different crops (Eq. 3); the teacher sees the large ones."""
         assert batch.seed is not None and batch.video is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        large = [view(video, draws.mix(batch.host_seed, number)) for number, view in enumerate(self.global_views)]
-        small = [self.local_view(video, draws.mix(batch.host_seed, 2 + n)) for n in range(self.num_local_views)]
+        large = [
+            view(video, draws.mix(batch.host_seed, n), *batch.stretch) for n, view in enumerate(self.global_views)
+        ]
+        seeds = [draws.mix(batch.host_seed, 2 + n) for n in range(self.num_local_views)]
+        small = [self.local_view(video, seed, *batch.stretch) for seed in seeds]
         with torch.no_grad():
             scores = self.teacher(torch.cat(large)).unflatten(0, (2, -1))  # (2, B, K)
             target = ((scores - self.center) / self.teacher_temperature(progress)).softmax(-1)
@@ -166,6 +171,26 @@ class DINO(Method):
         mean = gather(scores.mean(dim=(0, 1))[None]).mean(0)
         self.center.lerp_(mean, 1 - self.center_momentum)
 
+    def before_step(self, step: int, progress: float) -> None:
+        """Cancel the gradient of a last layer that is frozen, as the authors' code does after clipping.
+
+        Not a gradient of zero, which Adam's counter and moments would take in: the first steps after it would be
+        several times too large.
+        """
+        if step < self.frozen_steps:
+            head = self.student[1]
+            assert isinstance(head, DINOHead)
+            for parameter in head.last_layer():
+                parameter.grad = None
+
     def after_step(self, progress: float) -> None:
         """Move the teacher: encoder and head, not the statistics of a batch norm."""
-        move_teacher(self.teacher, self.student, momentum=cosine_momentum(self.momentum, progress))
+        move_teacher(self.teacher, self.student, momentum=self.momentum(progress))
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Momentum and temperature of the teacher."""
+        return {"momentum": self.momentum, "teacher_temperature": self.teacher_temperature}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The teacher's encoder, which the paper evaluates, and the student's."""
+        return {"teacher": self.encoder, "student": self.student[0]}

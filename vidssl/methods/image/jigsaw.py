@@ -80,7 +80,7 @@ class Jigsaw(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the permutation, mean over clips (Eq. 3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         target = draws.integers(batch.seed, len(self.permutations), stream=1)  # (B,)
         tiles = shuffle(self.standardize(self.cut(video, batch.seed)), self.permutations[target])
         logits = self.classifier(rearrange(self.tile_head(self.encode(tiles)), "b n d -> b (n d)"))

@@ -4,8 +4,8 @@ He, Fan, Wu, Xie and Girshick 2020, "Momentum contrast for unsupervised visual r
 arXiv:1911.05722; version 2: Chen, Fan, Girshick and He 2020, arXiv:2003.04297.
 """
 
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class MoCo(Method):
     """Contrast each query with its key and with the keys of earlier steps.
 
     Query and key must not be normalised by the statistics of one batch, or these give the key away (Sec. 3.3,
-    shuffling BN): both are encoded in groups, and the keys' groups are made up in another order.
+    shuffling BN): batch norm looks at groups, and the keys' groups are made up in another order.
 
     Args:
         encoder: RGB (B, T, 3, H, W) in [0, 1] -> pooled features (B, D).
@@ -42,10 +42,11 @@ class MoCo(Method):
         temperature: tau of Eq. 1: 0.2 in version 2, 0.07 in version 1.
         momentum: m of Eq. 2.
         num_groups: Parts of the batch that batch norm sees, per process; the paper's eight devices are eight groups.
+            Batch norms of encoder and projector are told so, in place (`normalize_in_groups`).
         clips: Which frames; by default one.
 
     Differences from the paper: the keys' order is drawn within each process; clips of one source (batch.source_id)
-    are no negatives of each other, those in the queue included.
+    are no negatives of each other, those in the queue included; biases and norms have no weight decay.
     """
 
     queue: Tensor
@@ -73,13 +74,14 @@ class MoCo(Method):
         self.projector = projector or nn.Sequential(
             nn.Linear(encoder.dim, encoder.dim), nn.ReLU(), nn.Linear(encoder.dim, out_dim)
         )
+        normalize_in_groups(nn.Sequential(self.encoder, self.projector), num_groups)
         self.teacher = teacher_of(nn.Sequential(self.encoder, self.projector))
         self.temperature = temperature
         self.momentum = momentum
-        self.num_groups = num_groups
         self.clips = clips
-        # Directions at random, of no source, until real keys have replaced them.
-        self.register_buffer("queue", F.normalize(torch.randn(num_keys, out_dim), dim=1))
+        # Directions at random, of no source, until real keys have replaced them: the same in every process, however
+        # it was seeded.
+        self.register_buffer("queue", F.normalize(draws.normal(torch.arange(num_keys), out_dim), dim=1))
         self.register_buffer("queue_source_id", torch.full((num_keys,), -1))
         self.register_buffer("pointer", torch.tensor(0))
 
@@ -87,10 +89,10 @@ class MoCo(Method):
         """InfoNCE of each query against its key and the queue (Eq. 1); then, in training, the queue takes the keys."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        query = self._in_groups(self._student, self.view(video, draws.mix(batch.host_seed, 0)))
+        query = self.projector(self.encoder(self.view(video, draws.mix(batch.host_seed, 0), *batch.stretch)))
         with torch.no_grad():
             order = draws.uniform(batch.seed).argsort()
-            key = self._in_groups(self.teacher, self.view(video, draws.mix(batch.host_seed, 1))[order])
+            key = self.teacher(self.view(video, draws.mix(batch.host_seed, 1), *batch.stretch)[order])
             key = F.normalize(key[order.argsort()].float(), dim=1)
         loss, logged = self.contrast(query, key, batch.source_id)
         if self.training:
@@ -132,8 +134,40 @@ class MoCo(Method):
         """Move the teacher (Eq. 2); batch norm keeps statistics of its own."""
         move_teacher(self.teacher, nn.Sequential(self.encoder, self.projector), momentum=self.momentum)
 
-    def _student(self, clips: Tensor) -> Tensor:
-        return self.projector(self.encoder(clips))
+    def networks(self) -> dict[str, nn.Module]:
+        """The encoder of queries, which the paper evaluates, and that of keys."""
+        return {"student": self.encoder, "teacher": self.teacher[0]}
 
-    def _in_groups(self, network: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
-        return torch.cat([network(group) for group in clips.chunk(self.num_groups)])
+
+class GroupedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Normalise a batch part by part, each by its own statistics; in evaluation by the stored ones, as always.
+
+    Parts are consecutive samples, as `Tensor.chunk` cuts them, and move the stored statistics one after the other:
+    what a network puts out is what it would for each part by itself, but its other layers see the whole batch at once.
+    """
+
+    num_groups: int
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Normalise (N, C, ...)."""
+        if not self.training:
+            return super().forward(rows)
+        return torch.cat([super(GroupedBatchNorm, self).forward(part) for part in rows.chunk(self.num_groups)])
+
+
+_GROUPED: dict[type[nn.Module], Any] = {
+    norm: type(f"Grouped{norm.__name__}", (GroupedBatchNorm, norm), {})
+    for norm in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+}
+
+
+def normalize_in_groups(network: nn.Module, num_groups: int) -> None:
+    """Let every batch norm of a network look at `num_groups` parts of a batch.
+
+    In place: parameters, statistics and their names stay what they were, modules change their class.
+    """
+    for module in network.modules():
+        if type(module) in _GROUPED:
+            module.__class__ = _GROUPED[type(module)]
+        if isinstance(module, GroupedBatchNorm):
+            module.num_groups = num_groups

@@ -30,7 +30,8 @@ class Rotation(Method):
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], square.
         clips: Which frames; by default one.
 
-    Differences from the paper: the classifier sees pooled features through one linear layer.
+    Differences from the paper: the classifier sees pooled features through one linear layer; biases and norms have no
+    weight decay.
     """
 
     view: nn.Module
@@ -44,7 +45,7 @@ class Rotation(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the rotation, mean over clips and turns (Eq. 2 and 3)."""
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         turned = torch.cat([torch.rot90(video, turns, dims=(3, 4)) for turns in range(4)])  # (4B, T, 3, H, W)
         turns = torch.arange(4, device=video.device).repeat_interleave(len(video))
         logits = self.classifier(self.encoder(turned))

@@ -32,12 +32,13 @@ class SimCLR(Method):
         encoder: RGB (B, T, 3, H, W) in [0, 1] -> pooled features (B, D).
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], for example
             augment.recipes.simclr(224).
-        projector: Features (B, D) -> embeddings (B, E); by default one hidden layer, with batch norm, to 128.
+        projector: Features (B, D) -> embeddings (B, E); by default `projection_head(encoder.dim)`.
         temperature: tau of Eq. 1.
         clips: Which frames; by default one.
 
     Differences from the paper: clips of one source (batch.source_id) are no negatives of each other, and every
-    process normalises its own batch.
+    process normalises its own batch. The authors' code (objective.py) adds the losses of both views, where Eq. 1 and
+    this take their mean: its loss is twice as large, and so are its steps, but for those of LARS on matrices.
     """
 
     view: nn.Module
@@ -55,12 +56,7 @@ class SimCLR(Method):
         super().__init__()
         self.encoder = encoder
         self.view = view
-        self.projector = projector or nn.Sequential(
-            nn.Linear(encoder.dim, encoder.dim, bias=False),
-            nn.BatchNorm1d(encoder.dim),
-            nn.ReLU(),
-            nn.Linear(encoder.dim, 128),
-        )
+        self.projector = projector or projection_head(encoder.dim)
         self.temperature = temperature
         self.clips = clips
 
@@ -68,7 +64,8 @@ class SimCLR(Method):
         """NT-Xent (Eq. 1), mean over both views of all clips."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        views = torch.cat([self.view(video, draws.mix(batch.host_seed, number)) for number in range(2)])
+        seeds = [draws.mix(batch.host_seed, number) for number in range(2)]
+        views = torch.cat([self.view(video, seed, *batch.stretch) for seed in seeds])
         first, second = self.projector(self.encoder(views)).chunk(2)
         loss, logged = self.nt_xent(first, second, batch.source_id)
         return {"loss": loss, **logged}
@@ -86,3 +83,24 @@ class SimCLR(Method):
             exclude = exclude | same.repeat(2, 2)
         logits = cosine_logits(torch.cat([first, second]), candidates, temperature=self.temperature)
         return info_nce(logits, positive, exclude=exclude)
+
+
+def projection_head(dim: int, *, out_dim: int = 128) -> nn.Sequential:
+    """One hidden layer; batch norm follows both layers, the last one scales but does not shift (Sec. 4.2).
+
+    As the authors' code has it (model_util.py, `projection_head` with two layers), but for its weights, which start
+    from N(0, 0.01^2) there: batch norm takes their scale out.
+
+    Args:
+        dim: Width of the features and of the hidden layer.
+        out_dim: Width of the embeddings.
+    """
+    last_norm = nn.BatchNorm1d(out_dim)
+    last_norm.bias.requires_grad_(False)
+    return nn.Sequential(
+        nn.Linear(dim, dim, bias=False),
+        nn.BatchNorm1d(dim),
+        nn.ReLU(),
+        nn.Linear(dim, out_dim, bias=False),
+        last_norm,
+    )

@@ -75,12 +75,12 @@ class VideoColorization(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the copied colours, averaged over the cells of the target (Eq. 3)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         classes = self.quantize(self.colors(video))  # (B, T, h, w)
         copied, _ = self.copy(self.head(self.encoder.features(video)), classes)  # (B, K, h, w)
         target, last = classes[:, -1], classes[:, -2]
         # Copied colours are probabilities already: no softmax. Rounding can make one exactly zero.
-        loss = -copied.float().gather(1, target[:, None]).clamp(min=1e-8).log().mean()
+        loss = -copied.gather(1, target[:, None]).clamp(min=1e-8).log().mean()
         hit, moved = copied.argmax(1) == target, target != last
         return {
             "loss": loss,
@@ -98,19 +98,22 @@ class VideoColorization(Method):
             classes: Colours, int64 (B, T, h, w).
 
         Returns:
-            Colour probabilities of the target, (B, K, h, w), and the pointers, (B, hw, (T-1)hw), rows sum to 1.
+            Colour probabilities of the target, (B, K, h, w), and the pointers, (B, hw, (T-1)hw), rows sum to 1; both
+            float32 under autocast as well.
         """
         height = classes.shape[2]
-        keys = rearrange(embeddings[:, :-1], "b t e h w -> b e (t h w)")
-        queries = rearrange(embeddings[:, -1], "b e h w -> b (h w) e")
-        pointers = (queries @ keys / self.temperature).softmax(-1)
+        keys = rearrange(embeddings[:, :-1].float(), "b t e h w -> b e (t h w)")
+        queries = rearrange(embeddings[:, -1].float(), "b e h w -> b (h w) e")
         one_hot = F.one_hot(rearrange(classes[:, :-1], "b t h w -> b (t h w)"), len(self.centers))
-        copied = pointers @ one_hot.to(pointers.dtype)
+        with torch.autocast(keys.device.type, enabled=False):
+            pointers = (queries @ keys / self.temperature).softmax(-1)
+            copied = pointers @ one_hot.to(pointers.dtype)
         return rearrange(copied, "b (h w) k -> b k h w", h=height), pointers
 
     def colors(self, video: Tensor) -> Tensor:
         """Mean Lab colour (a, b) of each cell: RGB in [0, 1], (B, T, 3, H, W) -> (B, T, 2, h, w), about +-110."""
-        lab = rgb_to_lab(rearrange(video, "b t c h w -> (b t) c h w"))
+        with torch.autocast(video.device.type, enabled=False):  # kornia multiplies matrices
+            lab = rgb_to_lab(rearrange(video, "b t c h w -> (b t) c h w"))
         cells = F.avg_pool2d(lab[:, 1:], self.encoder.stride, ceil_mode=True)
         return rearrange(cells, "(b t) c h w -> b t c h w", b=len(video))
 
@@ -122,12 +125,12 @@ class VideoColorization(Method):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Last reference, grey target, copied colours, true colours; dots mark where five target cells look."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)[:1]
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)[:1]
         classes = self.quantize(self.colors(video))  # (1, T, h, w)
         probabilities, pointers = self.copy(self.head(self.encoder.features(video)), classes)
         reference, target = video[0, -2], video[0, -1]
         lightness = rgb_to_lab(target[None])[:, :1]
-        expected = torch.einsum("bkhw,kc->bchw", probabilities.float(), self.centers)
+        expected = torch.einsum("bkhw,kc->bchw", probabilities, self.centers)
         expected = F.interpolate(expected, lightness.shape[2:], mode="nearest")
         copied = lab_to_rgb(torch.cat([lightness, expected], dim=1))[0]
         grey = (lightness[0] / 100).expand(3, -1, -1)

@@ -137,15 +137,19 @@ class ContrastiveRandomWalk(Method):
         if num_frames < 3:
             raise ValueError(f"the clips have {num_frames} frames, a walk needs 3 or more; sample longer clips")
         seeds = torch.stack([mix(batch.host_seed, 2, number) for number in range(num_frames)], dim=1)
-        frames = self.view(rearrange(batch.video, "b 1 t c h w -> (b t) 1 c h w"), seeds.flatten())
+        stretch = [aspect.repeat_interleave(num_frames) for aspect in batch.stretch]
+        frames = self.view(rearrange(batch.video, "b 1 t c h w -> (b t) 1 c h w"), seeds.flatten(), *stretch)
         video = rearrange(frames, "(b t) 1 c h w -> b t c h w", t=num_frames)
-        there, back = self.transitions(self.nodes(video, mix(batch.seed, 0)), mix(batch.seed, 1))
-        onward, homeward, losses = there[:, 0], back[:, 0], []
-        for step in range(1, there.shape[1]):
-            onward, homeward = onward @ there[:, step], back[:, step] @ homeward
-            walk = (onward @ homeward).float()  # (B, N, N): from the first frame to the first frame
-            # A probability can be exactly zero where edges are cut.
-            losses.append(-walk.diagonal(dim1=1, dim2=2).clamp(min=1e-20).log().mean())
+        nodes = self.nodes(video, mix(batch.seed, 0))
+        # All of the walk is computed in single precision: errors of its steps multiply.
+        with torch.autocast(nodes.device.type, enabled=False):
+            there, back = self.transitions(nodes, mix(batch.seed, 1))
+            onward, homeward, losses = there[:, 0], back[:, 0], []
+            for step in range(1, there.shape[1]):
+                onward, homeward = onward @ there[:, step], back[:, step] @ homeward
+                walk = onward @ homeward  # (B, N, N): from the first frame to the first frame
+                # A probability can be exactly zero where edges are cut.
+                losses.append(-walk.diagonal(dim1=1, dim2=2).clamp(min=1e-20).log().mean())
         loss = torch.stack(losses).mean()
         home = torch.arange(walk.shape[1], device=walk.device)
         return {
@@ -155,7 +159,7 @@ class ContrastiveRandomWalk(Method):
         }
 
     def nodes(self, video: Tensor, seed: Tensor) -> Tensor:
-        """Embed the nodes of each frame: clips (B, T, 3, H, W), seeds (B,) -> unit vectors (B, T, N, E)."""
+        """Embed the nodes of each frame: clips (B, T, 3, H, W), seeds (B,) -> float32 unit vectors (B, T, N, E)."""
         if self.patches is None:
             maps = self.encoder.features(video)
             rows, columns = (slice(self.margin_cells, side - self.margin_cells) for side in maps.shape[3:])
@@ -164,14 +168,14 @@ class ContrastiveRandomWalk(Method):
             patches = self.patches(video, seed)
             pooled = self.encoder(rearrange(patches, "b t n c h w -> (b t n) 1 c h w"))
             features = pooled.unflatten(0, patches.shape[:3])
-        return F.normalize(self.head(features), dim=-1)
+        return F.normalize(self.head(features).float(), dim=-1)
 
     def transitions(self, nodes: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of each step (Sec. 2.1), with edges cut at random: (B, T, N, E) -> two of (B, T-1, N, N).
 
         The first goes from frame t to t + 1, the second from t + 1 to t; their edges are cut independently.
         """
-        similarity = torch.einsum("b t n e, b t m e -> b t n m", nodes[:, :-1], nodes[:, 1:]).float()
+        similarity = torch.einsum("b t n e, b t m e -> b t n m", nodes[:, :-1], nodes[:, 1:])
         cut = uniform(seed, 2, *similarity.shape[1:]) < self.edge_dropout
         # Not minus infinity: a node whose edges are all cut goes anywhere, it is not NaN.
         there, back = (

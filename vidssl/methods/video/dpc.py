@@ -37,12 +37,15 @@ class DPC(Method):
         num_blocks: Blocks that the frames of a clip are divided into, of equal length.
         num_predicted: How many of them are predicted.
         dim: Width E of block features and of the recurrent state.
+        dropout: Of the recurrent state after every step; 0.1 in the authors' code.
         within_video_negatives: Whether cells of the own video are negatives; without them, looks are enough.
         clips: One clip of a multiple of `num_blocks` frames.
 
     Differences from the paper: the encoder sees single frames, and a block is the mean of its frames, instead of
     a network with 3-D convolutions; a linear map of the encoder's output is predicted, where the paper takes the
-    output before its last ReLU; batch norm keeps running statistics; other clips of a source are no negatives.
+    output before its last ReLU; batch norm keeps running statistics; other clips of a source are no negatives, and
+    candidates come from all processes (the authors' code: of one GPU each); one convolution makes both gates, so that
+    they are drawn orthogonal to each other, too.
     """
 
     view: nn.Module
@@ -56,6 +59,7 @@ class DPC(Method):
         num_blocks: int = 8,
         num_predicted: int = 3,
         dim: int = 256,
+        dropout: float = 0.1,
         within_video_negatives: bool = True,
         clips: ClipSampler = CLIPS,
     ) -> None:
@@ -66,21 +70,24 @@ class DPC(Method):
         self.num_blocks = num_blocks
         self.num_predicted = num_predicted
         self.project = nn.Conv2d(encoder.dim, dim, 1)
-        self.aggregate = ConvGRUCell(dim)
+        self.aggregate = ConvGRUCell(dim, dropout=dropout)
         self.predictor = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, dim, 1))
+        _make_orthogonal(self.predictor)
         self.within_video_negatives = within_video_negatives
         self.clips = clips
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of each predicted cell's true features among all candidates (Eq. 5)."""
         assert batch.video is not None and batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         blocks = self.blocks(self._view_frames(video, batch.host_seed))  # (B, N, E, h, w)
         predicted = self.predict(blocks[:, : -self.num_predicted])  # (B, S, E, h, w)
         future = blocks[:, -self.num_predicted :]
-        queries = rearrange(predicted, "b s e h w -> (b s h w) e")
-        keys = gather(rearrange(future, "b s e h w -> (b s h w) e"))
-        return self.contrast(queries @ keys.T, batch, num_cells=future.shape[-2] * future.shape[-1])
+        queries = rearrange(predicted, "b s e h w -> (b s h w) e").float()
+        keys = gather(rearrange(future, "b s e h w -> (b s h w) e").float())
+        with torch.autocast(keys.device.type, enabled=False):
+            logits = queries @ keys.T
+        return self.contrast(logits, batch, num_cells=future.shape[-2] * future.shape[-1])
 
     def blocks(self, video: Tensor) -> Tensor:
         """Features of each block, the mean of its frames': (B, T, 3, H, W) -> (B, num_blocks, E, h, w)."""
@@ -108,29 +115,44 @@ class DPC(Method):
             num_cells: Cells of a feature map, h w.
         """
         per_clip = self.num_predicted * num_cells
-        positive = torch.arange(len(logits), device=logits.device) + rank() * len(logits)
-        candidate = torch.arange(logits.shape[1], device=logits.device)
-        true = positive[:, None] == candidate
-        own = positive[:, None] // per_clip == candidate // per_clip
-        others = ~own
+        by_clip = logits.view(len(logits) // per_clip, per_clip, -1, per_clip)  # (B, S cells, clips, S cells)
+        own = torch.arange(len(by_clip), device=logits.device) + rank() * len(by_clip)  # among the clips of all
+        is_own = own[:, None] == torch.arange(by_clip.shape[2], device=logits.device)  # (B, clips)
+        is_other = ~is_own
         if batch.source_id is not None:
-            source = batch.source_id.repeat_interleave(per_clip)
-            others = others & (source[:, None] != gather(batch.source_id).repeat_interleave(per_clip))
-        candidates = own | others if self.within_video_negatives else true | others
-        loss, logged = info_nce(logits, positive, exclude=~candidates)
-        logged["chance"] = _chance(candidates)
-        same_cell = positive[:, None] % num_cells == candidate % num_cells
-        same_step_and_cell = positive[:, None] % per_clip == candidate % per_clip
-        groups = {
-            "within_video": own,
-            "other_steps": own & same_cell,
-            "other_videos": true | others & same_step_and_cell,
+            is_other = is_other & (batch.source_id[:, None] != gather(batch.source_id))
+        is_negative = is_own | is_other if self.within_video_negatives else is_other
+        # What holds for two clips holds for all of their cells.
+        exclude = (~is_negative)[:, None, :, None].expand(by_clip.shape).reshape(logits.shape)
+        positive = (own[:, None] * per_clip + torch.arange(per_clip, device=logits.device)).flatten()
+        loss, logged = info_nce(logits, positive, exclude=exclude)
+        num_candidates = is_other.sum(1) * per_clip + (per_clip if self.within_video_negatives else 1)
+        logged["chance"] = (1 / num_candidates).mean()
+        return {"loss": loss, **logged, **self.accuracies(by_clip.detach(), own, is_other)}
+
+    def accuracies(self, logits: Tensor, own: Tensor, is_other: Tensor) -> dict[str, Tensor]:
+        """Accuracies among parts of the candidates, each a few of them, and their chance levels.
+
+        Args:
+            logits: (B, S cells, clips, S cells): of each query's clip, step and cell with each candidate's.
+            own: Number of each query's clip among those of the candidates, int64 (B,).
+            is_other: Which clips are other videos, bool (B, clips).
+        """
+        per_clip = logits.shape[1]
+        place, step = (torch.arange(size, device=own.device) for size in (per_clip, self.num_predicted))
+        within = logits[torch.arange(len(own), device=own.device), :, own]  # (B, S cells, S cells)
+        steps = within.unflatten(2, (len(step), -1)).unflatten(1, (len(step), -1)).diagonal(dim1=2, dim2=4)
+        videos = logits.diagonal(dim1=1, dim2=3)  # (B, clips, S cells): the same step and cell of every clip
+        is_candidate = is_other.index_put((torch.arange(len(own), device=own.device), own), is_other.new_ones(()))
+        videos = videos.masked_fill(~is_candidate[..., None], -torch.inf)
+        return {
+            "accuracy_within_video": (within.argmax(2) == place).float().mean(),
+            "chance_within_video": logits.new_full((), 1 / per_clip),
+            "accuracy_other_steps": (steps.argmax(2) == step[:, None]).float().mean(),
+            "chance_other_steps": logits.new_full((), 1 / len(step)),
+            "accuracy_other_videos": (videos.argmax(1) == own[:, None]).float().mean(),
+            "chance_other_videos": (1 / is_candidate.sum(1)).mean(),
         }
-        for name, group in groups.items():
-            best = logits.masked_fill(~group, -torch.inf).argmax(1)
-            logged[f"accuracy_{name}"] = (best == positive).float().mean()
-            logged[f"chance_{name}"] = _chance(group)
-        return {"loss": loss, **logged}
 
     def _view_frames(self, video: Tensor, seed: Tensor) -> Tensor:
         """Apply `frame_view` to every frame under a seed of its own."""
@@ -142,9 +164,13 @@ class DPC(Method):
         return rearrange(frames, "(b t) 1 c h w -> b t c h w", t=num_frames)
 
 
-def _chance(candidates: Tensor) -> Tensor:
-    """Accuracy of guessing: bool (n, m) -> scalar."""
-    return (1 / candidates.sum(1)).mean()
+def _make_orthogonal(network: nn.Module) -> None:
+    """Draw weights orthogonal, with biases of zero, as the authors' code does."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.orthogonal_(parameter)
+        else:
+            nn.init.zeros_(parameter)
 
 
 class ConvGRUCell(nn.Module):
@@ -152,20 +178,18 @@ class ConvGRUCell(nn.Module):
 
     Args:
         dim: Width E of input and state.
+        dropout: Share of the new state that is set to zero, in training.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.gates = nn.Conv2d(2 * dim, 2 * dim, 1)
         self.candidate = nn.Conv2d(2 * dim, dim, 1)
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.orthogonal_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        self.dropout = nn.Dropout(dropout)
+        _make_orthogonal(self)
 
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
         """Return the next state: (B, E, h, w), (B, E, h, w) -> (B, E, h, w)."""
         update, reset = self.gates(torch.cat([features, state], dim=1)).sigmoid().chunk(2, dim=1)
         candidate = self.candidate(torch.cat([features, reset * state], dim=1)).tanh()
-        return (1 - update) * state + update * candidate
+        return self.dropout((1 - update) * state + update * candidate)

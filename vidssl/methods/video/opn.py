@@ -17,6 +17,7 @@ from ...method import Method
 from ...models import Encoder
 from ...ops.draws import integers, mix, uniform
 from ...ops.motion import motion_energy, pick_by_motion, take_frames
+from ...ops.precision import in_single_precision
 
 # An order and its reverse are one class: 4! / 2 = 12 (Sec. 3.2).
 ORDERS = tuple(order for order in permutations(range(4)) if order[0] < order[-1])
@@ -79,7 +80,7 @@ class OPN(Method):
         assert batch.video is not None and batch.seed is not None
         window = pick_by_motion(batch.video, batch.seed, stream=0)  # (B, 4, 3, H, W)
         order, label = self.draw_orders(batch.seed)
-        patch = take_frames(self.moving_patch(window, batch.host_seed), order)
+        patch = take_frames(self.moving_patch(window, batch.host_seed, *batch.stretch), order)
         frames = split_channels(jitter(patch, batch.seed, max_px=self.jitter_px), batch.seed)
         logits = self.classify(self.encoder(rearrange(frames, "b t c h w -> (b t) 1 c h w")))
         return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}
@@ -92,9 +93,10 @@ class OPN(Method):
         order = self.orders[label]
         return torch.where(backward, order.flip(1), order), label
 
-    def moving_patch(self, window: Tensor, seed: Tensor) -> Tensor:
+    def moving_patch(self, window: Tensor, seed: Tensor, *stretch: Tensor) -> Tensor:
         """Of several views of each window the one with most motion: uint8 (B, 4, 3, H, W) -> float (B, 4, 3, S, S)."""
-        patches = torch.stack([self.view(window, mix(seed, number)) for number in range(self.num_patches)], dim=1)
+        seeds = [mix(seed, number) for number in range(self.num_patches)]
+        patches = torch.stack([self.view(window, seed, *stretch) for seed in seeds], dim=1)
         best = motion_energy(patches).argmax(1)
         return patches[torch.arange(len(patches), device=best.device), best]
 
@@ -105,7 +107,7 @@ class OPN(Method):
             [torch.cat([frames[:, i], frames[:, j]], dim=1) for i, j in PAIRS], dim=1
         )  # (B, 6, 2D)
         relations = self.fc7(rearrange(pairs, "b p d -> (b p) d"))
-        return self.fc8(rearrange(relations, "(b p) d -> b (p d)", p=len(PAIRS)))
+        return in_single_precision(self.fc8, rearrange(relations, "(b p) d -> b (p d)", p=len(PAIRS)))
 
 
 def _layer(dim: int, out_dim: int, dropout: float) -> nn.Sequential:

@@ -18,6 +18,7 @@ from ...method import Method
 from ...models import Encoder
 from ...ops.draws import integers, uniform
 from ...ops.motion import pick_by_motion, take_frames
+from ...ops.precision import in_single_precision
 
 # Frames a, b, c, d, e are numbered 0 to 4. Positives and negatives share their outer frames b and d, so that only
 # the middle frame tells them apart (Sec. 3.1); each tuple comes with its mirror.
@@ -94,9 +95,9 @@ class ShuffleAndLearn(Method):
         assert batch.video is not None and batch.seed is not None
         window = pick_by_motion(batch.video, batch.seed, stream=0)  # (B, 5, 3, H, W)
         index, label = self.draw_tuples(batch.seed)
-        frames = self.view(take_frames(window, index), batch.host_seed)  # (B, 3, 3, H, W)
+        frames = self.view(take_frames(window, index), batch.host_seed, *batch.stretch)  # (B, 3, 3, H, W)
         features = self.encoder(rearrange(frames, "b t c h w -> (b t) 1 c h w"))
-        logits = self.classifier(rearrange(features, "(b t) d -> b (t d)", t=3))
+        logits = in_single_precision(self.classifier, rearrange(features, "(b t) d -> b (t d)", t=3))
         hit = logits.argmax(1) == label
         return {
             "loss": F.cross_entropy(logits, label),

@@ -30,7 +30,9 @@ class VideoMAE(MAE):
         normalize: Standardise each colour of each patch of the target; else regress the plain pixels.
         clips: Which frames; by default 16, 4 apart.
 
-    Differences from the paper: the decoder computes its output for hidden patches only (the others had no loss).
+    Differences from the paper: where the authors' code differs from MAE's, this is as MAE's: the map from encoder to
+    decoder has a bias, patches are embedded by a map drawn by Glorot's rule, and the mask token (`mask_token_std`) is
+    not cut off at one deviation.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from ...method import Method
 from ...models import VideoViT
 from ...models.video_vit import TokenPredictor
 from ...ops import draws
-from ...ops.ema import move_teacher, teacher_of
+from ...ops.ema import linear_momentum, momentum_by_progress, move_teacher, teacher_of
 from ...ops.masks import Split, block_split, take, tubes
 from ...ops.monitors import collapse_monitors
 
@@ -42,11 +42,13 @@ class VJEPA(Method):
         view: (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1].
         masks: Each (seeds (B,), rows=, columns=) -> visible and hidden cells of a frame; by default the paper's
             two, many small and few large blocks.
-        momentum: Of the teacher at the start; it rises linearly and would reach 1 after 1.25 times the training.
+        momentum: Of the teacher by progress in [0, 1], or at the start: it then rises linearly and would reach 1 after
+            1.25 times the training.
         clips: Which frames; by default 16, 4 apart.
 
     Differences from the paper: every sample hides and shows exactly as many tokens as any other (`block_split`)
-    instead of as many as the batch allows, and draws the size of its own blocks. Both masks share one mask token.
+    instead of as many as the batch allows, and draws the size of its own blocks. The predictor has a mask token for
+    each of the masks only if it was built with as many (`num_mask_tokens`).
     """
 
     encoder: VideoViT
@@ -59,7 +61,7 @@ class VJEPA(Method):
         predictor: TokenPredictor,
         view: nn.Module,
         masks: Sequence[Callable[..., Split]] = MASKS,
-        momentum: float = 0.998,
+        momentum: float | Callable[[float], float] = 0.998,
         clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
@@ -68,13 +70,13 @@ class VJEPA(Method):
         self.predictor = predictor
         self.view = view
         self.masks = tuple(masks)
-        self.momentum = momentum
+        self.momentum = momentum_by_progress(momentum, rise=linear_momentum)
         self.clips = clips
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean absolute error of the predicted features, mean over the masks (Eq. 1)."""
         assert batch.seed is not None
-        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed)
+        video = self.view(rearrange(batch.video, "b 1 t c h w -> b t c h w"), batch.host_seed, *batch.stretch)
         grid = steps, rows, columns = self.encoder.grid(video)
         targets = self.targets(video)
         errors, spreads = [], []
@@ -82,7 +84,8 @@ class VJEPA(Method):
             cells = mask(draws.mix(batch.seed, number), rows=rows, columns=columns)
             visible, hidden = (tubes(kind, num_steps=steps, num_cells=rows * columns) for kind in cells)
             tokens = self.student.tokens(video, visible)
-            predicted = self.predictor(tokens, visible=visible, hidden=hidden, grid=grid).float()
+            split = {"visible": visible, "hidden": hidden, "grid": grid, "mask_number": number}
+            predicted = self.predictor(tokens, **split).float()
             errors.append((predicted - take(targets, hidden)).abs().mean())
             spreads.append(predicted.std(1).mean())
         return {"loss": torch.stack(errors).mean(), "predictor_std": torch.stack(spreads).mean()}
@@ -93,9 +96,16 @@ class VJEPA(Method):
         return F.layer_norm(self.encoder.tokens(video).float(), (self.encoder.dim,))
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher: momentum rises linearly, to 1 at 1.25 times the length of the training."""
-        momentum = self.momentum + (1 - self.momentum) * progress / 1.25
-        move_teacher(self.encoder, self.student, momentum=momentum)
+        """Move the teacher."""
+        move_teacher(self.encoder, self.student, momentum=self.momentum(progress))
+
+    def schedules(self) -> dict[str, Callable[[float], float]]:
+        """Momentum of the teacher."""
+        return {"momentum": self.momentum}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The teacher, which the paper evaluates, and the student."""
+        return {"teacher": self.encoder, "student": self.student}
 
     def monitors(self, batch: Batch) -> dict[str, Tensor]:
         """Spread of the teacher's features over clips (`collapse_monitors`), and "token_std" over all tokens.

@@ -24,16 +24,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..container import is_encrypted
 from .avi import num_empty_chunks
 from .nal import (
     Picture,
     contradicts_order,
-    cuts_corner,
     num_gaps,
-    order_bits_of,
     picture_parser,
-    states_reordering,
 )
+from .parameter_sets import cuts_corner, states_reordering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +65,7 @@ class PacketIndex:
         states_reordering: Whether the stream says how many pictures it puts in another order (H.264 alone).
         distrust: Why frames cannot be reached by seeking, or None if they can.
         last_ticks: How long the container shows the last frame, in the stream's time base; 0 where it does not say.
+        num_encrypted: Packets that the container says to be encrypted.
     """
 
     pts: NDArray[np.int64]
@@ -79,6 +79,7 @@ class PacketIndex:
     states_reordering: bool
     distrust: str | None
     last_ticks: int = 0
+    num_encrypted: int = 0
 
     @property
     def frame_pts(self) -> NDArray[np.int64]:
@@ -100,6 +101,7 @@ class _Packet(NamedTuple):
     is_corrupt: bool
     picture: Picture
     ticks: int
+    is_encrypted: bool
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
@@ -131,8 +133,9 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
         num_gaps=num_gaps(pictures),
         states_reordering=states_reordering(codec, stream.codec_context.extradata),
         distrust=_distrust(container.format.name, codec, look is not None, packets, pts[frame_packet])
-        or _disorder(packets, order_bits=order_bits_of(codec, stream.codec_context.extradata)),
+        or _disorder(packets),
         last_ticks=_last_ticks(container.format.name, packets, frame_packet),
+        num_encrypted=sum(packet.is_encrypted for packet in packets),
     )
 
 
@@ -204,7 +207,9 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
         except (IndexError, ValueError):
             picture, is_corrupt = Picture(is_entry=False), True
     ticks = packet.duration or 0
-    return _Packet(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks)
+    return _Packet(
+        packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks, is_encrypted(packet)
+    )
 
 
 def _distrust(
@@ -240,9 +245,8 @@ def _distrust(
     return None
 
 
-def _disorder(packets: list[_Packet], *, order_bits: int) -> str | None:
-    pictures, pts = [packet.picture for packet in packets], [packet.pts for packet in packets]
-    if order_bits and contradicts_order(pictures, pts, order_bits=order_bits):
+def _disorder(packets: list[_Packet]) -> str | None:
+    if contradicts_order([packet.picture for packet in packets], [packet.pts for packet in packets]):
         return "times contradict the order of the pictures"
     return None
 

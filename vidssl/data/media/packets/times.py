@@ -28,6 +28,10 @@ _GAP_SECONDS, _GAP_FACTOR = 1.0, 10
 # Steps on either side of one that say what is usual there: the frame rate may change for good.
 _NEIGHBOURS = 8
 
+# A pause of a steady recording: three frames or more are not there. There may be two, and one in a hundred steps.
+# Screens are recorded when they change: pauses are usual then, and steps are of any length.
+_PAUSE_FACTOR, _MAX_PAUSES, _STEADY_SHARE, _STEADY_WITHIN = 3.5, 0.01, 0.95, 0.5
+
 # Fewer steps than these say nothing of what is usual.
 _MIN_STEPS = 6
 
@@ -159,6 +163,25 @@ def gaps(times_seconds: NDArray[np.float64]) -> NDArray[np.int64]:
     padded = np.pad(steps, _NEIGHBOURS, constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)[long]
     return long[steps[long] > _GAP_FACTOR * (1 + 1e-9) * np.nanmedian(around, axis=1)]
+
+
+def pauses(times_seconds: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
+    """Return the frames after which some are missing, int64 (P,), and the usual step in seconds.
+
+    Gaps (`gaps`) are left out. Clips go over pauses: what happens there is faster than it was.
+
+    Args:
+        times_seconds: Increasing (N,).
+    """
+    steps = np.diff(times_seconds)
+    if len(steps) < 2 * _NEIGHBOURS:
+        return np.empty(0, dtype=np.int64), 0.0
+    usual = float(np.median(steps))
+    is_long = steps > _PAUSE_FACTOR * usual
+    is_steady = np.mean(np.abs(steps[~is_long] / usual - 1) <= _STEADY_WITHIN) >= _STEADY_SHARE
+    if not is_steady or is_long.sum() > 2 + _MAX_PAUSES * len(steps):
+        return np.empty(0, dtype=np.int64), usual
+    return np.setdiff1d(np.flatnonzero(is_long), gaps(times_seconds)), usual
 
 
 def rate_and_duration(

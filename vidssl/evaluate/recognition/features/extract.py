@@ -30,6 +30,7 @@ from ....data.corpus.cache import default_cache
 from ....data.published.labelled import Item
 from ....models.audio import LogMel
 from ....models.encoder import Encoder
+from ....models.weights import check_finite
 from ....stop import stoppable
 from ...provenance import fingerprint, versions
 from .cache import Store, locked_folder
@@ -218,9 +219,14 @@ def _request(
 
 
 def model_fingerprint(encoder: nn.Module) -> str:
-    """SHA-256 over architecture and weights of an encoder of pictures or of sound."""
+    """SHA-256 over architecture and weights of an encoder of pictures or of sound.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
     if isinstance(encoder, Encoder):
         return fingerprint(encoder)
+    check_finite(encoder, what=f"the encoder ({type(encoder).__name__})")
     digest = hashlib.sha256(json.dumps(encoder.architecture, sort_keys=True).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

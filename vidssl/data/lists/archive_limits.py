@@ -83,6 +83,14 @@ def check_zip_member(info: zipfile.ZipInfo, label: str) -> None:
         )
 
 
+def check_size(info: tarfile.TarInfo, label: str) -> None:
+    """Refuse a member of less than nothing: what follows it would be looked for before it."""
+    if info.size < 0:
+        raise LimitError(
+            f"{label} holds {info.name!r:.80}, whose size is {info.size}; it is damaged, get it again"
+        )
+
+
 def bounded_headers(label: str) -> type[tarfile.TarInfo]:
     """Give a class for `tarfile.open(tarinfo=)` that refuses headers of absurd size before they are read."""
     in_a_row = 0
@@ -94,8 +102,7 @@ def bounded_headers(label: str) -> type[tarfile.TarInfo]:
         def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
             nonlocal in_a_row, num_global, num_members
             info = super().frombuf(buf, encoding, errors)
-            if info.size < 0:
-                raise LimitError(f"{label} holds {info.name!r:.80}, whose size is {info.size}; it is damaged")
+            check_size(info, label)
             if info.type not in _EXTENDED:
                 in_a_row, num_members = 0, num_members + 1
                 check_members(num_members, label)

@@ -1,0 +1,153 @@
+"""Rates, decay, momentum and temperatures of recipes against the formulas of papers and official code."""
+
+import math
+
+import pytest
+from test_configs import HEADS, SMALL
+
+from vidssl import config, optim
+from vidssl.methods import BYOL
+from vidssl.train.pace import Pace
+
+
+def half_cosine(start: float, end: float, place: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * place)) / 2
+
+
+def dino(progress: float, batch: int) -> dict[str, float]:
+    """Caron et al. 2021, "Implementation details": rate 0.0005 * batch / 256, 10 epochs of warm-up, cosine; decay 0.04
+    to 0.4 by a cosine; teacher temperature 0.04 to 0.07 in 30 epochs. main_dino.py: 100 epochs, rate to 1e-6, momentum
+    0.996 to 1 by a cosine."""
+    epoch, peak = 100 * progress, 5e-4 * batch / 256
+    return {
+        "learning_rate": peak * epoch / 10 if epoch < 10 else half_cosine(peak, 1e-6, (epoch - 10) / 90),
+        "weight_decay": half_cosine(0.04, 0.4, progress),
+        "momentum": half_cosine(0.996, 1.0, progress),
+        "teacher_temperature": 0.04 + 0.03 * min(epoch / 30, 1),
+    }
+
+
+def mae(progress: float, batch: int) -> dict[str, float]:
+    """He et al. 2021, Table 8: rate 1.5e-4 * batch / 256, decay 0.05, 40 of 800 epochs of warm-up, cosine."""
+    epoch, peak = 800 * progress, 1.5e-4 * batch / 256
+    return {
+        "learning_rate": peak * epoch / 40 if epoch < 40 else half_cosine(peak, 0.0, (epoch - 40) / 760),
+        "weight_decay": 0.05,
+    }
+
+
+def videomae(progress: float, batch: int) -> dict[str, float]:
+    """Tong et al. 2022, Table 9: as MAE; run_mae_pretraining.py: min_lr 1e-5 * batch / 256, too."""
+    epoch, peak, end = 800 * progress, 1.5e-4 * batch / 256, 1e-5 * batch / 256
+    return {
+        "learning_rate": peak * epoch / 40 if epoch < 40 else half_cosine(peak, end, (epoch - 40) / 760),
+        "weight_decay": 0.05,
+    }
+
+
+def vjepa(progress: float, batch: int) -> dict[str, float]:
+    """facebookresearch/jepa, configs/pretrain/vitl16.yaml, src/utils/schedulers.py: start_lr 2e-4, lr 6.25e-4, final_lr
+    1e-6, warmup 40, epochs 300, ipe_scale 1.25, weight_decay 0.04 to 0.4, ema 0.998 to 1.0; 3072 clips a step."""
+    epoch, share = 300 * progress, batch / 3072
+    rising = 2e-4 + (6.25e-4 - 2e-4) * epoch / 40
+    falling = half_cosine(6.25e-4, 1e-6, (epoch - 40) / (375 - 40))
+    return {
+        "learning_rate": share * (rising if epoch < 40 else falling),
+        "weight_decay": half_cosine(0.04, 0.4, epoch / 375),
+        "momentum": 0.998 + (1 - 0.998) * epoch / 375,
+    }
+
+
+def simclr(progress: float, batch: int) -> dict[str, float]:
+    """Chen et al. 2020, Sec. 2.2, App. B.6: rate 0.3 * batch / 256, 10 of 100 epochs of warm-up, cosine, decay 1e-6."""
+    epoch, peak = 100 * progress, 0.3 * batch / 256
+    rate = peak * epoch / 10 if epoch < 10 else half_cosine(peak, 0.0, (epoch - 10) / 90)
+    return {"learning_rate": rate, "weight_decay": 1e-6}
+
+
+def byol(progress: float, batch: int) -> dict[str, float]:
+    """deepmind-research/byol, configs/byol.py, 100 epochs: 0.45 * batch / 256, 10 of warm-up, decay 1e-6, 0.99 to 1."""
+    epoch, peak = 100 * progress, 0.45 * batch / 256
+    return {
+        "learning_rate": peak * epoch / 10 if epoch < 10 else half_cosine(peak, 0.0, (epoch - 10) / 90),
+        "weight_decay": 1e-6,
+        "momentum": half_cosine(0.99, 1.0, progress),
+    }
+
+
+def moco(progress: float, batch: int) -> dict[str, float]:
+    """Chen et al. 2020 (version 2), main_moco.py: rate 0.03 for 256 by a cosine, decay 1e-4."""
+    return {"learning_rate": half_cosine(0.03 * batch / 256, 0.0, progress), "weight_decay": 1e-4}
+
+
+# Recipe, formulas, samples per process, and processes and samples per step of the paper.
+TABLE = [
+    ("image/dino_vits16", dino, 64, 16, 1024),
+    ("image/mae_vit_base", mae, 64, 64, 4096),
+    ("video/videomae_vit_base", videomae, 32, 64, 2048),
+    ("video/vjepa_vit_large", vjepa, 24, 128, 3072),
+    ("image/simclr_resnet18", simclr, 256, 16, 4096),
+    ("image/byol_resnet18", byol, 256, 16, 4096),
+    ("image/moco_resnet18", moco, 256, 1, 256),
+]
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """Name -> run with the paper's figures, tiny networks and no data."""
+    for head, size, value in [*HEADS, (BYOL, "hidden_dim", 16)]:
+        monkeypatch.setitem(head.__init__.__kwdefaults__, size, value)
+
+    def build(name: str):
+        chosen = config.load(name)
+        for reader in ("scan", "VideoDataset"):
+            monkeypatch.setattr(f"{chosen.path.stem}.{reader}", lambda *arguments, **options: None)
+        options = chosen.run.__kwdefaults__.keys() - {"steps", "batch_size"}
+        return chosen.run("nowhere", **{option: value for option, value in SMALL.items() if option in options})
+
+    return build
+
+
+def figures(run, progress: float) -> dict[str, float]:
+    groups = run.method.param_groups()
+    pace = Pace(run.method, groups, learning_rate=run.learning_rate, weight_decay=run.weight_decay)
+    return pace.set(run.optimizer(groups), progress)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
+def test_figures_are_those_of_the_paper(recipe, monkeypatch, row):
+    name, formulas, batch_size, num_processes, paper_batch = row
+    alone = recipe(name)
+    assert alone.batch_size == batch_size and batch_size * num_processes == paper_batch
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(num_processes))
+    together = recipe(name)
+    for progress in (0.0, 0.5 / alone.steps, 0.03, 0.2, 0.5, 1.0):
+        assert figures(alone, progress) == pytest.approx(formulas(progress, batch_size), rel=1e-9, abs=1e-15)
+        assert figures(together, progress) == pytest.approx(formulas(progress, paper_batch), rel=1e-9, abs=1e-15)
+
+
+def test_papers_of_one_size_of_step_have_its_highest_rate(recipe, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    for name, num_processes, progress, rate in (
+        ("image/mae_vit_base", 64, 0.05, 2.4e-3),
+        ("video/videomae_vit_base", 64, 0.05, 1.2e-3),
+        ("video/vjepa_vit_large", 128, 40 / 300, 6.25e-4),
+        ("video/vjepa_vit_large", 128, 1.0, 7.5e-5),
+        ("image/dino_vits16", 16, 0.1, 2e-3),
+    ):
+        monkeypatch.setenv("WORLD_SIZE", str(num_processes))
+        assert recipe(name).learning_rate(progress) == pytest.approx(rate, rel=0.01)
+
+
+def test_how_recipes_clip_and_leave_out(recipe):
+    dino, vjepa = recipe("image/dino_vits16"), recipe("video/vjepa_vit_large")
+    assert (dino.max_grad_norm, vjepa.max_grad_norm) == (3.0, 10.0)
+    assert dino.clip_parts is optim.each_tensor
+    sizes = [sum(parameter.numel() for parameter in part) for part in vjepa.clip_parts(vjepa.method)]
+    networks = (vjepa.method.student, vjepa.method.predictor)
+    assert sizes == [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
+    rates = [[block.drop_path1 for block in net.net.blocks] for net in dino.method.networks().values()]
+    assert rates[1][-1].drop_prob == pytest.approx(0.1) and rates[1][0].drop_prob == 0.0  # the student's
+    assert not any(hasattr(path, "drop_prob") for path in rates[0])
+    assert dino.method.student_temperature == 0.1  # Caron et al. 2021, "Implementation details"
