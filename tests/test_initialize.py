@@ -129,6 +129,32 @@ def test_names_of_hub_repositories(tmp_path, monkeypatch):
     assert torch.allclose(method.encoder.eval().features(clip), load_encoder(spec, weights=path).features(clip))
 
 
+@torch.no_grad()
+def test_videomae_of_transformers(tmp_path):
+    """The released VideoMAE is ours under other names, with the positions of its recipe and no others."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
+    clips = {"image_size": 16, "patch_size": 4, "num_frames": 4, "tubelet_size": 2, "use_mean_pooling": False}
+    model = transformers.VideoMAEModel(transformers.VideoMAEConfig(**sizes, **clips))
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path)
+
+    def method(positions: str, *, depth: int = 2) -> VJEPA:
+        encoder = VideoViT(dim=24, depth=depth, num_heads=2, patch_px=4, positions=positions)
+        return VJEPA(encoder, predictor=TokenPredictor(24, 24, width=12, depth=1, num_heads=1), view=VIEW)
+
+    ours = method("order")
+    start = init_from(ours, f"hf:{tmp_path}")
+    assert start.modules == ["student", "encoder"] and start.mean == [0.5, 0.5, 0.5]
+    clip = torch.rand(2, 4, 3, 16, 16)
+    pixels = (clip - 0.5) / 0.5
+    expected = model.eval()(pixels).last_hidden_state.reshape(2, 2, 4, 4, 24).permute(0, 1, 4, 2, 3)
+    assert torch.allclose(ours.encoder.eval().features(clip), expected, atol=1e-4)
+    assert "the features of a clip differ, by" in refused(method("space_time"), f"hf:{tmp_path}")
+    assert "unexpected (12): blocks.1.attn.proj.bias" in refused(method("order", depth=1), f"hf:{tmp_path}")
+
+
 # Student and teacher.
 
 

@@ -5,14 +5,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from .evaluate.provenance import fingerprint
 from .method import Method
-from .models import Encoder, ViT, encoder_family, load_encoder
+from .models import Encoder, HuggingFaceEncoder, VideoViT, ViT, encoder_family, load_encoder
 from .models.load import network_of
 from .models.weights import matched
 
@@ -91,9 +92,7 @@ def init_from(method: Method, source: str | Path | Encoder, *, weights: str | Pa
         encoder, spec = _loaded(str(source), weights, target), str(source)
     what = spec if weights is None else f"{spec} with {weights}"
     differences = _differences(encoder, target)
-    match = matched(
-        network_of(target), network_of(encoder).state_dict(), what=what, unused_keys=target.unused_keys
-    )
+    match = matched(network_of(target), _tensors(encoder, target), what=what, unused_keys=target.unused_keys)
     if match.problems:
         raise _misfit(what, method, differences, "; ".join(match.problems))
     if differences and (reason := _disagreement(encoder, target, match.found)):
@@ -158,6 +157,49 @@ def _loaded(spec: str, weights: str | Path | None, target: Encoder) -> Encoder:
     return load_encoder(spec, weights=weights, **(kept if is_same_family else {}))
 
 
+def _is_videomae(encoder: Encoder) -> TypeGuard[HuggingFaceEncoder]:
+    return isinstance(encoder, HuggingFaceEncoder) and encoder.architecture["config"]["model_type"] == "videomae"
+
+
+def _tensors(source: Encoder, target: Encoder) -> dict[str, Tensor]:
+    """Weights of an encoder; those of VideoMAE of the package transformers by the names of `VideoViT`, for one."""
+    tensors = network_of(source).state_dict()
+    if not (_is_videomae(source) and isinstance(target, VideoViT)):
+        return tensors
+    projection = tensors["embeddings.patch_embeddings.projection.weight"]
+    found = {
+        "embed.weight": rearrange(projection, "d c f y x -> d (f y x c)"),
+        "embed.bias": tensors["embeddings.patch_embeddings.projection.bias"],
+        **{
+            name.replace("layernorm.", "norm."): value
+            for name, value in tensors.items()
+            if name[:10] == "layernorm."
+        },
+    }
+    parts = {
+        "attention.output.dense": "attn.proj",
+        "intermediate.dense": "mlp.fc1",
+        "output.dense": "mlp.fc2",
+        "layernorm_before": "norm1",
+        "layernorm_after": "norm2",
+    }
+    for number in range(source.num_blocks):
+        there, here = f"encoder.layer.{number}.", f"blocks.{number}."
+        for name, own in parts.items():
+            found |= {f"{here}{own}.{kind}": tensors[f"{there}{name}.{kind}"] for kind in ("weight", "bias")}
+        attention = f"{there}attention.attention."
+        found[f"{here}attn.qkv.weight"] = torch.cat(
+            [tensors[f"{attention}{name}.weight"] for name in ("query", "key", "value")]
+        )
+        # Keys have no bias; transformers 4 keeps the others apart from the matrices.
+        query, value = (
+            tensors[f"{attention}{old if f'{attention}{old}' in tensors else new}"]
+            for old, new in (("q_bias", "query.bias"), ("v_bias", "value.bias"))
+        )
+        found[f"{here}attn.qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
+    return found
+
+
 def _differences(source: Encoder, target: Encoder) -> dict[str, tuple[Any, Any]]:
     """Options in which two networks differ, beyond what weights leave open: name -> (there, here)."""
     there, here = source.architecture, target.architecture
@@ -176,12 +218,15 @@ def _disagreement(source: Encoder, target: Encoder, tensors: dict[str, Tensor]) 
     source, twin = (copy.deepcopy(encoder).cpu().eval() for encoder in (source, target))
     network_of(twin).load_state_dict(tensors, strict=False)
     twin.mean, twin.std = source.mean, source.std
-    height, width = 64, 64
+    # Where positions are those of one size, that size, so that no rule of resizing them comes in.
+    num_frames, height, width = 4, 64, 64
     if isinstance(target, ViT) and not target.has_own_positions:
-        # The size that positions are stored for, so that no rule of resizing them comes in.
         height, width = (cells * target.multiple for cells in target.net.patch_embed.grid_size)
+    if _is_videomae(source):
+        settings = source.net.config
+        num_frames, height, width = settings.num_frames, settings.image_size, settings.image_size
     height, width = (-(-side // target.multiple) * target.multiple for side in (height, width))
-    clip = torch.rand(1, 4, 3, height, width, generator=torch.Generator().manual_seed(0))
+    clip = torch.rand(1, num_frames, 3, height, width, generator=torch.Generator().manual_seed(0))
     wanted, found = source.features(clip), twin.features(clip)
     if wanted.shape != found.shape:
         return f"the features of a clip are {tuple(found.shape)}, expected {tuple(wanted.shape)}"
@@ -197,6 +242,8 @@ def _misfit(what: str, method: Method, differences: dict[str, tuple[Any, Any]], 
     fits = ["the encoder of a run of the same recipe and options"]
     if here.get("family") == "resnet" and (here["color"], here["width"]) == ("rgb", 64):
         fits.append(f"torchvision:resnet{here['depth']} --weights FILE")
+    if here.get("family") == "video_vit" and here.get("positions") == "order":
+        fits.append("hf:FOLDER of a VideoMAE")
     if here.get("family") in ("vit", "timm_conv"):
         fits.append(f"timm:{here['name']} --weights FILE")
     return Misfit(
