@@ -35,7 +35,7 @@ class Start:
         sha256: Over architecture, mean, standard deviation and weights of the encoder that was loaded
             (`vidssl.evaluate.provenance.fingerprint`).
         modules: Which parts of the method took them: "encoder", and its teacher where there is one.
-        left_out: Tensors that the method's encoder does not have.
+        left_out: Tensors of the encoder that was loaded which the method's does not have.
         mean: Of the pixels, which goes with the weights, per channel.
         std: Likewise.
     """
@@ -98,8 +98,6 @@ def init_from(method: Method, source: str | Path | Encoder, *, weights: str | Pa
     if differences and (reason := _disagreement(encoder, target, match.found)):
         raise _misfit(what, method, differences, f"all tensors fit by name and shape, but {reason}")
     copies = encoders(method)
-    for each in copies.values():
-        network_of(each).load_state_dict(match.found, strict=False)
     start = Start(
         spec=spec,
         weights=None if weights is None else str(weights),
@@ -109,6 +107,8 @@ def init_from(method: Method, source: str | Path | Encoder, *, weights: str | Pa
         mean=encoder.mean.flatten().tolist(),
         std=encoder.std.flatten().tolist(),
     )
+    for each in copies.values():
+        network_of(each).load_state_dict(match.found, strict=False)
     set_colors(method, mean=start.mean, std=start.std)
     logger.info(
         "%s of %s from %s, mean %s and std %s with them%s",
@@ -170,11 +170,8 @@ def _tensors(source: Encoder, target: Encoder) -> dict[str, Tensor]:
     found = {
         "embed.weight": rearrange(projection, "d c f y x -> d (f y x c)"),
         "embed.bias": tensors["embeddings.patch_embeddings.projection.bias"],
-        **{
-            name.replace("layernorm.", "norm."): value
-            for name, value in tensors.items()
-            if name[:10] == "layernorm."
-        },
+        # Models that were fine-tuned have none.
+        **{f"norm.{name[10:]}": value for name, value in tensors.items() if name.startswith("layernorm.")},
     }
     parts = {
         "attention.output.dense": "attn.proj",
@@ -183,6 +180,7 @@ def _tensors(source: Encoder, target: Encoder) -> dict[str, Tensor]:
         "layernorm_before": "norm1",
         "layernorm_after": "norm2",
     }
+    zeros = torch.zeros(source.dim)
     for number in range(source.num_blocks):
         there, here = f"encoder.layer.{number}.", f"blocks.{number}."
         for name, own in parts.items():
@@ -191,12 +189,12 @@ def _tensors(source: Encoder, target: Encoder) -> dict[str, Tensor]:
         found[f"{here}attn.qkv.weight"] = torch.cat(
             [tensors[f"{attention}{name}.weight"] for name in ("query", "key", "value")]
         )
-        # Keys have no bias; transformers 4 keeps the others apart from the matrices.
+        # Keys have no bias, and with some options nothing has; transformers 4 keeps biases apart from the matrices.
         query, value = (
-            tensors[f"{attention}{old if f'{attention}{old}' in tensors else new}"]
+            tensors.get(f"{attention}{old}", tensors.get(f"{attention}{new}", zeros))
             for old, new in (("q_bias", "query.bias"), ("v_bias", "value.bias"))
         )
-        found[f"{here}attn.qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
+        found[f"{here}attn.qkv.bias"] = torch.cat([query, zeros, value])
     return found
 
 
