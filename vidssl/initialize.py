@@ -225,10 +225,10 @@ def _disagreement(source: Encoder, target: Encoder, tensors: dict[str, Tensor]) 
         num_frames, height, width = settings.num_frames, settings.image_size, settings.image_size
     height, width = (-(-side // target.multiple) * target.multiple for side in (height, width))
     clip = torch.rand(1, num_frames, 3, height, width, generator=torch.Generator().manual_seed(0))
-    wanted, found = source.features(clip), twin.features(clip)
-    if wanted.shape != found.shape:
-        return f"the features of a clip are {tuple(found.shape)}, expected {tuple(wanted.shape)}"
-    share = float((wanted - found).abs().max() / wanted.abs().max())
+    there, here = source.features(clip), twin.features(clip)
+    if there.shape != here.shape:
+        return f"the features of a clip are {tuple(there.shape)}, expected {tuple(here.shape)}"
+    share = float((there - here).abs().max() / there.abs().max())
     return f"the features of a clip differ, by {share:.1%} of the largest" if share > _ROUNDING else None
 
 
