@@ -236,7 +236,7 @@ def test_tensors_that_fit_another_network():
     text = refused(vjepa(VideoViT(dim=12, depth=1, num_heads=1)), VideoViT(dim=12, depth=1, num_heads=3))
     assert "num_heads 3 there, 1 here" in text and "the features of a clip differ, by" in text
     text = refused(simclr(ConvNet(widths=(2, 2), strides=(1, 2))), ConvNet(widths=(2, 2), strides=(2, 2)))
-    assert "the features of a clip are (1, 4, 2, 32, 32), expected (1, 4, 2, 16, 16)" in text
+    assert "the features of a clip are (1, 4, 2, 16, 16), expected (1, 4, 2, 32, 32)" in text
 
 
 def test_the_same_network_by_another_name(caplog):
