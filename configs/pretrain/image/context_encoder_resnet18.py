@@ -40,6 +40,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Learning rate of encoder and decoder; the critic has a tenth.
+            For 64 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the pictures with holes, a multiple of 32.
         width: Channels of the first layer of the ResNet.
@@ -53,11 +54,12 @@ def run(
         critic=PictureCritic(),
         view=RandomResizedCrop(crop_px, scale=(share, share), ratio=(1.0, 1.0)),
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=64)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.5, 0.999)),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.5, 0.999)),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )
