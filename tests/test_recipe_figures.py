@@ -101,7 +101,10 @@ def recipe(monkeypatch):
 
     def build(name: str):
         chosen = config.load(name)
-        for module in {chosen.path.stem, "colorization_resnet18"} & sys.modules.keys():  # the demo's is built on it
+        for module in {
+            chosen.path.stem,
+            "colorization_resnet18",
+        } & sys.modules.keys():  # the demo's is built on it
             for reader in ("scan", "VideoDataset"):
                 monkeypatch.setattr(f"{module}.{reader}", lambda *arguments, **options: range(4), raising=False)
         options = chosen.run.__kwdefaults__.keys() - {"steps", "batch_size"}

@@ -4,24 +4,25 @@ Exit code 1 if a difference is above 1e-6 where equality is claimed. Peers that 
 """
 
 import sys
-import tempfile
 from typing import Annotated
 
-import torch.distributed as dist
 import tyro
 
 from vidssl.evidence import audit
 
+Peers = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=CLONE")]
 
-def main(
-    *, peer: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=CLONE")] = ()
-) -> int:
+
+def main(*, peer: Peers = ()) -> int:
     """Print a line for each quantity; 1 if an equality that is claimed does not hold.
 
     Args:
         peer: Clone of a repository of authors; may be given several times.
     """
-    clones, holds = audit.parse(peer), True
+    try:
+        clones, holds = audit.parse(peer), True
+    except ValueError as error:
+        sys.exit(str(error))
     print(audit.HEADER)
     for name, clone in clones.items():
         for row in audit.compare(name, clone):
@@ -34,9 +35,6 @@ def main(
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        # Their code gathers over processes.
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    with audit.one_process():
         code = tyro.cli(main)
-        dist.destroy_process_group()
     sys.exit(code)

@@ -183,7 +183,9 @@ class LARS(Optimizer):
         """Put back a state, also one of runs of before `classic_momentum`, which kept the sum without rates."""
         default = {"classic_momentum": self.defaults["classic_momentum"]}
         groups = [{**default, **group} for group in state_dict["param_groups"]]
-        rates = {number: group["lr"] for group in groups if group["classic_momentum"] for number in group["params"]}
+        rates = {
+            number: group["lr"] for group in groups if group["classic_momentum"] for number in group["params"]
+        }
         state = {
             number: {"displacement": rates[number] * values["velocity"]}
             if "velocity" in values and number in rates

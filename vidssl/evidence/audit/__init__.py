@@ -6,16 +6,19 @@ that is above 1, those of schedules to the largest value. Where equality is clai
 declared stands in the docstring of the method or recipe. vidssl itself imports none of this.
 """
 
+import contextlib
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from . import correspondence, joint_embedding, masking, prototypes, recipes
 from .comparing import HEADER, TOLERANCE, Row
 
-__all__ = ["HEADER", "PEERS", "TOLERANCE", "Row", "compare", "parse"]
+__all__ = ["HEADER", "PEERS", "TOLERANCE", "Row", "compare", "one_process", "parse"]
 
 PEERS: dict[str, tuple[Callable[[Path], list[Row]], ...]] = {
     "byol": (joint_embedding.byol, recipes.byol),  # google-deepmind/deepmind-research
@@ -46,6 +49,15 @@ def parse(texts: Sequence[str]) -> dict[str, Path]:
             raise ValueError(f"--peer {text}: expected NAME=FOLDER, NAME one of {', '.join(PEERS)}")
         folders[name] = Path(path).resolve()
     return folders
+
+
+@contextlib.contextmanager
+def one_process() -> Iterator[None]:
+    """A group of this process alone: their code gathers over processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
 
 
 def compare(peer: str, clone: Path) -> list[Row]:

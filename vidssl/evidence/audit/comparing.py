@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...batch import Batch
+from ...models import Encoder
 
 TOLERANCE = 1e-6
 HEADER = f"{'peer':12} {'quantity':28} {'result':>9} {'gradient':>9}  verdict"
@@ -96,8 +97,8 @@ def largest(*differences: float) -> float:
 
 def gradient_difference(network: nn.Module, expected: Mapping[str, Tensor]) -> float:
     """Largest difference of the gradients of the parameters named."""
-    parameters = dict(network.named_parameters())
-    return largest(*(difference(parameters[name].grad, value) for name, value in expected.items()))
+    found = gradients(network)
+    return largest(*(difference(found[name], value) for name, value in expected.items()))
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
@@ -139,19 +140,13 @@ class Fixed(nn.Module):
         return self.clips
 
 
-class FrameNet(nn.Module):
+class FrameNet(Encoder):
     """A convolution on every frame: (B, T, 3, H, W) -> features (B, T, D, h, w), or pooled (B, D)."""
 
     def __init__(self, dim: int, stride: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.stride = stride
+        super().__init__(dim=dim, stride=stride, architecture={})
         self.conv = nn.Conv2d(3, dim, stride, stride)
 
     def features(self, clip: Tensor) -> Tensor:
         """Map frame by frame."""
         return self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Pool over frames and cells."""
-        return self.features(clip).mean(dim=(1, 3, 4))

@@ -84,7 +84,8 @@ def simclr(root: Path) -> list[Row]:
         expected, _, _ = objective.add_contrastive_loss(hidden, temperature=0.1)
     expected.backward()
     method = SimCLR(FrameNet(4, 4), view=ToUnit())
-    loss, _ = method.nt_xent(*mine.chunk(2), None)
+    first, second = mine.chunk(2)
+    loss, _ = method.nt_xent(first, second, None)
     loss.backward()
     assert mine.grad is not None and hidden.grad is not None
     return [

@@ -100,6 +100,6 @@ def swav(root: Path) -> list[Row]:
     }
     scores = torch.randn(32, 10).clamp(-1, 1)
     with imported(root, "main_swav", stand_ins=stand_ins) as (main_swav,):
-        main_swav.args = SimpleNamespace(epsilon=0.05, sinkhorn_iterations=3, world_size=1)
+        vars(main_swav)["args"] = SimpleNamespace(epsilon=0.05, sinkhorn_iterations=3, world_size=1)
         theirs = main_swav.distributed_sinkhorn(scores)
     return [Row("assignments", difference(sinkhorn(scores), theirs))]

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from ... import config
-from ...train.loop import Run
+from ...train.run import Run
 from .comparing import Row, imported
 
 ONE_STEP_EARLIER = "theirs is at its peak one step earlier"
@@ -21,8 +21,11 @@ def recipe(name: str, **options: Any) -> Run:
     """Build a recipe without data."""
     chosen = config.load(name)
     module = sys.modules[chosen.path.stem]
-    nothing = {"scan": lambda *args, **options: range(4), "VideoDataset": lambda *args, **options: range(4)}
-    with patch.multiple(module, **nothing):
+
+    def nothing(*args: Any, **options: Any) -> range:
+        return range(4)
+
+    with patch.object(module, "scan", nothing), patch.object(module, "VideoDataset", nothing):
         return chosen.run("nowhere", **options)
 
 
@@ -56,7 +59,7 @@ def dino(root: Path) -> list[Row]:
         decay = utils.cosine_scheduler(0.04, 0.4, 100, 10)
         momentum = utils.cosine_scheduler(0.996, 1, 100, 10)
         temperature = main_dino.DINOLoss(10, 10, 0.04, 0.07, 30, 100).teacher_temp_schedule.repeat(10)
-        theirs = utils.get_params_groups(run.method.student)  # type: ignore[arg-type]
+        theirs = utils.get_params_groups(run.method.student)
     groups = run.method.param_groups()
     spared = [
         {id(parameter) for group in each if group.get("weight_decay") == 0.0 for parameter in group["params"]}
