@@ -2,8 +2,8 @@
 
 The recipe: Adam, learning rate 1e-4, weight decay 1e-5, 60 million frame-and-sound pairs (Sec. 2); batches of 64
 samples, each in two pairs. Log-mel of 128 bands instead of the linear spectrogram, a variant of OpenL3 (Cramer et
-al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels,
-mirrored, and changed in brightness and saturation (the strength is ours).
+al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels (out of a
+square at a random place), mirrored, and changed in brightness and saturation (the strength is ours).
 """
 
 from functools import partial

@@ -4,7 +4,8 @@ The recipe of the authors' code: Adam with beta1 0.5, learning rate 2e-3 and a t
 of 128 px a step, cut out of pictures of 350 px; holes are random regions of a quarter of the picture; the critic's
 opinion is 0.001 of the loss.
 
-Differences from the paper: ResNet-18 instead of their convolutions or AlexNet.
+Differences from the paper: ResNet-18 instead of their convolutions or AlexNet; a picture is cut out of a square at a
+random place of it, so that the ends of its long side are seen less often than its middle.
 """
 
 from functools import partial
