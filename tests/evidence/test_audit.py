@@ -114,6 +114,6 @@ def test_no_number_is_larger_than_any():
 @pytest.mark.parametrize("peer", ["simclr", "simclr=nowhere", "simpler=."])
 def test_a_peer_that_cannot_be_is_named(peer, audit):
     with pytest.raises(
-        ValueError, match=f"--peer {peer}: expected NAME=FOLDER, NAME one of byol, deepcluster, dino"
+        SystemExit, match=f"--peer {peer}: expected NAME=FOLDER, NAME one of byol, deepcluster, dino"
     ):
         audit.main(peer=(peer,))

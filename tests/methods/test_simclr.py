@@ -72,8 +72,9 @@ def test_clips_of_one_source_are_no_negatives():
 def test_nothing_larger_than_the_logits_is_made():
     """No mask of 64-bit numbers: twice the logits, which are those of all processes."""
     first, second = torch.randn(2, 20, 8, requires_grad=True).unbind()
+    simclr = method()
     with Allocations() as made:
-        loss, _ = method().nt_xent(first, second, torch.arange(20) // 2)
+        loss, _ = simclr.nt_xent(first, second, torch.arange(20) // 2)
         loss.backward()
     assert max(made.sizes_bytes) == 40 * 40 * 4
 

@@ -4,8 +4,8 @@ The paper's recipe: Adam, batch 32, 256 px, 16 colours, learning rate 1e-3 and t
 training, as 60 k of 400 k iterations).
 
 Differences from the paper: a tenth of its 400 k steps; windows of half to all of a square of the frame (there whole
-frames, scaled to 256 px x 256 px), half of them mirrored. Convolutions pad by reflection: with zeros, features code their
-place at the borders, and the pointers copy in place. The 3-D head is an option.
+frames, scaled to 256 px x 256 px), half of them mirrored. Convolutions pad by reflection: with zeros, features code
+their place at the borders, and the pointers copy in place. The 3-D head is an option.
 """
 
 from functools import partial

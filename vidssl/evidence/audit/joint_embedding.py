@@ -135,16 +135,17 @@ def simclr_lars(root: Path) -> float:
     }
     stand_ins: dict[str, Any] = {name: {"__path__": []} for name in ("tensorflow", "tensorflow.compat")}
     with imported(root, "lars_optimizer", stand_ins={**stand_ins, "tensorflow.compat.v1": tf}) as (module,):
-        constants = {"momentum": LARS["momentum"], "weight_decay": LARS["weight_decay"], "eeta": LARS["trust"]}
-        optimizer = module.LARSOptimizer(0.0, **constants, exclude_from_weight_decay=["bias"])
+        pass  # what torch imports late finds its own packages then
+    constants = {"momentum": LARS["momentum"], "weight_decay": LARS["weight_decay"], "eeta": LARS["trust"]}
+    optimizer = module.LARSOptimizer(0.0, **constants, exclude_from_weight_decay=["bias"])
 
-        def step(weights: dict[str, Tensor], grads: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-            variables = {name: Variable(name, value) for name, value in weights.items()}
-            optimizer.learning_rate = rate
-            optimizer.apply_gradients([(grads[name], variable) for name, variable in variables.items()])
-            return {name: variable.value for name, variable in variables.items()}
+    def step(weights: dict[str, Tensor], grads: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        variables = {name: Variable(name, value) for name, value in weights.items()}
+        optimizer.learning_rate = rate
+        optimizer.apply_gradients([(grads[name], variable) for name, variable in variables.items()])
+        return {name: variable.value for name, variable in variables.items()}
 
-        return lars_difference(step, classic_momentum=True)
+    return lars_difference(step, classic_momentum=True)
 
 
 def lars_difference(
@@ -245,20 +246,21 @@ def byol_lars(root: Path) -> float:
         "tree": {"map_structure_with_path": with_path},
     }
     with imported(root / "byol" / "utils", "optimizers", stand_ins=stand_ins) as (module,):
-        constants = {"momentum": LARS["momentum"], "weight_decay": LARS["weight_decay"], "eta": LARS["trust"]}
-        spared = module.exclude_bias_and_norm
-        states: list[Any] = []
+        pass  # what torch imports late finds its own packages then
+    constants = {"momentum": LARS["momentum"], "weight_decay": LARS["weight_decay"], "eta": LARS["trust"]}
+    spared = module.exclude_bias_and_norm
+    states: list[Any] = []
 
-        def step(weights: dict[str, Tensor], grads: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-            lars = module.lars(rate, **constants, weight_decay_filter=spared, lars_adaptation_filter=spared)
-            params, updates = (
-                {"linear": {"w": tree["kernel"].numpy(), "b": tree["bias"].numpy()}} for tree in (weights, grads)
-            )
-            moved, state = lars.update(updates, states.pop() if states else lars.init(params), params)
-            states.append(state)
-            return {
-                name: weights[name] + torch.from_numpy(np.asarray(moved["linear"][short], dtype=np.float32))
-                for name, short in (("kernel", "w"), ("bias", "b"))
-            }
+    def step(weights: dict[str, Tensor], grads: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        lars = module.lars(rate, **constants, weight_decay_filter=spared, lars_adaptation_filter=spared)
+        params, updates = (
+            {"linear": {"w": tree["kernel"].numpy(), "b": tree["bias"].numpy()}} for tree in (weights, grads)
+        )
+        moved, state = lars.update(updates, states.pop() if states else lars.init(params), params)
+        states.append(state)
+        return {
+            name: weights[name] + torch.from_numpy(np.asarray(moved["linear"][short], dtype=np.float32))
+            for name, short in (("kernel", "w"), ("bias", "b"))
+        }
 
-        return lars_difference(step, classic_momentum=False)
+    return lars_difference(step, classic_momentum=False)
