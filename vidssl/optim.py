@@ -1,4 +1,9 @@
-"""Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume."""
+"""Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume.
+
+Progress is the share of the steps that were taken before: 0 at the first. Differences from the papers: where their code
+has a table of steps, or changes by epoch, it is a step or part of an epoch off. The warm-up of DINO's and VideoMAE's is
+at its peak one step earlier, V-JEPA's counts steps from 1, MoCo's rate and DINO's temperature change by epoch.
+"""
 
 import math
 from collections import Counter

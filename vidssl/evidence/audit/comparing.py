@@ -50,6 +50,11 @@ class Row:
         return f"{peer:12} {self.quantity:28} {result:>9} {gradient:>9}  {verdict}"
 
 
+def places(module: ModuleType) -> list[str]:
+    """Where a module lies: its file, and its folders, which may be all that it has."""
+    return [str(getattr(module, "__file__", "")), *map(str, getattr(module, "__path__", []))]
+
+
 @contextlib.contextmanager
 def imported(root: Path, *names: str, stand_ins: Mapping[str, Any] | None = None) -> Iterator[list[ModuleType]]:
     """Import modules of a clone; when the `with` block ends they are forgotten, so that the next clone has its own.
@@ -78,9 +83,13 @@ def imported(root: Path, *names: str, stand_ins: Mapping[str, Any] | None = None
             yield [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(root))
-        for name in set(sys.modules) - set(before):
-            if name in (stand_ins or {}) or str(root) in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
+        forgotten = [
+            name
+            for name in set(sys.modules) - set(before)
+            if name in (stand_ins or {}) or any(place.startswith(str(root)) for place in places(sys.modules[name]))
+        ]
+        for name in forgotten:
+            del sys.modules[name]
         sys.modules.update({name: before[name] for name in stand_ins or {} if name in before})
 
 

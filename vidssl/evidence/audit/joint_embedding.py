@@ -142,7 +142,8 @@ def simclr_lars(root: Path) -> float:
     def step(weights: dict[str, Tensor], grads: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
         variables = {name: Variable(name, value) for name, value in weights.items()}
         optimizer.learning_rate = rate
-        optimizer.apply_gradients([(grads[name], variable) for name, variable in variables.items()])
+        # A tensor of tensorflow is a new one after +=.
+        optimizer.apply_gradients([(grads[name].clone(), variable) for name, variable in variables.items()])
         return {name: variable.value for name, variable in variables.items()}
 
     return lars_difference(step, classic_momentum=True)

@@ -78,8 +78,17 @@ def clipping_difference(utils: Any) -> float:
 
 def deepcluster(root: Path) -> list[Row]:
     """Features as they are clustered (clustering.py, with faiss): cosines, for signs of components are free."""
-    features = torch.randn(400, 24) @ torch.randn(24, 24) + 3
-    with imported(root, "clustering") as (clustering,):
+    import faiss
+
+    def pca_matrix(in_dim: int, out_dim: int, eigen_power: float) -> Any:
+        matrix = faiss.PCAMatrix(in_dim, out_dim, eigen_power)  # by place alone since, and applied by another name
+        return SimpleNamespace(train=matrix.train, is_trained=True, apply_py=matrix.apply)
+
+    # A gap behind the components that are kept, or rounding decides which these are; a small mean, which faiss
+    # subtracts after its products, in single precision.
+    spread = torch.cat([torch.linspace(4, 2, 8), torch.linspace(0.5, 0.2, 16)])
+    features = (torch.randn(400, 24) * spread) @ torch.linalg.qr(torch.randn(24, 24)).Q + 0.5
+    with imported(root, "clustering", stand_ins={"faiss": {"PCAMatrix": pca_matrix}}) as (clustering,):
         theirs = torch.from_numpy(clustering.preprocess_features(features.numpy(), pca=8))
     ours = F.normalize(whiten(features, 8), dim=1)
     return [
