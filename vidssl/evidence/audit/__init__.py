@@ -1,8 +1,8 @@
 """Methods and recipes beside the code of their authors: `python tools/audit.py --peer moco=CLONE --peer dpc=CLONE ...`
 
 A peer is a clone of the official repository, of which only the files of losses, networks and schedules are imported.
-Both get the same weights and inputs; differences of losses and gradients are relative to the largest number where
-that is above 1, those of schedules to the largest value. Where equality is claimed they are at most 1e-6; what is
+Both get the same weights and inputs; differences of losses are relative to the largest number where that is above 1,
+those of gradients and schedules to the largest value. Where equality is claimed they are at most 1e-6; what is
 declared stands in the docstring of the method or recipe. vidssl itself imports none of this.
 """
 

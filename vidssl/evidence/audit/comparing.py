@@ -28,7 +28,7 @@ class Row:
     Args:
         quantity: What was compared.
         result: Largest difference of the loss, or of another result; None where the difference is no number.
-        gradient: Largest difference of gradients, if there are any.
+        gradient: Largest difference of gradients over the largest gradient, if there are any.
         declared: What stands under "Differences from the paper" about it; empty where equality is claimed.
     """
 
@@ -48,6 +48,17 @@ class Row:
         result, gradient = ("" if number is None else f"{number:.1e}" for number in (self.result, self.gradient))
         verdict = f"declared: {self.declared}" if self.declared else "equal" if self.holds else "DIFFERS"
         return f"{peer:12} {self.quantity:28} {result:>9} {gradient:>9}  {verdict}"
+
+
+@contextlib.contextmanager
+def in_double_precision() -> Iterator[None]:
+    """Networks are built with 64 bits, and what asks for 32 bits has 64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with patch.object(torch.Tensor, "float", torch.Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def places(module: ModuleType) -> list[str]:
@@ -104,10 +115,17 @@ def largest(*differences: float) -> float:
     return float(np.max(differences))
 
 
+def relative(found: Tensor, expected: Tensor, *, to: float | None = None) -> float:
+    """Largest difference over the largest number, or over `to`: gradients may all be small."""
+    scale = float(expected.detach().abs().max()) if to is None else to
+    return float((found.detach() - expected.detach()).abs().max()) / scale
+
+
 def gradient_difference(network: nn.Module, expected: Mapping[str, Tensor]) -> float:
-    """Largest difference of the gradients of the parameters named."""
+    """Largest difference of the gradients of the parameters named, over the largest gradient."""
     found = gradients(network)
-    return largest(*(difference(found[name], value) for name, value in expected.items()))
+    largest_one = largest(*(float(value.abs().max()) for value in expected.values()))
+    return largest(*(relative(found[name], value, to=largest_one) for name, value in expected.items()))
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:

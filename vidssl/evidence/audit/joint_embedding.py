@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from ... import optim
 from ...methods import MoCo, SimCLR
 from ...methods.image.byol import distance
-from .comparing import FrameNet, Row, ToUnit, difference, gradient_difference, gradients, imported, largest
+from .comparing import (
+    FrameNet,
+    Row,
+    ToUnit,
+    difference,
+    gradient_difference,
+    gradients,
+    imported,
+    largest,
+    relative,
+)
 
 LARS = {"momentum": 0.9, "weight_decay": 0.01, "trust": 0.02}
 
@@ -89,7 +99,7 @@ def simclr(root: Path) -> list[Row]:
     loss.backward()
     assert mine.grad is not None and hidden.grad is not None
     return [
-        Row("loss, half of theirs", difference(loss, expected / 2), difference(mine.grad, hidden.grad / 2)),
+        Row("loss, half of theirs", difference(loss, expected / 2), relative(mine.grad, hidden.grad / 2)),
         Row("loss", difference(loss, expected), declared="theirs is the sum of both directions, Eq. 1 their mean"),
         Row("weights after LARS", simclr_lars(root)),
     ]
@@ -197,7 +207,7 @@ def byol(root: Path) -> list[Row]:
     loss.backward()
     assert mine.grad is not None and prediction.grad is not None
     return [
-        Row("loss", difference(loss, expected), difference(mine.grad, prediction.grad)),
+        Row("loss", difference(loss, expected), relative(mine.grad, prediction.grad)),
         Row("weights after LARS", byol_lars(root)),
         Row("teacher at the start", declared="a copy of the student, theirs drawn by itself"),
     ]

@@ -24,6 +24,7 @@ from .comparing import (
     imported,
     largest,
     randomize,
+    relative,
     video_batch,
 )
 
@@ -55,7 +56,7 @@ def dino(root: Path) -> list[Row]:
             loss.backward()
             gradient = gradient_difference(method.student[1].mlp, gradients(theirs.mlp))
             prototypes = method.student[1].prototypes.grad
-            gradient = largest(gradient, difference(prototypes, theirs.last_layer.weight_v.grad))
+            gradient = largest(gradient, relative(prototypes, theirs.last_layer.weight_v.grad))
             rows.append(Row(f"loss of step {step}", difference(loss, expected), gradient))
         rows.append(Row("clipped gradients", clipping_difference(utils)))
     return [
