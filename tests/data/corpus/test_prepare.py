@@ -355,7 +355,7 @@ def test_unreadable_files_are_named_and_counted(tree, tmp_path, capsys):
 
 def test_a_file_that_takes_too_long_is_bad(tree, tmp_path):
     result = small(tree, tmp_path / "out", timeout_seconds=0.01, bad_file_budget=1.0)
-    assert [reason[:24] for _, reason in result.bad] == ["no answer within 0.01 s;"] * 6
+    assert [reason[:16] for _, reason in result.bad] == ["no answer within"] * 6
     assert digests(tmp_path / "out").keys() == {"prepare.json", ".prepare/lock", ".prepare/source.json"}
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..media.audio import AudioReader, audio_stream, without_cancelling
+from ..media.audio import AudioReader, audio_stream
 from ..media.audit import SLOW, audit_file
+from ..media.channels import without_cancelling
 from ..media.container import MediaError, describe, open_container, printable, sniff
 from ..media.packets.index import read_index, stated_index, statement
 from ..media.pyav import PyAVReader

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from ...files import replacing
 from ..lists.sources import Source, find
 from ..media.container import printable
-from ..media.isolation import call_each
+from ..media.isolation import allowed_seconds, call_each
 from .cache import stamp_of
 from .ledger import _Ledger
 from .timing import _CLIP_FRAMES, _CLIP_STRIDE, _clips_per_second
@@ -134,7 +134,8 @@ def prepare(
         crf: Quality of H.264 from 0 (lossless) to 51; 6 less is about twice the size.
         num_workers: Files encoded at a time; None is the number of processors.
         bad_file_budget: Share of the files that may turn out unreadable (one always may).
-        timeout_seconds: Longest time for one file; a file that takes longer is bad.
+        timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes longer
+            is bad.
         num_timed_clips: Random clips that are timed before and after, at the end.
         progress: Show a progress bar.
         shards: Pack the prepared files into tar files (vidssl.data.corpus.shards), in the order of the source, with the
@@ -169,10 +170,16 @@ def prepare(
         if len(todo) < len(stamps):
             _log.info("%d of %d files are finished already", len(stamps) - len(todo), len(stamps))
         bad = dict(closed)
-        answers = _encode_all(
-            todo, paths, ledger, settings, num_workers=num_workers, timeout_seconds=timeout_seconds
-        )
         sizes = {name: max(0, stamps[name][0]) for name in todo}
+        answers = _encode_all(
+            todo,
+            paths,
+            ledger,
+            settings,
+            num_bytes=sizes,
+            num_workers=num_workers,
+            timeout_seconds=timeout_seconds,
+        )
         with _stoppable(answers), _bar(f"prepare {printable(base)}", sizes, show=progress) as advance:
             for name, answer in answers:
                 if "unwritable" in answer:
@@ -226,6 +233,7 @@ def _encode_all(
     ledger: _Ledger,
     settings: Mapping[str, int],
     *,
+    num_bytes: Mapping[str, int],
     num_workers: int | None,
     timeout_seconds: float,
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
@@ -245,7 +253,7 @@ def _encode_all(
         "vidssl.data.corpus.pack:encode_and_look" if ledger.packer else "vidssl.data.corpus.encode:encode",
         requests,
         num_workers=num_workers or os.cpu_count() or 1,
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=[allowed_seconds(num_bytes[name], timeout_seconds=timeout_seconds) for name in names],
     )
     for place, answer in answers:
         yield names[place], answer
