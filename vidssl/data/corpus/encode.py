@@ -82,7 +82,7 @@ def encode(request: str) -> dict[str, Any]:
         _publish(temporary, target)
         return answer
     except MediaError as error:
-        return {"reason": error.reason}
+        return {"reason": error.reason_for(source)}
     except Exception as error:  # damaged files make decoders raise nearly anything
         if getattr(error, "errno", None) in _OUTPUT_ERRNOS:
             return {"unwritable": f"{printable(target)} cannot be written ({describe(error)})"}

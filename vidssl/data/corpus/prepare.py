@@ -158,6 +158,8 @@ def prepare(
     base = found.root if found.root.is_dir() else found.root.parent
     out = Path(out).absolute()
     _check_places(found, base, out)
+    if found.root in found.paths:  # it is one video, a folder of frames
+        base = found.root.parent
     paths = {os.fspath(path.relative_to(base)): path for path in found.paths}
     stamps = {name: stamp_of(path) for name, path in paths.items()}
     closed = {os.fspath(folder.relative_to(base)): reason for folder, reason in found.closed}
@@ -283,12 +285,12 @@ def _check_places(found: Source, base: Path, out: Path) -> None:
                 f"{printable(found.root)} lists {printable(path)}, which does not lie below the list's folder; "
                 "put the list where all its files are below it"
             )
-        if path.resolve().is_relative_to(true_out):
+        if Path(os.path.realpath(path)).is_relative_to(true_out):  # `resolve` raises where links lead in circles
             raise ValueError(f"{printable(path)} lies in --out {printable(out)}; give another folder")
 
 
 def _check_budget(bad: Mapping[str, str], paths: Mapping[str, Path], *, budget: float) -> None:
-    if len(bad) <= max(1, math.floor(budget * len(paths))):
+    if len(bad) <= max(1, math.floor(budget * len(paths))) and len(bad) < len(paths):
         return
     shown = "".join(f"\n  {printable(paths[name])}: {reason}" for name, reason in bad.items())
     raise ValueError(

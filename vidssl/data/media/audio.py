@@ -213,7 +213,9 @@ class AudioReader:
     ) -> Generator[tuple[float, NDArray[np.float32]], None, float]:
         """Yield pieces of sound with their times; those without any (WMA Pro) begin where the packets do."""
         if seconds is None:
-            seconds = _seconds(self._first_packet) if self._first_packet and self._first_packet.pts is not None else 0.0
+            seconds = (
+                _seconds(self._first_packet) if self._first_packet and self._first_packet.pts is not None else 0.0
+            )
         for samples in pieces:
             yield seconds, samples
             seconds += samples.shape[1] / self._stream.sample_rate

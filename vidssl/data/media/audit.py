@@ -59,7 +59,7 @@ def audit_file(path: str | Path | Member) -> list[Finding]:
         found = list(_audit_video(path))
         return found if found == [_ENCRYPTED] else [*found, *_audit_sound(path)]
     except MediaError as error:
-        return [Finding("error", "cannot be read", error.reason)]
+        return [Finding("error", "cannot be read", error.reason_for(path))]
 
 
 def examine(path: str) -> dict[str, Any]:
