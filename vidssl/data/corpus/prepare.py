@@ -133,7 +133,7 @@ def prepare(
         gop_frames: Frames from one key frame to the next.
         crf: Quality of H.264 from 0 (lossless) to 51; 6 less is about twice the size.
         num_workers: Files encoded at a time; None is the number of processors.
-        bad_file_budget: Share of the files that may turn out unreadable (one always may).
+        bad_file_budget: Share of the files that may turn out unreadable (one of several always may).
         timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes longer
             is bad.
         num_timed_clips: Random clips that are timed before and after, at the end.
@@ -290,7 +290,8 @@ def _check_places(found: Source, base: Path, out: Path) -> None:
 
 
 def _check_budget(bad: Mapping[str, str], paths: Mapping[str, Path], *, budget: float) -> None:
-    if len(bad) <= max(1, math.floor(budget * len(paths))) and len(bad) < len(paths):
+    one_of_several = min(1, len(paths) - 1)
+    if len(bad) <= max(one_of_several, math.floor(budget * len(paths))):
         return
     shown = "".join(f"\n  {printable(paths[name])}: {reason}" for name, reason in bad.items())
     raise ValueError(
