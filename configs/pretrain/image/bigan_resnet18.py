@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from vidssl import Run
+from vidssl import Run, optim
 from vidssl.augment import RandomResizedCrop
 from vidssl.data import VideoDataset, scan
 from vidssl.methods import BiGAN
@@ -38,6 +38,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: First learning rate, of all three networks.
+            For 128 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the views, a multiple of 16.
         code_dim: Numbers of a code.
@@ -53,11 +54,12 @@ def run(
         view=RandomResizedCrop(crop_px, scale=(share, share), ratio=(1.0, 1.0)),
         code_dim=code_dim,
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=128)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.5, 0.999), weight_decay=2.5e-5),
-        learning_rate=lambda progress: lr * 0.01 ** max(0.0, 2 * progress - 1),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.5, 0.999), weight_decay=2.5e-5),
+        learning_rate=lambda progress: rate * 0.01 ** max(0.0, 2 * progress - 1),
         steps=steps,
         batch_size=batch_size,
     )

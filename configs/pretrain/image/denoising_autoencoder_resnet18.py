@@ -39,6 +39,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Learning rate.
+            For 64 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the views, a multiple of 32.
         lost_share: Of the pixels.
@@ -52,11 +53,12 @@ def run(
         view=RandomResizedCrop(crop_px, scale=(share, share), ratio=(1.0, 1.0)),
         corrupt=partial(masking_noise, share=lost_share),
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=64)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.5, 0.999)),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.5, 0.999)),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

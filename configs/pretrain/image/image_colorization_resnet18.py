@@ -40,6 +40,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: First learning rate.
+            For 40 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the views, a multiple of 8.
         classify: Whether colours are classes; else they are regressed.
@@ -55,11 +56,12 @@ def run(
         classify=classify,
         num_neighbors=num_neighbors,
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=40)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99), weight_decay=1e-3),
-        learning_rate=optim.steps(lr, factor=0.1, at=(0.5,)),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3),
+        learning_rate=optim.steps(rate, factor=0.1, at=(0.5,)),
         steps=steps,
         batch_size=batch_size,
     )

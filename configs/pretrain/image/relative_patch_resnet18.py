@@ -42,6 +42,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process, nine patches each.
         lr: Learning rate.
+            For 56 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the picture that the grid lies in.
         patch_px: Height and width of a patch.
@@ -55,11 +56,12 @@ def run(
     view = RandomResizedCrop(crop_px, scale=(0.38, 1.0), ratio=(1.0, 1.0), flip=0.0)
     sizes = {"patch_px": patch_px, "gap_px": gap_px, "jitter_px": jitter_px}
     method = RelativePatch(encoder, view=view, fringes=fringes, **sizes)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=56)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.SGD, lr=lr),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.SGD, lr=rate),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

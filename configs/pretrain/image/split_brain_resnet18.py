@@ -39,6 +39,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: First learning rate.
+            For 40 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the views.
         classify: Whether lightness and colour are classes; else they are regressed.
@@ -51,11 +52,12 @@ def run(
         view=RandomResizedCrop(crop_px, scale=(share, share), ratio=(1.0, 1.0)),
         bins=(lightness_bins(), color_bins()) if classify else (None, None),
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=40)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99), weight_decay=1e-3),
-        learning_rate=optim.steps(lr, factor=0.1, at=(0.5,)),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3),
+        learning_rate=optim.steps(rate, factor=0.1, at=(0.5,)),
         steps=steps,
         batch_size=batch_size,
     )
