@@ -138,12 +138,21 @@ class LARS(Optimizer):
         momentum: Decay of the displacement.
         weight_decay: Added to the gradient before the norm is taken.
         trust: eta of Eq. 6.
+        vectors: Whether vectors, too, take steps in proportion to their norm, as by apex's LARC, which SwAV uses.
     """
 
     def __init__(
-        self, params: Any, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust: float = 0.001
+        self,
+        params: Any,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        vectors: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        self.vectors = vectors
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -155,7 +164,7 @@ class LARS(Optimizer):
             updates = torch._foreach_add(
                 [parameter.grad for parameter in moving], moving, alpha=group["weight_decay"]
             )
-            matrices = [number for number, parameter in enumerate(moving) if parameter.ndim > 1]
+            matrices = [n for n, parameter in enumerate(moving) if parameter.ndim > 1 or self.vectors]
             if matrices:
                 scaled = [updates[number] for number in matrices]
                 torch._foreach_mul_(

@@ -2,15 +2,22 @@
 
 from .audiovisual.l3net import L3Net
 from .audiovisual.xdc import XDC
+from .image.barlow_twins import BarlowTwins
 from .image.byol import BYOL
 from .image.context_encoder import ContextEncoder
 from .image.deepcluster import DeepCluster
+from .image.deepcluster_v2 import DeepClusterV2
 from .image.dino import DINO
+from .image.distillation import Distillation
 from .image.jigsaw import Jigsaw
 from .image.mae import MAE
 from .image.moco import MoCo
+from .image.moco_v3 import MoCoV3
 from .image.rotation import Rotation
 from .image.simclr import SimCLR
+from .image.simsiam import SimSiam
+from .image.swav import SwAV
+from .image.vicreg import VICReg
 from .sum import Sum
 from .video.colorization import VideoColorization
 from .video.contrastive_random_walk import ContrastiveRandomWalk
@@ -28,16 +35,23 @@ __all__ = [
     "OPN",
     "VJEPA",
     "XDC",
+    "BarlowTwins",
     "ContextEncoder",
     "ContrastiveRandomWalk",
     "DeepCluster",
+    "DeepClusterV2",
+    "Distillation",
     "Jigsaw",
     "L3Net",
     "MoCo",
+    "MoCoV3",
     "Rotation",
     "ShuffleAndLearn",
     "SimCLR",
+    "SimSiam",
     "Sum",
+    "SwAV",
+    "VICReg",
     "VideoColorization",
     "VideoMAE",
 ]
