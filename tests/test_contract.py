@@ -127,7 +127,7 @@ def dino() -> methods.DINO:
 
 
 def swav() -> methods.SwAV:
-    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(8), "num_local_views": 2}
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
     sizes = {"num_prototypes": 6, "hidden_dim": 16, "out_dim": 8, "num_queued": 24}
     return methods.SwAV(encoder(), **views, **sizes, queue_after=0.3, frozen_steps=1)
 
@@ -138,7 +138,7 @@ def moco_v3() -> methods.MoCoV3:
 
 
 def deepcluster_v2() -> methods.DeepClusterV2:
-    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(8), "num_local_views": 2}
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
     sizes = {"num_clusters": 3, "num_heads": 3, "hidden_dim": 16, "out_dim": 8}
     return methods.DeepClusterV2(encoder(), num_samples=len(VIDEOS), **views, **sizes)
 

@@ -10,7 +10,6 @@ from vidssl.augment import RandomResizedCrop
 from vidssl.methods import Distillation
 from vidssl.methods.image.distillation import on_grid, relation_difference
 from vidssl.models import ConvNet, VideoViT, export_encoder, load_encoder
-from vidssl.ops import draws
 
 
 def method(**options) -> Distillation:
@@ -26,7 +25,7 @@ def batch(size: int = 5, num_frames: int = 1) -> Batch:
 
 def oracle(distillation: Distillation, clips: Batch, difference: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Both terms with loops over clips, cells and pairs, in double precision."""
-    view = distillation.view(clips.video[:, 0], draws.mix(clips.seed))
+    view = distillation.view(clips.video[:, 0], clips.seed)
     student = distillation.encoder.features(view)[:, 0]  # (B, D, 4, 4)
     teacher = distillation.teacher.features(view)[:, 0].detach()  # (B, E, 8, 8)
     layer = distillation.head[0]

@@ -20,7 +20,7 @@ def mlp(*widths: int, last_norm: bool = False, last_bias: bool = False) -> nn.Se
     layers: list[nn.Module] = []
     for width, next_width in pairwise(widths[:-1]):
         layers += [nn.Linear(width, next_width, bias=False), nn.BatchNorm1d(next_width), nn.ReLU()]
-    layers += [nn.Linear(*widths[-2:], bias=last_bias)]
+    layers += [nn.Linear(widths[-2], widths[-1], bias=last_bias)]
     layers += [nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []
     return nn.Sequential(*layers)
 

@@ -108,11 +108,14 @@ class DeepClusterV2(Method):
                 )
             self.bank.copy_(embeddings[:, None].expand(-1, 2, -1))
         before = self.assignment[0].clone()
-        for head in range(len(self.prototypes)):
+        num_heads, num_clusters, _ = self.prototypes.shape
+        for head in range(num_heads):
             points = self.bank[:, head % 2]
-            start = points[torch.randperm(len(points), device=points.device)[: self.prototypes.shape[1]]]
-            own, options = own_rows(points), {"start": start, "spherical": True, "shared": True}
-            centers = kmeans(own, self.prototypes.shape[1], num_iterations=self.num_iterations, **options)
+            start = points[torch.randperm(len(points), device=points.device)[:num_clusters]]
+            own = own_rows(points)
+            centers = kmeans(
+                own, num_clusters, num_iterations=self.num_iterations, start=start, spherical=True, shared=True
+            )
             self.prototypes[head] = centers
             self.assignment[head] = gather_rows(nearest(own, centers))
         self.sizes.copy_(torch.bincount(self.assignment[0], minlength=len(self.sizes)))
@@ -120,7 +123,7 @@ class DeepClusterV2(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the clusters, mean over heads, crops and clips."""
-        assert batch.seed is not None
+        assert batch.seed is not None and batch.video is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
         seeds = [draws.mix(batch.host_seed, number) for number in range(2 + self.num_local_views)]
         large = [self.view(video, seed, *batch.stretch) for seed in seeds[:2]]

@@ -103,6 +103,5 @@ def squared_difference(found: Tensor, wanted: Tensor) -> Tensor:
 
 def relation_difference(found: Tensor, wanted: Tensor) -> Tensor:
     """Huber loss of all distances of two samples, in units of their mean (RKD, Sec. 3.2.1): (N, D), (N, E) -> ()."""
-    distances = [F.pdist(points) for points in (found, wanted)]
-    relative = [values / values.mean().clamp(min=1e-12) for values in distances]
-    return F.smooth_l1_loss(*relative)
+    first, second = (F.pdist(points) for points in (found, wanted))
+    return F.smooth_l1_loss(first / first.mean().clamp(min=1e-12), second / second.mean().clamp(min=1e-12))

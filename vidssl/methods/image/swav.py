@@ -94,7 +94,7 @@ class SwAV(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy, mean over clips and pairs of a code and another crop (Eq. 2, Sec. 3.2)."""
-        assert batch.seed is not None
+        assert batch.seed is not None and batch.video is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
         seeds = [draws.mix(batch.host_seed, number) for number in range(2 + self.num_local_views)]
         large = [self.view(video, seed, *batch.stretch) for seed in seeds[:2]]
