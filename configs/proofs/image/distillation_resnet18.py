@@ -39,7 +39,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         pretrain(recipe, out=out / name, seed=seed)
 
     untaught = copy.deepcopy(teacher)
-    train(SimCLR(teacher, view=view, temperature=0.2), steps=130, name="teacher")
+    train(SimCLR(teacher, view=view, temperature=0.2), steps=180, name="teacher")
     figures = {"random": letters_probe(student), "teacher": letters_probe(teacher)}
     for source, name in ((teacher, "pretrained"), (untaught, "random_teacher")):
         method = Distillation(copy.deepcopy(student), teacher=source, view=view, relation_weight=5.0)

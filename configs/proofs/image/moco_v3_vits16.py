@@ -51,8 +51,8 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(images, clips=method.clips),
             optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
             learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=150,
-            batch_size=96,
+            steps=180,
+            batch_size=128,
         )
         pretrain(recipe, out=out / name, seed=seed)
         figures[name] = letters_probe(method.encoder)

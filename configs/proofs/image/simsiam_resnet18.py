@@ -46,10 +46,10 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         recipe = Run(
             method=method,
             dataset=ArrayDataset(images, clips=method.clips),
-            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-            learning_rate=optim.cosine(2e-3),
-            steps=200,
-            batch_size=96,
+            optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.01),
+            learning_rate=optim.cosine(3e-3),
+            steps=300,
+            batch_size=64,
         )
         pretrain(recipe, out=out / name, seed=seed)
         figures[name] = letters_probe(method.encoder)
