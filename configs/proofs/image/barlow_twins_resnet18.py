@@ -37,9 +37,9 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         recipe = Run(
             method=method,
             dataset=ArrayDataset(images, clips=method.clips),
-            optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(3e-3), share=0.1),
-            steps=200,
+            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
+            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
+            steps=150,
             batch_size=128,
         )
         pretrain(recipe, out=out / name, seed=seed)

@@ -30,14 +30,10 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
     initial = VICReg(encoder, views=(view, view), expander_dim=128)
     figures = {"random": letters_probe(encoder)}
-    weights = {
-        "pretrained": {},
-        "without_variance": {"variance_weight": 0.0},
-    }
-    for name, changes in weights.items():
+    for name in ("pretrained", "without_variance"):
         method = copy.deepcopy(initial)
-        for attribute, value in changes.items():
-            setattr(method, attribute, value)
+        if name == "without_variance":
+            method.variance_weight = 0.0
         recipe = Run(
             method=method,
             dataset=ArrayDataset(images, clips=method.clips),
