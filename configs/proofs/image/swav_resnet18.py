@@ -37,9 +37,9 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         padding_mode="reflect",
     )
     view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
-    local = Pipeline(RandomResizedCrop(16, scale=(0.1, 0.4), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
-    sizes = {"num_prototypes": 60, "hidden_dim": 128, "out_dim": 64, "num_queued": 192, "queue_after": 0.3}
-    initial = SwAV(encoder, view=view, local_view=local, num_local_views=2, frozen_steps=10, **sizes)
+    local = Pipeline(RandomResizedCrop(16, scale=(0.2, 0.6), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
+    sizes = {"num_prototypes": 60, "hidden_dim": 128, "out_dim": 64, "num_queued": 256, "queue_after": 0.3}
+    initial = SwAV(encoder, view=view, local_view=local, num_local_views=1, frozen_steps=10, **sizes)
     figures = {"random": letters_probe(encoder)}
     for kind, name in ((SwAV, "pretrained"), (WithoutSharing, "without_sharing")):
         method = copy.deepcopy(initial)
@@ -47,10 +47,10 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         recipe = Run(
             method=method,
             dataset=ArrayDataset(images, clips=method.clips),
-            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=150,
-            batch_size=96,
+            optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.01),
+            learning_rate=optim.warmup(optim.cosine(3e-3), share=0.1),
+            steps=200,
+            batch_size=128,
         )
         pretrain(recipe, out=out / name, seed=seed)
         figures[name] = letters_probe(method.encoder)
