@@ -4,8 +4,6 @@ The paper's recipe on ImageNet (Sec. 2.2) and the authors' code: LARS, learning 
 step (biases and norms: 0.0048), 10 of 1000 epochs of linear warm-up, then a cosine to a thousandth, weight decay 1e-6,
 projector of three layers of 8192, views of BYOL. The paper's steps hold 2048 pictures: with n processes add
 --sync-batch-norm.
-
-Differences from the paper: LARS has the rate inside its moving sum, the authors' code outside.
 """
 
 from functools import partial
@@ -53,7 +51,7 @@ def run(
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
+        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6, classic_momentum=False),
         learning_rate=optim.warmup(optim.cosine(peak, peak / 1000), share=0.01),
         steps=steps,
         batch_size=batch_size,

@@ -4,8 +4,6 @@ The authors' recipe (deepclusterv2_400ep_pretrain.sh): two crops of 160 px and f
 clusters; LARC, learning rate 0.3 for every 256 pictures of a step, 10 of 400 epochs of warm-up from a sixteenth of it,
 then a cosine to a thousandth; weight decay 1e-6 on all parameters. Their steps hold 4096 pictures: with n processes add
 --sync-batch-norm.
-
-Differences from the paper: LARS has the rate inside its moving sum, LARC outside.
 """
 
 from functools import partial
@@ -61,7 +59,7 @@ def run(
     return Run(
         method=method,
         dataset=VideoDataset(corpus, clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6, vectors=True),
+        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6, classic_momentum=False, vectors=True),
         learning_rate=optim.warmup(optim.cosine(peak, peak / 1000), share=10 / 400, start=peak / 16),
         steps=steps,
         batch_size=batch_size,

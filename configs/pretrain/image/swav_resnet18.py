@@ -4,8 +4,6 @@ The authors' recipe for small steps (swav_200ep_bs256_pretrain.sh): 256 pictures
 96 px, 3000 prototypes that stay for the first of 200 epochs, a queue of 3840 pictures from epoch 15 on; LARC, learning
 rate 0.6 by a cosine to a thousandth, weight decay 1e-6 on all parameters. With n processes add --sync-batch-norm; steps
 of 4096 pictures have a rate of 4.8, so --lr 0.3, and need no queue: --num-queued 0.
-
-Differences from the paper: LARS has the rate inside its moving sum, LARC outside.
 """
 
 from functools import partial
@@ -64,7 +62,7 @@ def run(
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(optim.LARS, lr=start, weight_decay=1e-6, vectors=True),
+        optimizer=partial(optim.LARS, lr=start, weight_decay=1e-6, classic_momentum=False, vectors=True),
         learning_rate=optim.cosine(start, start / 1000),
         steps=steps,
         batch_size=batch_size,
