@@ -1,5 +1,6 @@
 """Rates, decay, momentum and temperatures of recipes against the formulas of papers and official code."""
 
+import inspect
 import math
 import sys
 
@@ -149,7 +150,7 @@ def recipe(monkeypatch):
         } & sys.modules.keys():  # the demo's is built on it
             for reader in ("scan", "VideoDataset"):
                 monkeypatch.setattr(f"{module}.{reader}", lambda *arguments, **options: range(4), raising=False)
-        options = chosen.run.__kwdefaults__.keys() - {"steps", "batch_size"}
+        options = inspect.signature(chosen.run).parameters.keys() - {"steps", "batch_size"}
         small = {**SMALL, **FURTHER.get(name, {})}
         return chosen.run("nowhere", **{option: value for option, value in small.items() if option in options})
 
