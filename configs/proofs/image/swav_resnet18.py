@@ -27,7 +27,11 @@ class WithoutSharing(SwAV):
 
 
 def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe with small crops and a queue; and where nothing shares samples out over prototypes."""
+    """Letters: linear probe with small crops and a queue; and where nothing shares samples out over prototypes.
+
+    Not reached with these 200 steps: 45.7 of seed 0, 41.2 at random, 47.5 where nothing is shared out; nor with 150
+    steps of 96 (41.6, 41.2, 48.4).
+    """
     images, _ = worlds.letters(6000, seed=seed)
     encoder = ConvNet(
         widths=(16, 16, 32, 32, 64, 64),
