@@ -36,10 +36,14 @@ SMALL = {
     "num_keys": 64,
     "num_permutations": 10,
     "num_local_views": 2,
+    "projector_dim": 16,
+    "expander_dim": 16,
+    "hidden_dim": 64,
     "local_crop_px": 32,
     "model": "vit_tiny_patch16_224",
 }
 FURTHER = {
+    "image/distillation_resnet18": {"teacher": "random:resnet18", "stride": 32},
     "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
     "image/relative_patch_resnet18": {"patch_px": 16, "gap_px": 6, "jitter_px": 2},
     "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},

@@ -122,6 +122,20 @@ def byol() -> methods.BYOL:
     return methods.BYOL(encoder(), views=views, hidden_dim=16, out_dim=8, momentum=0.9)
 
 
+def simsiam() -> methods.SimSiam:
+    return methods.SimSiam(encoder(), view=recipes.moco_v2(16), out_dim=16, hidden_dim=8)
+
+
+def barlow_twins() -> methods.BarlowTwins:
+    views = recipes.byol(16, view=0), recipes.byol(16, view=1)
+    return methods.BarlowTwins(encoder(), views=views, projector_dim=16)
+
+
+def vicreg() -> methods.VICReg:
+    views = recipes.byol(16, view=0), recipes.byol(16, view=1)
+    return methods.VICReg(encoder(), views=views, expander_dim=16)
+
+
 def dino() -> methods.DINO:
     net = encoder()
     views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
@@ -155,6 +169,28 @@ def bigan() -> methods.BiGAN:
 def relative_patch() -> methods.RelativePatch:
     sizes = {"patch_px": 5, "gap_px": 2, "jitter_px": 1, "grid": 2, "smallest_px": 2, "patch_dim": 16}
     return methods.RelativePatch(encoder(), view=RandomResizedCrop(16), hidden_dim=16, **sizes)
+
+
+def swav() -> methods.SwAV:
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
+    sizes = {"num_prototypes": 6, "hidden_dim": 16, "out_dim": 8, "num_queued": 24}
+    return methods.SwAV(encoder(), **views, **sizes, queue_after=0.3, frozen_steps=1)
+
+
+def moco_v3() -> methods.MoCoV3:
+    views = recipes.moco_v3(16, view=0), recipes.moco_v3(16, view=1)
+    return methods.MoCoV3(encoder(), views=views, hidden_dim=16, out_dim=8, momentum=0.9)
+
+
+def deepcluster_v2() -> methods.DeepClusterV2:
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
+    sizes = {"num_clusters": 3, "num_heads": 3, "hidden_dim": 16, "out_dim": 8}
+    return methods.DeepClusterV2(encoder(), num_samples=len(VIDEOS), **views, **sizes)
+
+
+def distillation() -> methods.Distillation:
+    teacher = encoder(widths=(8, 12), strides=(2, 1)).eval()
+    return methods.Distillation(encoder(), teacher=teacher, view=RandomResizedCrop(16))
 
 
 def rotation() -> methods.Rotation:
@@ -215,6 +251,9 @@ METHODS = {
     "SimCLR": partial(check_method, simclr, clips=VIDEOS),
     "MoCo": partial(check_method, moco, clips=VIDEOS),
     "BYOL": partial(check_method, byol, clips=VIDEOS),
+    "SimSiam": partial(check_method, simsiam, clips=VIDEOS),
+    "BarlowTwins": partial(check_method, barlow_twins, clips=VIDEOS),
+    "VICReg": partial(check_method, vicreg, clips=VIDEOS),
     "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
     "ImageColorization": partial(check_method, image_colorization, clips=VIDEOS),
     "SplitBrain": partial(check_method, split_brain, clips=VIDEOS),
@@ -222,6 +261,10 @@ METHODS = {
     "SuperResolution": partial(check_method, super_resolution, clips=VIDEOS, overfit_share=1.5),
     "BiGAN": partial(check_method, bigan, clips=VIDEOS, overfit_share=1.5, overfit_lr=1e-3),
     "RelativePatch": partial(check_method, relative_patch, clips=VIDEOS),
+    "SwAV": partial(check_method, swav, clips=VIDEOS),
+    "MoCoV3": partial(check_method, moco_v3, clips=VIDEOS),
+    "DeepClusterV2": partial(check_method, deepcluster_v2, clips=VIDEOS),
+    "Distillation": partial(check_method, distillation, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
     "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
     "OPN": partial(check_method, opn, clips=VIDEOS),
@@ -373,7 +416,7 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
 
 
 # Layers that give the logits of a softmax belong to the loss, not to the networks.
-LOGITS = ("fc8", "classifier", "fusion", "video_head", "audio_head")
+LOGITS = ("fc8", "classifier", "fusion", "prototypes", "video_head", "audio_head")
 # To logits near 0, as those of untrained networks, rounding does little: outputs are made as large as trained ones.
 TRAINED_SIZE = {"DPC": 4.0, "VideoColorization": 4.0}
 
