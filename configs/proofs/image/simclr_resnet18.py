@@ -44,11 +44,11 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     assert isinstance(run.method, SimCLR)
     initial = run.method
 
-    def train(name: str, images: torch.Tensor, *, view: nn.Module) -> Encoder:
+    def train(name: str, images: torch.Tensor, *, view: nn.Module, steps: int) -> Encoder:
         method = copy.deepcopy(initial)
         method.view = view
         dataset = ArrayDataset(images, clips=method.clips)
-        pretrain(dataclasses.replace(run, method=method, dataset=dataset), out=out / name, seed=seed)
+        pretrain(dataclasses.replace(run, method=method, dataset=dataset, steps=steps), out=out / name, seed=seed)
         return method.encoder
 
     crop = RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0)
@@ -58,10 +58,12 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     return {
         "random": letters_probe(random, grey=True),
         "random_at_zero": letters_probe(initial.encoder, grey=True),
-        "pretrained": letters_probe(train("grey", grey, view=Pipeline(crop, RandomInvert())), grey=True),
+        "pretrained": letters_probe(
+            train("grey", grey, view=Pipeline(crop, RandomInvert()), steps=250), grey=True
+        ),
         "random_in_color": letters_probe(random),
-        "in_color_crops_alone": letters_probe(train("crops", colored, view=crop)),
-        "in_color_distorted": letters_probe(train("distorted", colored, view=distorted)),
+        "in_color_crops_alone": letters_probe(train("crops", colored, view=crop, steps=150)),
+        "in_color_distorted": letters_probe(train("distorted", colored, view=distorted, steps=150)),
         "chance": 10.0,
     }
 

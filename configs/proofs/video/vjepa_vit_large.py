@@ -1,8 +1,8 @@
 """What video/vjepa_vit_large learns.
 
 Smooth gradients that drift: error on hidden features, and spread over clips with and without stop-gradient; the recipe
-as shipped but smaller. Nothing is claimed of motion: with two steps in a clip, features told its direction in 13 per cent
-of the clips where random ones told it in 20 and chance is 12.5.
+as shipped but smaller. Nothing is claimed of motion: in clips of two steps, features told its direction in 13 per cent
+of the cases, random ones in 20; chance is 12.5.
 """
 
 import copy
