@@ -49,7 +49,7 @@ LISTS = [
     ("l.txt", "A.MP4.\n", ":1: .*A.MP4. does not exist"),
     ("l.txt", "# my videos\na.mp4\n", ":1: .*# my.* does not exist"),
     ("l.txt", "a.mp4\x00\n", ":1: .*a.mp4.* does not exist"),
-    ("l.txt", "a.mp4".encode("utf-16"), ":1: .* does not exist"),
+    ("l.txt", "absent.mp4".encode("utf-16"), ":1: .*absent.mp4 does not exist"),
     ("l.txt", b"a\xff\xfe.mp4\n", r":1: .*a\\udcff\\udcfe.mp4 does not exist"),
     ("l.csv", "", " lists no files; expected one per line, e.g. 'clips/run.mp4,0'"),
     ("l.csv", "path,label\n", " lists no files"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..method import Method
-    from ..train.loop import Run
+    from ..train.run import Run
 
 Figures = Mapping[str, float]
 
