@@ -115,10 +115,12 @@ def test_grey_letters_have_one_mean_and_deviation_and_no_colour():
     assert torch.equal(grey, grey[:, :, :1].expand_as(grey))
     values = grey[:, 0, 0].double()
     assert float((values.mean((1, 2)) - 128).abs().max()) < 5
-    # Thin ink on much paper lies beyond [0, 255] and is cut there.
-    assert float((values.std((1, 2)) - 48).abs().median()) < 3
+    # Thin ink on much paper lies beyond [0, 255] and is cut there: a deviation of 20 to 48 remains.
+    assert 20 < float(values.std((1, 2)).min()) and float(values.std((1, 2)).max()) < 48.5
     flat = luminance_and_chroma(colored[:, 0])[:, 0].flatten(1).double()
-    match = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(flat, values.flatten(1), strict=True)])
+    match = torch.stack(
+        [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(flat, values.flatten(1), strict=True)]
+    )
     assert float(match.min()) > 0.9  # the same picture
 
 

@@ -167,8 +167,8 @@ def letters(
         seed: Of everything.
         size_px: S.
         noise: Standard deviation on the scale [0, 1].
-        grey: No colour, mean 128 and deviation 48 in every picture, but for what is cut at 0 and 255: these tell
-            nothing then.
+        grey: No colour, and every picture is brought to mean 128 and deviation 48 before it is cut at 0 and 255, so
+            that brightness and contrast tell little of it.
 
     Returns:
         Images, uint8 (N, 1, 3, S, S), and their letters, int64 (N,), numbers into LETTERS.
