@@ -2,15 +2,22 @@
 
 from .audiovisual.l3net import L3Net
 from .audiovisual.xdc import XDC
+from .image.autoencoder import Autoencoder
+from .image.bigan import BiGAN
 from .image.byol import BYOL
+from .image.colorization import ImageColorization
 from .image.context_encoder import ContextEncoder
 from .image.deepcluster import DeepCluster
+from .image.denoising_autoencoder import DenoisingAutoencoder
 from .image.dino import DINO
 from .image.jigsaw import Jigsaw
 from .image.mae import MAE
 from .image.moco import MoCo
+from .image.relative_patch import RelativePatch
 from .image.rotation import Rotation
 from .image.simclr import SimCLR
+from .image.split_brain import SplitBrain
+from .image.super_resolution import SuperResolution
 from .sum import Sum
 from .video.colorization import VideoColorization
 from .video.contrastive_random_walk import ContrastiveRandomWalk
@@ -28,16 +35,23 @@ __all__ = [
     "OPN",
     "VJEPA",
     "XDC",
+    "Autoencoder",
+    "BiGAN",
     "ContextEncoder",
     "ContrastiveRandomWalk",
     "DeepCluster",
+    "DenoisingAutoencoder",
+    "ImageColorization",
     "Jigsaw",
     "L3Net",
     "MoCo",
+    "RelativePatch",
     "Rotation",
     "ShuffleAndLearn",
     "SimCLR",
+    "SplitBrain",
     "Sum",
+    "SuperResolution",
     "VideoColorization",
     "VideoMAE",
 ]
