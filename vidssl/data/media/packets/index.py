@@ -223,6 +223,8 @@ def _is_vp9_shown(packet: memoryview) -> bool:
     num_index_bytes = 2 + ((marker >> 3 & 3) + 1) * ((marker & 7) + 1)
     if marker & 0xE0 == 0xC0 and packet[-num_index_bytes:][0] == marker:
         return True
+    if packet[0] >> 6 != 2:
+        return True  # no frame of VP9: the decoder says what is wrong with it
     has_fourth_profile = packet[0] & 0x30 == 0x30  # after it comes a reserved bit
     shows_existing, show_frame = (0x04, 0x01) if has_fourth_profile else (0x08, 0x02)
     return bool(packet[0] & (shows_existing | show_frame))
