@@ -14,6 +14,7 @@ from vidssl import catalog, cli, config, init_from, load_encoder
 from vidssl.initialize import encoders
 from vidssl.methods.image.dino import DINOHead
 from vidssl.methods.image.jigsaw import Jigsaw
+from vidssl.methods.image.relative_patch import RelativePatch
 
 pytestmark = pytest.mark.usefixtures("looked_at_here")
 
@@ -35,11 +36,16 @@ SMALL = {
     "num_keys": 64,
     "num_permutations": 10,
     "num_local_views": 2,
+    "projector_dim": 16,
+    "expander_dim": 16,
+    "hidden_dim": 64,
     "local_crop_px": 32,
     "model": "vit_tiny_patch16_224",
 }
 FURTHER = {
+    "image/distillation_resnet18": {"teacher": "random:resnet18", "stride": 32},
     "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
+    "image/relative_patch_resnet18": {"patch_px": 16, "gap_px": 6, "jitter_px": 2},
     "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},
     "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames
     "video/opn_resnet18": {"patch_px": 40},
@@ -51,7 +57,7 @@ FIRST_STEP = {
     "video/vjepa_vit_large": "learning rate 2.60417e-07, weight decay 0.04, momentum 0.998",  # 2e-4 * 4 / 3072
 }
 # Of heads that no option of a recipe makes smaller: tens of millions of weights.
-HEADS = [(DINOHead, "num_prototypes", 256), (Jigsaw, "hidden_dim", 64)]
+HEADS = [(DINOHead, "num_prototypes", 256), (Jigsaw, "hidden_dim", 64), (RelativePatch, "hidden_dim", 64)]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,12 @@ from vidssl.methods.video.shuffle_and_learn import candidate_windows
 from vidssl.models import AudioEncoder, ConvNet, LogMel, VideoViT
 from vidssl.models.heads import FrameHead
 from vidssl.models.inpainting import InpaintingDecoder, PictureCritic
+from vidssl.models.pictures.bigan import CodeGenerator, JointCritic
+from vidssl.models.pictures.decoder import Bottleneck, PictureDecoder, Upsampler
+from vidssl.models.pictures.split import SplitResNet
+from vidssl.models.pictures.super_resolution import PixelShuffler, SRResNet, SuperResolutionCritic
 from vidssl.models.video_vit import TokenPredictor
+from vidssl.ops.pixels.bins import color_bins, lightness_bins
 from vidssl.testing import check_method, prepare
 
 TINY = {"widths": (8, 16), "strides": (2, 2)}
@@ -70,6 +75,18 @@ def context_encoder() -> methods.ContextEncoder:
     return methods.ContextEncoder(net, decoder=decoder, view=RandomResizedCrop(16), **sizes)
 
 
+def autoencoder() -> methods.Autoencoder:
+    net = encoder()
+    decoder = nn.Sequential(Bottleneck(net.dim, cells=(4, 4), code_dim=8), PictureDecoder(net.dim, widths=(8,)))
+    return methods.Autoencoder(net, decoder=decoder, view=RandomResizedCrop(16))
+
+
+def denoising_autoencoder() -> methods.DenoisingAutoencoder:
+    net = encoder()
+    decoder = PictureDecoder(net.dim, widths=(8,))
+    return methods.DenoisingAutoencoder(net, decoder=decoder, view=RandomResizedCrop(16))
+
+
 def contrastive_random_walk() -> methods.ContrastiveRandomWalk:
     patches = partial(cut_patches, size_px=8, stride_px=8)
     view = RandomResizedCrop(24, scale=(0.8, 0.95), flip=0.0)
@@ -105,11 +122,75 @@ def byol() -> methods.BYOL:
     return methods.BYOL(encoder(), views=views, hidden_dim=16, out_dim=8, momentum=0.9)
 
 
+def simsiam() -> methods.SimSiam:
+    return methods.SimSiam(encoder(), view=recipes.moco_v2(16), out_dim=16, hidden_dim=8)
+
+
+def barlow_twins() -> methods.BarlowTwins:
+    views = recipes.byol(16, view=0), recipes.byol(16, view=1)
+    return methods.BarlowTwins(encoder(), views=views, projector_dim=16)
+
+
+def vicreg() -> methods.VICReg:
+    views = recipes.byol(16, view=0), recipes.byol(16, view=1)
+    return methods.VICReg(encoder(), views=views, expander_dim=16)
+
+
 def dino() -> methods.DINO:
     net = encoder()
     views = recipes.dino_global(16, view=0), recipes.dino_global(16, view=1)
     options = {"head": DINOHead(net.dim, num_prototypes=8, hidden_dim=16, bottleneck_dim=8), "frozen_steps": 1}
     return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, **options)
+
+
+def image_colorization() -> methods.ImageColorization:
+    net = encoder(color="gray")
+    return methods.ImageColorization(net, enlarge=Upsampler(net.dim, widths=(8,)), view=RandomResizedCrop(16))
+
+
+def split_brain() -> methods.SplitBrain:
+    halves = SplitResNet(18, stride=4, layer="layer1", width=8)
+    return methods.SplitBrain(halves, view=RandomResizedCrop(16), bins=(lightness_bins(), color_bins()))
+
+
+def super_resolution() -> methods.SuperResolution:
+    net = SRResNet(width=8, num_blocks=1)
+    critic = SuperResolutionCritic(cells=(4, 4), widths=(4, 8), hidden_dim=8)
+    networks = {"enlarge": PixelShuffler(net.dim, scale=2), "critic": critic, "content": encoder()}
+    return methods.SuperResolution(net, view=RandomResizedCrop(16), scale=2, **networks)
+
+
+def bigan() -> methods.BiGAN:
+    generator = CodeGenerator(6, cells=(4, 4), dim=8, widths=(8,))
+    critic = JointCritic(6, cells=(4, 4), widths=(4, 8), hidden_dim=8)
+    return methods.BiGAN(encoder(), generator=generator, critic=critic, view=RandomResizedCrop(16), code_dim=6)
+
+
+def relative_patch() -> methods.RelativePatch:
+    sizes = {"patch_px": 5, "gap_px": 2, "jitter_px": 1, "grid": 2, "smallest_px": 2, "patch_dim": 16}
+    return methods.RelativePatch(encoder(), view=RandomResizedCrop(16), hidden_dim=16, **sizes)
+
+
+def swav() -> methods.SwAV:
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
+    sizes = {"num_prototypes": 6, "hidden_dim": 16, "out_dim": 8, "num_queued": 24}
+    return methods.SwAV(encoder(), **views, **sizes, queue_after=0.3, frozen_steps=1)
+
+
+def moco_v3() -> methods.MoCoV3:
+    views = recipes.moco_v3(16, view=0), recipes.moco_v3(16, view=1)
+    return methods.MoCoV3(encoder(), views=views, hidden_dim=16, out_dim=8, momentum=0.9)
+
+
+def deepcluster_v2() -> methods.DeepClusterV2:
+    views = {"view": recipes.swav_global(16), "local_view": recipes.swav_local(12), "num_local_views": 2}
+    sizes = {"num_clusters": 3, "num_heads": 3, "hidden_dim": 16, "out_dim": 8}
+    return methods.DeepClusterV2(encoder(), num_samples=len(VIDEOS), **views, **sizes)
+
+
+def distillation() -> methods.Distillation:
+    teacher = encoder(widths=(8, 12), strides=(2, 1)).eval()
+    return methods.Distillation(encoder(), teacher=teacher, view=RandomResizedCrop(16))
 
 
 def rotation() -> methods.Rotation:
@@ -163,12 +244,27 @@ METHODS = {
     "VideoMAE": partial(check_method, videomae, clips=VIDEOS, overfit_steps=60),
     "VJEPA": partial(check_method, vjepa, clips=VIDEOS),
     "ContextEncoder": partial(check_method, context_encoder, clips=VIDEOS),
+    "Autoencoder": partial(check_method, autoencoder, clips=VIDEOS),
+    "DenoisingAutoencoder": partial(check_method, denoising_autoencoder, clips=VIDEOS),
     "DeepCluster": partial(check_method, deepcluster, clips=VIDEOS),
     "Jigsaw": partial(check_method, jigsaw, clips=VIDEOS),
     "SimCLR": partial(check_method, simclr, clips=VIDEOS),
     "MoCo": partial(check_method, moco, clips=VIDEOS),
     "BYOL": partial(check_method, byol, clips=VIDEOS),
+    "SimSiam": partial(check_method, simsiam, clips=VIDEOS),
+    "BarlowTwins": partial(check_method, barlow_twins, clips=VIDEOS),
+    "VICReg": partial(check_method, vicreg, clips=VIDEOS),
     "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
+    "ImageColorization": partial(check_method, image_colorization, clips=VIDEOS),
+    "SplitBrain": partial(check_method, split_brain, clips=VIDEOS),
+    # What one player of a game wins the other loses: their sum need not fall, but must not run away.
+    "SuperResolution": partial(check_method, super_resolution, clips=VIDEOS, overfit_share=1.5),
+    "BiGAN": partial(check_method, bigan, clips=VIDEOS, overfit_share=1.5, overfit_lr=1e-3),
+    "RelativePatch": partial(check_method, relative_patch, clips=VIDEOS),
+    "SwAV": partial(check_method, swav, clips=VIDEOS),
+    "MoCoV3": partial(check_method, moco_v3, clips=VIDEOS),
+    "DeepClusterV2": partial(check_method, deepcluster_v2, clips=VIDEOS),
+    "Distillation": partial(check_method, distillation, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
     "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
     "OPN": partial(check_method, opn, clips=VIDEOS),
@@ -320,7 +416,7 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
 
 
 # Layers that give the logits of a softmax belong to the loss, not to the networks.
-LOGITS = ("fc8", "classifier", "fusion", "video_head", "audio_head")
+LOGITS = ("fc8", "classifier", "fusion", "prototypes", "video_head", "audio_head")
 # To logits near 0, as those of untrained networks, rounding does little: outputs are made as large as trained ones.
 TRAINED_SIZE = {"DPC": 4.0, "VideoColorization": 4.0}
 

@@ -127,6 +127,15 @@ def test_lars_asks_for_the_memory_of_its_updates_alone():
         assert asked.sizes_bytes.count(4 * 64 * 64) == expected
 
 
+def test_lars_of_vectors_moves_them_in_proportion_to_their_norm():
+    """As apex's LARC: 0.001 * 5 / 13 of a gradient of norm 13, where SGD would take all of it."""
+    vector = nn.Parameter(torch.tensor([3.0, 4.0]))
+    vector.grad = torch.tensor([5.0, 12.0])
+    optim.LARS([vector], lr=2.0, vectors=True).step()
+    step = 2 * 0.001 * 5 / 13
+    assert vector.tolist() == pytest.approx([3 - 5 * step, 4 - 12 * step])
+
+
 def test_lars_moves_a_zero_matrix_like_sgd():
     weight = nn.Parameter(torch.zeros(1, 2))
     weight.grad = torch.tensor([[1.0, 2.0]])

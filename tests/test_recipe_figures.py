@@ -1,5 +1,6 @@
 """Rates, decay, momentum and temperatures of recipes against the formulas of papers and official code."""
 
+import inspect
 import math
 import sys
 
@@ -81,6 +82,42 @@ def moco(progress: float, batch: int) -> dict[str, float]:
     return {"learning_rate": half_cosine(0.03 * batch / 256, 0.0, progress), "weight_decay": 1e-4}
 
 
+def simsiam(progress: float, batch: int) -> dict[str, float]:
+    """Chen and He 2020, Sec. 3: rate 0.05 * batch / 256 by a cosine, decay 1e-4."""
+    return {"learning_rate": half_cosine(0.05 * batch / 256, 0.0, progress), "weight_decay": 1e-4}
+
+
+def barlow_twins(progress: float, batch: int) -> dict[str, float]:
+    """facebookresearch/barlowtwins, main.py: rate 0.2 * batch / 256, 10 of 1000 epochs of warm-up, a cosine to a
+    thousandth; decay 1e-6. facebookresearch/vicreg, main_vicreg.py, has the same."""
+    epoch, peak = 1000 * progress, 0.2 * batch / 256
+    rate = peak * epoch / 10 if epoch < 10 else half_cosine(peak, peak / 1000, (epoch - 10) / 990)
+    return {"learning_rate": rate, "weight_decay": 1e-6}
+
+
+def swav(progress: float, batch: int) -> dict[str, float]:
+    """facebookresearch/swav, scripts/swav_200ep_bs256_pretrain.sh: rate 0.6 to 0.0006 by a cosine, decay 1e-6."""
+    return {"learning_rate": half_cosine(0.6, 0.0006, progress) * batch / 256, "weight_decay": 1e-6}
+
+
+def deepcluster_v2(progress: float, batch: int) -> dict[str, float]:
+    """facebookresearch/swav, scripts/deepclusterv2_400ep_pretrain.sh: for 4096 pictures 0.3 to 4.8 in 10 epochs, then
+    to 0.0048 by a cosine; decay 1e-6."""
+    epoch = 400 * progress
+    rate = 0.3 + 4.5 * epoch / 10 if epoch < 10 else half_cosine(4.8, 0.0048, (epoch - 10) / 390)
+    return {"learning_rate": rate * batch / 4096, "weight_decay": 1e-6}
+
+
+def moco_v3(progress: float, batch: int) -> dict[str, float]:
+    """Chen, Xie and He 2021, Sec. 4.1: 1.5e-4 * batch / 256, 40 of 300 epochs of warm-up, decay 0.1, 0.99 to 1."""
+    epoch, peak = 300 * progress, 1.5e-4 * batch / 256
+    return {
+        "learning_rate": peak * epoch / 40 if epoch < 40 else half_cosine(peak, 0.0, (epoch - 40) / 260),
+        "weight_decay": 0.1,
+        "momentum": half_cosine(0.99, 1.0, progress),
+    }
+
+
 # Recipe, formulas, samples per process, and processes and samples per step of the paper.
 TABLE = [
     ("image/dino_vits16", dino, 64, 16, 1024),
@@ -90,6 +127,12 @@ TABLE = [
     ("image/simclr_resnet18", simclr, 256, 16, 4096),
     ("image/byol_resnet18", byol, 256, 16, 4096),
     ("image/moco_resnet18", moco, 256, 1, 256),
+    ("image/simsiam_resnet18", simsiam, 256, 2, 512),
+    ("image/barlow_twins_resnet18", barlow_twins, 256, 8, 2048),
+    ("image/vicreg_resnet18", barlow_twins, 256, 8, 2048),
+    ("image/swav_resnet18", swav, 256, 1, 256),
+    ("image/deepcluster_v2_resnet18", deepcluster_v2, 256, 16, 4096),
+    ("image/moco_v3_vits16", moco_v3, 256, 16, 4096),
 ]
 
 
@@ -107,7 +150,7 @@ def recipe(monkeypatch):
         } & sys.modules.keys():  # the demo's is built on it
             for reader in ("scan", "VideoDataset"):
                 monkeypatch.setattr(f"{module}.{reader}", lambda *arguments, **options: range(4), raising=False)
-        options = chosen.run.__kwdefaults__.keys() - {"steps", "batch_size"}
+        options = inspect.signature(chosen.run).parameters.keys() - {"steps", "batch_size"}
         small = {**SMALL, **FURTHER.get(name, {})}
         return chosen.run("nowhere", **{option: value for option, value in small.items() if option in options})
 
@@ -146,8 +189,12 @@ def test_every_rate_follows_the_samples_of_a_step(recipe, monkeypatch, name):
 
 
 def test_moving_sums_of_lars_are_those_of_the_authors(recipe):
-    """SimCLR's code has the rate inside of the sum, BYOL's outside."""
-    for name, is_inside in (("image/simclr_resnet18", True), ("image/byol_resnet18", False)):
+    """SimCLR's code has the rate inside of the sum; outside BYOL's, Barlow Twins', VICReg's and, by LARC, SwAV's."""
+    outside = ("byol", "barlow_twins", "vicreg", "swav", "deepcluster_v2")
+    for name, is_inside in (
+        ("image/simclr_resnet18", True),
+        *((f"image/{one}_resnet18", False) for one in outside),
+    ):
         run = recipe(name)
         assert run.optimizer(run.method.param_groups()).defaults["classic_momentum"] is is_inside
 

@@ -144,6 +144,7 @@ class LARS(Optimizer):
         classic_momentum: The rate is part of the moving sum, as in SimCLR's code (lars_optimizer.py): what a step adds
             to it keeps the rate of that step while the rate changes. Else the whole sum takes the rate of the step, as
             in BYOL's code (optimizers.py).
+        vectors: Whether vectors, too, take steps in proportion to their norm, as by apex's LARC, which SwAV uses.
     """
 
     def __init__(
@@ -155,9 +156,11 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         trust: float = 0.001,
         classic_momentum: bool = True,
+        vectors: bool = False,
     ) -> None:
         constants = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
         super().__init__(params, {**constants, "classic_momentum": classic_momentum})
+        self.vectors = vectors
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -169,7 +172,7 @@ class LARS(Optimizer):
             updates = torch._foreach_add(
                 [parameter.grad for parameter in moving], moving, alpha=group["weight_decay"]
             )
-            matrices = [number for number, parameter in enumerate(moving) if parameter.ndim > 1]
+            matrices = [n for n, parameter in enumerate(moving) if parameter.ndim > 1 or self.vectors]
             if matrices:
                 scaled = [updates[number] for number in matrices]
                 torch._foreach_mul_(

@@ -145,6 +145,11 @@ def test_a_recipe_as_shipped_keeps_its_optimizer_and_the_form_of_its_schedule(tm
     assert isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["nesterov"]
 
 
+def test_six_proofs_train_a_recipe_as_shipped():
+    texts = [entry.proof.read_text() for entry in catalog.entries() if entry.proof is not None]
+    assert sum(" = shipped(" in text for text in texts) >= 6
+
+
 def test_mistakes_are_named(toy):
     with pytest.raises(ValueError, match=r"there is no proof 'tow'; perhaps you meant toy"):
         proof.prove(["tow"])

@@ -109,6 +109,21 @@ def test_ink_and_paper_differ_in_luminance():
     assert float((y.amax(1) - y.amin(1)).min()) > 0.15
 
 
+def test_grey_letters_have_one_mean_and_deviation_and_no_colour():
+    (grey, label), (colored, same) = (worlds.letters(200, seed=0, grey=grey) for grey in (True, False))
+    assert torch.equal(label, same) and grey.shape == colored.shape and grey.dtype == colored.dtype
+    assert torch.equal(grey, grey[:, :, :1].expand_as(grey))
+    values = grey[:, 0, 0].double()
+    assert float((values.mean((1, 2)) - 128).abs().max()) < 5
+    # Thin ink on much paper lies beyond [0, 255] and is cut there: a deviation of 20 to 48 remains.
+    assert 20 < float(values.std((1, 2)).min()) and float(values.std((1, 2)).max()) < 48.5
+    flat = luminance_and_chroma(colored[:, 0])[:, 0].flatten(1).double()
+    match = torch.stack(
+        [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(flat, values.flatten(1), strict=True)]
+    )
+    assert float(match.min()) > 0.9  # the same picture
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_tones_have_their_pitch(number):
     sounds = worlds.tones(torch.full((20,), number), seed=number, seconds=2.0, sample_rate_hz=8000)

@@ -6,6 +6,7 @@ from processes import context
 from torch import Tensor
 
 from vidssl.methods.audiovisual import xdc
+from vidssl.ops.correlation import covariance, cross_correlation
 from vidssl.ops.gather import gather, gather_rows, own_rows, rank, sum_over_ranks, world_size
 from vidssl.ops.kmeans import kmeans
 from vidssl.ops.sinkhorn import sinkhorn
@@ -56,6 +57,24 @@ def named(points: Tensor) -> dict[str, Tensor]:
     return {"clusters": clusters, "sizes": torch.tensor(sizes)}
 
 
+def correlated(number: int) -> dict[str, Tensor]:
+    """Losses made of covariance and correlation of a rank's rows with the others', and their gradients."""
+    found = {}
+    for name, function in (("covariance", lambda x, y: covariance(x)), ("correlation", cross_correlation)):
+        first, second = (part.clone().requires_grad_() for part in paired(number))
+        loss = (function(first, second) * torch.arange(16.0).view(4, 4)).square().sum()
+        loss.backward()
+        found |= {name: loss.detach(), f"{name}_gradient": first.grad}
+    return found
+
+
+def paired(number: int) -> tuple[Tensor, Tensor]:
+    """Two views of a rank's samples, (3, 4) each, around another mean on each rank."""
+    generator = torch.Generator().manual_seed(20 + number)
+    first, second = torch.randn(2, 3, 4, generator=generator).double() + number
+    return first, second
+
+
 def replica(number: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
@@ -67,6 +86,7 @@ def replica(number: int, folder: Path) -> None:
     result = {"joined": joined.detach(), "loss": loss.detach(), "gradient": rows.grad}
     result |= {"uneven": gather_rows(uneven), "place": torch.tensor([rank(), world_size()])}
     result |= {"total": sum_over_ranks(rows.detach()), "assigned": sinkhorn(rows.detach())}
+    result |= correlated(number)
     result |= clustered(scattered(number), shared=True)
     result |= {"own": own_rows(torch.arange(5)), **named(torch.cat([scattered(0), scattered(1)]))}
     for empty in range(2):
@@ -89,8 +109,14 @@ def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
     joined = torch.cat(rows)
     losses = [rank_loss(rows[number], joined, given(number)[1]) for number in range(2)]
     torch.stack(losses).sum().backward()
+    covariances, correlations = in_one_process()
     for number in range(2):
         assert torch.equal(found[number]["joined"], joined.detach())
+        for name, (loss, gradient) in (("covariance", covariances), ("correlation", correlations)):
+            torch.testing.assert_close(found[number][name].double(), loss, rtol=1e-5, atol=0)
+            # The mean of both losses has half the gradient of their sum, which each rank holds.
+            mine = gradient[3 * number : 3 * number + 3]
+            torch.testing.assert_close(found[number][f"{name}_gradient"].double() / 2, mine, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(found[number]["loss"], losses[number].detach())
         torch.testing.assert_close(found[number]["gradient"], rows[number].grad, atol=1e-5, rtol=1e-5)
         assert torch.equal(found[number]["uneven"], torch.cat([given(0)[2], given(1)[2]]))
@@ -108,6 +134,23 @@ def test_two_processes_equal_autograd_of_the_joined_computation(tmp_path):
         centers = kmeans(scattered(0), 5)
         for empty in range(2):  # a process without points takes part
             torch.testing.assert_close(found[number][f"without {empty}"], centers, atol=1e-12, rtol=0)
+
+
+def in_one_process() -> list[tuple[Tensor, Tensor]]:
+    """Losses of covariance and correlation by NumPy's definitions, on the joined rows, and gradients of the first."""
+    found = []
+    for name in ("covariance", "correlation"):
+        first, second = (torch.cat(parts) for parts in zip(paired(0), paired(1), strict=True))
+        first.requires_grad_()
+        if name == "covariance":
+            matrix = torch.cov(first.T)
+        else:
+            a, b = first - first.mean(0), second - second.mean(0)
+            scale = (a.square().mean(0) + 1e-5).sqrt()[:, None] * (b.square().mean(0) + 1e-5).sqrt()
+            matrix = torch.einsum("ni, nj -> ij", a, b) / 6 / scale
+        loss = (matrix * torch.arange(16.0).view(4, 4)).square().sum()
+        found.append((loss.detach(), *torch.autograd.grad(loss, first)))
+    return found
 
 
 def test_one_process_gathers_nothing():

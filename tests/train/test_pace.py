@@ -134,6 +134,19 @@ def test_groups_that_do_not_decay_keep_that():
         ]
 
 
+def test_a_group_of_constant_rate_keeps_the_first():
+    made = [{"params": [weight], **options} for weight, options in zip(
+        [nn.Parameter(torch.ones(1)) for _ in range(3)],
+        [{}, {"constant_lr": True}, {"constant_lr": True, "lr_scale": 0.5}],
+        strict=True,
+    )]  # fmt: skip
+    pace = Pace(Still(), made, learning_rate=optim.linear(4.0, 1.0), weight_decay=None)
+    optimizer = torch.optim.SGD(made, lr=1.0)
+    for progress, rate in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
+        assert pace.set(optimizer, progress)["learning_rate"] == rate
+        assert [group["lr"] for group in optimizer.param_groups] == [rate, 4.0, 2.0]
+
+
 def test_without_a_schedule_the_decay_stays_as_it_is():
     made = groups()
     pace = Pace(Still(), made, learning_rate=optim.constant(3.0), weight_decay=None)

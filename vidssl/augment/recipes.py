@@ -103,21 +103,28 @@ def dino(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 8) 
     return MultiCrop(*large, *[dino_local(local_px)] * num_local_views)
 
 
-def swav(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 6) -> MultiCrop:
-    """All views of SwAV (Caron et al. 2020, arXiv:2006.09882, App. A, and released code): two large, then the small.
+def swav_global(size_px: int, *, scale: tuple[float, float] = (0.14, 1.0)) -> Pipeline:
+    """Large views of SwAV and of DeepCluster v2 (Caron et al. 2020, arXiv:2006.09882, App. A, and released code).
 
-    Windows are between 0.14 and 1 of the area, small ones between 0.05 and 0.14; colours as SimCLR's. The released
-    code blurs views of all sizes with a window of 23 pixels.
+    Colours as SimCLR's; the released code blurs views of all sizes with a window of 23 pixels.
+
+    Args:
+        size_px: Height and width of the view.
+        scale: Range of the window's area.
     """
+    return Pipeline(
+        RandomResizedCrop(size_px, scale=scale), *_simclr_colors(), GaussianBlur(kernel_px=23, probability=0.5)
+    )
 
-    def view(size_px: int, scale: tuple[float, float]) -> Pipeline:
-        return Pipeline(
-            RandomResizedCrop(size_px, scale=scale),
-            *_simclr_colors(),
-            GaussianBlur(kernel_px=23, probability=0.5),
-        )
 
-    large, small = view(global_px, (0.14, 1.0)), view(local_px, (0.05, 0.14))
+def swav_local(size_px: int, *, scale: tuple[float, float] = (0.05, 0.14)) -> Pipeline:
+    """Small views of SwAV; arguments as of `swav_global`."""
+    return swav_global(size_px, scale=scale)
+
+
+def swav(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 6) -> MultiCrop:
+    """All views of SwAV: two large ones, then the small ones."""
+    large, small = swav_global(global_px), swav_local(local_px)
     return MultiCrop(large, large, *[small] * num_local_views)
 
 

@@ -1,6 +1,7 @@
 """What the proofs ask frozen features of the synthetic worlds: letters, places, masks carried through time."""
 
 import statistics
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ def pooled_features(encoder: Encoder, video: Tensor, *, batch_size: int = 256) -
         return torch.cat([encoder(clips.float() / 255) for clips in video.split(batch_size)])
 
 
-def letters_probe(encoder: Encoder, *, num_train: int = 3000, num_test: int = 1500) -> float:
-    """Linear probe of frozen features on the letters of worlds, per cent of the test images that are right."""
-    train, train_label = worlds.letters(num_train, seed=1_000_001)
-    test, test_label = worlds.letters(num_test, seed=1_000_002)
+def letters_probe(encoder: Encoder, *, size_px: int = 32, grey: bool = False) -> float:
+    """Linear probe of frozen features on `worlds.letters`, per cent of the test images that are right."""
+    draw = partial(worlds.letters, size_px=size_px, grey=grey)
+    (train, train_label), (test, test_label) = draw(3000, seed=1_000_001), draw(1500, seed=1_000_002)
     return 100 * linear_accuracy(
         pooled_features(encoder, train), train_label, pooled_features(encoder, test), test_label
     )

@@ -157,7 +157,9 @@ def _to_rgb(yuv: Tensor) -> Tensor:
     return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def letters(num_images: int, *, seed: int, size_px: int = 32, noise: float = 0.05) -> tuple[Tensor, Tensor]:
+def letters(
+    num_images: int, *, seed: int, size_px: int = 32, noise: float = 0.05, grey: bool = False
+) -> tuple[Tensor, Tensor]:
     """Draw capital letters at random size, place, slant and colours.
 
     Args:
@@ -165,6 +167,8 @@ def letters(num_images: int, *, seed: int, size_px: int = 32, noise: float = 0.0
         seed: Of everything.
         size_px: S.
         noise: Standard deviation on the scale [0, 1].
+        grey: No colour, and every picture is brought to mean 128 and deviation 48 before it is cut at 0 and 255, so
+            that brightness and contrast tell little of it.
 
     Returns:
         Images, uint8 (N, 1, 3, S, S), and their letters, int64 (N,), numbers into LETTERS.
@@ -197,7 +201,12 @@ def letters(num_images: int, *, seed: int, size_px: int = 32, noise: float = 0.0
     front, back = colors[:, 0] + push[:, None], colors[:, 1] - push[:, None]
     image = ink * front + (1 - ink) * back
     image = image + noise * torch.randn(image.shape, generator=generator)
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)[:, None], label
+    image = image.clamp(0, 1)
+    if grey:
+        luminance = (image * weights).sum(1, keepdim=True)
+        deviation, mean = torch.std_mean(luminance, dim=(1, 2, 3), keepdim=True)
+        image = ((128 + 48 * (luminance - mean) / deviation) / 255).clamp(0, 1).expand_as(image)
+    return (image * 255).round().to(torch.uint8)[:, None], label
 
 
 def tones(classes: Tensor, *, seed: int, seconds: float = 1.0, sample_rate_hz: int = 8000) -> Tensor:

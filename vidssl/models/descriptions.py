@@ -102,7 +102,9 @@ def read_description(path: Path, *, families: Iterable[str]) -> dict[str, Any]:
     if is_audio:
         return architecture
     colors = {name: tuple(description[name]) for name in ("mean", "std")}
-    if unsound := [name for name, values in colors.items() if len(values) not in (1, 3)]:
+    # What is split over two networks may have any channels; how many, the parts say.
+    is_split = family == "split_resnet"
+    if unsound := [name for name, values in colors.items() if len(values) not in (1, 3) and not is_split]:
         raise ValueError(f"{path}: {' and '.join(unsound)} must have one value per channel, 1 or 3")
     try:
         return {**_checked(architecture), **colors}

@@ -1,8 +1,28 @@
 """Small networks between an encoder and a loss."""
 
+from itertools import pairwise
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+
+
+def mlp(*widths: int, last_norm: bool = False, last_bias: bool = False) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU between them: projectors and predictors of many methods.
+
+    A layer that batch norm follows has no bias: it would be subtracted again.
+
+    Args:
+        widths: Of what comes in, of each hidden layer, of what comes out.
+        last_norm: Whether what comes out is normalised too, without weight and bias.
+        last_bias: Whether the last layer has a bias.
+    """
+    layers: list[nn.Module] = []
+    for width, next_width in pairwise(widths[:-1]):
+        layers += [nn.Linear(width, next_width, bias=False), nn.BatchNorm1d(next_width), nn.ReLU()]
+    layers += [nn.Linear(widths[-2], widths[-1], bias=last_bias)]
+    layers += [nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []
+    return nn.Sequential(*layers)
 
 
 class FrameHead(nn.Sequential):

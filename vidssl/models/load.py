@@ -23,6 +23,8 @@ from .audio import AudioEncoder
 from .convnet import ConvNet
 from .descriptions import how_to_load, read_description, timm_architecture, torchvision_architecture
 from .encoder import Encoder
+from .pictures.split import SplitResNet
+from .pictures.super_resolution import SRResNet
 from .resnet import ResNet
 from .video_vit import VideoViT
 from .vit import ViT
@@ -46,6 +48,8 @@ _MISFITS = (
 FAMILIES: dict[str, type[Encoder]] = {
     "resnet": ResNet,
     "convnet": ConvNet,
+    "split_resnet": SplitResNet,
+    "srresnet": SRResNet,
     "vit": ViT,
     "video_vit": VideoViT,
     "timm_conv": TimmConvNet,

@@ -69,13 +69,26 @@ def gather(rows: Tensor) -> Tensor:
     return rows if world_size() == 1 else _Gather.apply(rows)
 
 
+class _Sum(torch.autograd.Function):
+    """Add up a tensor over all ranks; the gradients of every rank's copy of the sum come back to each of them."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(context, gradient)
+
+
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """Add up a tensor over all ranks, the same result on each. No gradient."""
-    if world_size() == 1:
-        return value
-    total = value.clone()
-    dist.all_reduce(total)
-    return total
+    """Add up a tensor over all ranks, the same result on each, with gradient.
+
+    The mean over ranks of losses made of sums then has the gradients of one process, as with `gather`.
+    """
+    return value if world_size() == 1 else _Sum.apply(value)
 
 
 def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

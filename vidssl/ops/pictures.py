@@ -12,6 +12,23 @@ def mark(picture: Tensor, *, row: int, column: int, color: Tensor, radius_px: in
     return torch.where(inside, color.to(picture)[:, None, None], picture)
 
 
+def nearest_to_each(frames: Tensor, scores: Tensor, *, num_rows: int = 4, num_columns: int = 4) -> Tensor:
+    """Show which frames are nearest to prototypes: a row for each prototype, the nearest frame first.
+
+    Args:
+        frames: float (B, 3, H, W).
+        scores: Of frames and prototypes, (B, K); larger is nearer.
+        num_rows: Prototypes shown, those that some frame is nearest to first.
+        num_columns: Frames shown for each.
+
+    Returns:
+        (3, height, width).
+    """
+    prototypes = scores.amax(0).topk(min(num_rows, scores.shape[1])).indices
+    nearest = scores[:, prototypes].topk(min(num_columns, len(frames)), dim=0).indices  # (columns, rows)
+    return torch.cat([side_by_side(list(frames[row])) for row in nearest.T], dim=1)
+
+
 def side_by_side(pictures: list[Tensor], *, gap_px: int = 4) -> Tensor:
     """Join pictures of equal height, (3, H, W) each, left to right with a white gap."""
     gap = torch.ones_like(pictures[0][:, :, :gap_px])

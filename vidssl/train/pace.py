@@ -17,7 +17,7 @@ class Pace:
     Args:
         method: Whose schedules are told along.
         groups: Of the method's parameters. Those with a weight decay of 0.0 (biases, norms) keep it; a group's
-            `lr_scale` multiplies the rate.
+            `lr_scale` multiplies the rate; those with `constant_lr` keep the rate of progress 0.
         learning_rate: By progress in [0, 1].
         weight_decay: By progress; None leaves it as the optimizer has it.
     """
@@ -45,7 +45,8 @@ class Pace:
         """
         figures = {"learning_rate": self.learning_rate(progress)}
         for group in optimizer.param_groups:
-            group["lr"] = figures["learning_rate"] * group.get("lr_scale", 1.0)
+            rate = self.learning_rate(0.0) if group.get("constant_lr") else figures["learning_rate"]
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         decaying = [group for group in optimizer.param_groups if self.spared.isdisjoint(group["params"])]
         if self.weight_decay is not None:
             if not all("weight_decay" in group for group in decaying):

@@ -19,7 +19,8 @@ class Run:
         method: Networks and loss.
         dataset: What to learn from.
         optimizer: Parameter groups -> optimizer, for example `partial(torch.optim.AdamW, weight_decay=0.05)`.
-        learning_rate: Schedule of the learning rate; a group's `lr_scale` multiplies it.
+        learning_rate: Schedule of the learning rate; a group's `lr_scale` multiplies it, and with `constant_lr` the
+            group keeps the first.
         steps: Number of optimizer steps.
         batch_size: Samples per step and process.
         max_grad_norm: Gradients are scaled down to this norm.

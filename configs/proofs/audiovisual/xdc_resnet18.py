@@ -3,6 +3,7 @@
 Shapes that sound: agreement of clusters of sight with shape before and after, and with other videos' sound.
 """
 
+import copy
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +21,40 @@ from vidssl.evidence.proof import Proof, pretrain
 from vidssl.evidence.refutation import Claim
 from vidssl.methods import XDC
 from vidssl.methods.audiovisual.xdc import cluster
-from vidssl.models import AudioEncoder, ConvNet, LogMel
+from vidssl.models import AudioEncoder, ConvNet, Encoder, LogMel
+
+NUM_VIDEOS = 2400
 
 
 def measure(seed: int, out: Path) -> dict[str, float]:
     """Shapes that sound: agreement of clusters of sight with shape before and after, and with other videos' sound."""
-    random, random_probe = _learn(seed, None, shuffled=False)
-    pretrained, probe = _learn(seed, out / "pretrained", shuffled=False)
-    shuffled, shuffled_probe = _learn(seed, out / "shuffled", shuffled=True)
+    train, test = _world(2000, seed=1_000_001), _world(1000, seed=1_000_002)
+    initial = XDC(
+        ConvNet(color="gray", standardize=True),
+        audio_encoder=AudioEncoder(LogMel(sample_rate_hz=8000), widths=(16, 32, 64), strides=(2, 2, 2)),
+        view=RandomResizedCrop(32, scale=(0.6, 1.0)),
+        num_samples=NUM_VIDEOS,
+        num_clusters=8,
+        clips=still,
+    )
+
+    def learn(name: str, *, shuffled: bool) -> tuple[float, float]:
+        """Give the NMI of clusters of new frames with their shapes, and the linear probe."""
+        method = copy.deepcopy(initial)
+        recipe = Run(
+            method=method,
+            dataset=_world(NUM_VIDEOS, seed=seed, shuffled=shuffled),
+            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
+            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
+            steps=300,  # four clusterings
+            batch_size=32,
+        )
+        pretrain(recipe, out=out / name, seed=seed)
+        return _agreement(method.encoder, train, test, seed=seed)
+
+    random, random_probe = _agreement(initial.encoder, train, test, seed=seed)
+    pretrained, probe = learn("pretrained", shuffled=False)
+    shuffled, shuffled_probe = learn("shuffled", shuffled=True)
     return {
         "random": random,
         "pretrained": pretrained,
@@ -38,30 +65,8 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     }
 
 
-def _learn(seed: int, out: Path | None, *, shuffled: bool) -> tuple[float, float]:
-    """Give the NMI of clusters of new frames with their shapes, and the linear probe; `out` None learns nothing."""
-    torch.manual_seed(seed)
-    encoder = ConvNet(color="gray", standardize=True)
-    if out is not None:
-        dataset = _world(2400, seed=seed, shuffled=shuffled)
-        method = XDC(
-            encoder,
-            audio_encoder=AudioEncoder(LogMel(sample_rate_hz=8000), widths=(16, 32, 64), strides=(2, 2, 2)),
-            view=RandomResizedCrop(32, scale=(0.6, 1.0)),
-            num_samples=len(dataset),
-            num_clusters=8,
-            clips=still,
-        )
-        recipe = Run(
-            method=method,
-            dataset=dataset,
-            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=300,  # four clusterings
-            batch_size=32,
-        )
-        pretrain(recipe, out=out, seed=seed)
-    train, test = _world(2000, seed=1_000_001), _world(1000, seed=1_000_002)
+def _agreement(encoder: Encoder, train: ArrayDataset, test: ArrayDataset, *, seed: int) -> tuple[float, float]:
+    """Give the NMI of clusters of `train` with its shapes, and the linear probe on `test`."""
     features, test_features = pooled_features(encoder, train.video), pooled_features(encoder, test.video)
     torch.manual_seed(seed)
     agreement = normalized_mutual_information(cluster(features, 8), train.label)

@@ -40,7 +40,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(images, clips=method.clips),
             optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.01),
             learning_rate=optim.warmup(optim.cosine(3e-3), share=0.1),
-            steps=300,
+            steps=480,
             batch_size=64,
         )
         pretrain(recipe, out=out / name, seed=seed)

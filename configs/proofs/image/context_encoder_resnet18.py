@@ -27,7 +27,7 @@ from vidssl.ops.holes import random_blocks
 
 def measure(seed: int, out: Path) -> dict[str, float]:
     """Letters in grey: linear probe before and after; error in unseen blocks against what needs no learning."""
-    images = standardized(worlds.letters(6000, seed=seed)[0])
+    images = worlds.letters(6000, seed=seed, grey=True)[0]
     encoder = ConvNet(color="gray", standardize=True, padding_mode="reflect")
     initial = ContextEncoder(
         encoder,
@@ -47,7 +47,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             dataset=ArrayDataset(images, clips=method.clips),
             optimizer=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.999)),
             learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=250,
+            steps=320,
             batch_size=48,
         )
         pretrain(recipe, out=out / name, seed=seed)
@@ -59,14 +59,6 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     return {**figures, "chance": 10.0}
 
 
-def standardized(images: Tensor) -> Tensor:
-    """Grey, mean 128 and deviation 48 in every picture: contrast tells nothing. uint8 to uint8, the same shape."""
-    grey = (images.float() * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(-3, keepdim=True)
-    deviation, mean = torch.std_mean(grey, dim=(-3, -2, -1), keepdim=True)
-    grey = (128 + 48 * (grey - mean) / deviation).clamp(0, 255)
-    return grey.round().to(torch.uint8).expand_as(images)
-
-
 @torch.no_grad()
 def errors(method: ContextEncoder, *, num_images: int = 300) -> dict[str, float]:
     """Mean squared error in holes of unseen pictures, in units of the variance of the picture.
@@ -74,7 +66,7 @@ def errors(method: ContextEncoder, *, num_images: int = 300) -> dict[str, float]
     Of what is drawn; of the picture's mean; of the nearest known pixel; of the harmonic filling, the smoothest that
     meets the known pixels; of what is drawn for another picture.
     """
-    video = standardized(worlds.letters(num_images, seed=1_000_003)[0]).float() / 255
+    video = worlds.letters(num_images, seed=1_000_003, grey=True)[0].float() / 255
     hole = random_blocks(torch.arange(num_images), 32, 32)
     method.eval()
     drawn = (method.predict(video, hole) + 1) / 2

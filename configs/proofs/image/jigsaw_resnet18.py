@@ -14,14 +14,13 @@ from torch import Tensor
 from vidssl import Run, optim
 from vidssl.augment import Pipeline, RandomGray, RandomResizedCrop
 from vidssl.data import ArrayDataset
-from vidssl.evaluate.recognition.probe import linear_accuracy
 from vidssl.evidence import worlds
-from vidssl.evidence.probes import pooled_features
+from vidssl.evidence.probes import letters_probe
 from vidssl.evidence.proof import Proof, pretrain
 from vidssl.evidence.refutation import Claim
 from vidssl.methods import Jigsaw
 from vidssl.methods.image.jigsaw import permutations, shuffle
-from vidssl.models import ConvNet, Encoder
+from vidssl.models import ConvNet
 
 SIZE_PX = 48  # tiles of 32 px pictures show too little of a letter
 
@@ -46,7 +45,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         tile_dim=64,
         hidden_dim=256,
     )
-    figures = {"random": probe(initial.encoder)}
+    figures = {"random": letters_probe(initial.encoder, size_px=SIZE_PX)}
     for kind, name in ((Jigsaw, "pretrained"), (WrongNames, "wrong_names")):
         method = copy.deepcopy(initial)
         method.__class__ = kind
@@ -59,17 +58,8 @@ def measure(seed: int, out: Path) -> dict[str, float]:
             batch_size=48,
         )
         pretrain(recipe, out=out / name, seed=seed)
-        figures[name] = probe(method.encoder)
+        figures[name] = letters_probe(method.encoder, size_px=SIZE_PX)
     return {**figures, "chance": 10.0}
-
-
-def probe(encoder: Encoder) -> float:
-    """Linear probe of frozen features on letters of this size, per cent of the test images that are right."""
-    train, train_label = worlds.letters(3000, seed=1_000_001, size_px=SIZE_PX)
-    test, test_label = worlds.letters(1500, seed=1_000_002, size_px=SIZE_PX)
-    return 100 * linear_accuracy(
-        pooled_features(encoder, train), train_label, pooled_features(encoder, test), test_label
-    )
 
 
 PROOF = Proof(

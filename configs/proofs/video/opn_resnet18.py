@@ -64,7 +64,7 @@ def _order(encoder: ConvNet, world: worlds.World, *, seed: int, out: Path) -> tu
         dataset=ArrayDataset(_sprites(2000, world, seed=seed).video, clips=clips),
         optimizer=partial(torch.optim.AdamW, lr=4e-3, weight_decay=0.01),
         learning_rate=optim.warmup(optim.cosine(4e-3), share=0.1),
-        steps=250,
+        steps=200,
         batch_size=32,
     )
     pretrain(recipe, out=out, seed=seed)

@@ -1,7 +1,8 @@
 """What video/vjepa_vit_large learns.
 
-Smooth gradients that drift: error on hidden features, spread over clips and the probe of the direction, with and
-without stop-gradient; the recipe as shipped but smaller.
+Smooth gradients that drift: error on hidden features, and spread over clips with and without stop-gradient; the recipe
+as shipped but smaller. Nothing is claimed of motion: in clips of two steps, features told its direction in 13 per cent
+of the cases, random ones in 20; chance is 12.5.
 """
 
 import copy
@@ -13,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidssl.evaluate.recognition.probe import linear_accuracy
 from vidssl.evidence import worlds
 from vidssl.evidence.hidden import hidden_errors
 from vidssl.evidence.probes import pooled_features
@@ -24,8 +24,12 @@ from vidssl.models import VideoViT
 from vidssl.ops.masks import tubes
 from vidssl.ops.monitors import collapse_monitors
 
-SIZE_PX = 64  # 4 x 4 cells of the recipe's 16 px, 2 steps
-drifting = partial(worlds.waves, num_frames=4, size_px=SIZE_PX, num_waves=2, cycles=(0.2, 0.5), speed_px=20.0)
+SIZE_PX = (
+    64  # 4 x 4 cells of the recipe's 16 px, one step: hidden cells are hidden in all steps, more only repeat them
+)
+drifting = partial(
+    worlds.waves, num_frames=2, size_px=SIZE_PX, num_waves=1, cycles=(0.4, 0.9), speed_px=8.0, color=False
+)
 
 
 class WithoutStopGradient(VJEPA):
@@ -34,14 +38,6 @@ class WithoutStopGradient(VJEPA):
     def targets(self, video: Tensor) -> Tensor:
         """Features of the student, each token normalised."""
         return F.layer_norm(self.student.tokens(video).float(), (self.student.dim,))
-
-
-def direction_probe(encoder: VideoViT) -> float:
-    """Linear probe of the direction of the drift, per cent of the test clips that are right."""
-    (train, train_label), (test, test_label) = drifting(2000, seed=1_000_001), drifting(1000, seed=1_000_002)
-    return 100 * linear_accuracy(
-        pooled_features(encoder, train), train_label, pooled_features(encoder, test), test_label
-    )
 
 
 def clip_std(encoder: VideoViT) -> float:
@@ -79,17 +75,17 @@ def feature_errors(method: VJEPA, train: Tensor) -> dict[str, float]:
 
 
 def measure(seed: int, out: Path) -> dict[str, float]:
-    """Drifting gradients: hidden features, spread and direction of motion, with and without stop-gradient."""
+    """Drifting gradients: hidden features, and spread with and without stop-gradient."""
     video, _ = drifting(4000, seed=seed)
     run = shipped(
         "video/vjepa_vit_large",
         video,
         folder=out,
-        highest_lr=1e-3,
+        highest_lr=2e-3,
         steps=300,
-        batch_size=32,
+        batch_size=64,
         crop_px=SIZE_PX,
-        num_frames=4,
+        num_frames=2,
         stride_frames=1,
         dim=96,
         depth=3,
@@ -104,28 +100,21 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     train = video[:500].float() / 255
     figures = {
         "random": feature_errors(run.method, train)["error"],
-        "probe_random": direction_probe(run.method.encoder),
         "clip_std_random": clip_std(run.method.encoder),
     }
     method = pretrain(run, out=out / "pretrained", seed=seed)
-    # Half as long: it collapses the more the longer it is trained.
+    # A third as long: it collapses the more the longer it is trained.
     pretrain(
-        dataclasses.replace(run, method=control, steps=run.steps // 2),
+        dataclasses.replace(run, method=control, steps=run.steps // 3),
         out=out / "without_stop_gradient",
         seed=seed,
     )
     for name, one in (("pretrained", method), ("without_stop_gradient", control)):
         assert isinstance(one, VJEPA)
-        figures[f"probe_{name}"] = direction_probe(one.encoder)
         figures[f"clip_std_{name}"] = clip_std(one.encoder)
     assert isinstance(method, VJEPA)
     found = feature_errors(method, train)
-    return {
-        **figures,
-        "pretrained": found.pop("error"),
-        **found,
-        "probe_chance": 100 / worlds.NUM_DIRECTIONS,
-    }
+    return {**figures, "pretrained": found.pop("error"), **found}
 
 
 PROOF = Proof(
@@ -134,6 +123,7 @@ PROOF = Proof(
         Claim("pretrained", "below", "random", 0.1),
         Claim("pretrained", "below", "error_with_another", 0.1),
         Claim("pretrained", "below", "error_of_place", 0.05),
+        Claim("pretrained", "below", "error_of_kernel", 0.05),
         Claim("clip_std_pretrained", "above", "clip_std_without_stop_gradient", 0.1),
     ),
     measure=measure,

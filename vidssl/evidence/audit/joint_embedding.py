@@ -170,7 +170,7 @@ def lars_difference(
     """
     ours = {"kernel": nn.Parameter(torch.randn(6, 4)), "bias": nn.Parameter(torch.randn(4))}
     groups = [{"params": [ours["kernel"]]}, {"params": [ours["bias"]], "weight_decay": 0.0}]
-    optimizer = optim.LARS(groups, lr=1.0, **LARS, classic_momentum=classic_momentum)
+    optimizer = optim.LARS(groups, lr=1.0, **LARS, classic_momentum=classic_momentum, vectors=False)
     theirs = {name: parameter.detach().clone() for name, parameter in ours.items()}
     schedule = optim.warmup(optim.cosine(0.5), share=0.1)
     for number in range(100):

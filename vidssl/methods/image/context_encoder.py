@@ -138,11 +138,11 @@ class ContextEncoder(Method):
         return {"inpainting": side_by_side([shown[0, 0], completed[0, 0], video[0, 0]])}
 
 
-def frozen(network: nn.Module, value: Tensor) -> Tensor:
-    """Call a network whose parameters are constants: the gradient flows to `value` alone, no statistic moves."""
+def frozen(network: nn.Module, *values: Tensor) -> Tensor:
+    """Call a network whose parameters are constants: the gradient flows to `values` alone, no statistic moves."""
     constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
     copies = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    return torch.func.functional_call(network, {**constants, **copies}, (value,))
+    return torch.func.functional_call(network, {**constants, **copies}, values)
 
 
 def _each_channel(hole: Tensor) -> Tensor:

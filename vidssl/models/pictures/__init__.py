@@ -1,0 +1,1 @@
+"""Networks that draw pictures from features or codes, and that judge them."""

@@ -1,0 +1,1 @@
+"""What pixels are turned into: classes of colour, depth as colour, figures of likeness."""
