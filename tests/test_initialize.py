@@ -395,6 +395,19 @@ def test_the_record_says_from_what(config, source):
     assert json.loads(Path("other/run.json").read_text())["initialized_from"] is None
 
 
+def test_a_source_that_restart_would_move_is_refused(config, capsys):
+    assert pretrain(config, "--out", "run", "--steps", "1") == 0
+    file = "run/encoder.safetensors"
+    for options in (["--init-from", "run"], ["--init-from", file], ["--init-from", "timm:x", "--weights", file]):
+        assert pretrain(config, "--out", "run", "--restart", *options) == 2
+        assert f"--restart moves run aside, where {options[-1]} would no longer be found" in said(capsys)
+    assert Path(file).is_file() and not Path("run.old-1").exists()
+    # From what lies elsewhere it begins anew.
+    shutil.copytree("run", "source")
+    assert pretrain(config, "--out", "run", "--restart", "--init-from", "source", "--steps", "1") == 0
+    assert Path("run.old-1", "encoder.safetensors").is_file()
+
+
 def test_what_would_fit_is_said(config, source, capsys):
     assert pretrain(config, "--out", "run", "--init-from", "old", "--width", "8") == 2
     text = said(capsys)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from allocations import Allocations
 from torch import nn
 
 from vidssl import optim
@@ -113,6 +114,17 @@ def test_lars_goes_on_from_a_state_that_kept_the_rate_apart():
     assert torch.equal(outside.state[weight]["velocity"], velocity)
     for each in (other, outside):
         each.step()
+
+
+def test_lars_asks_for_the_memory_of_its_updates_alone():
+    """Moving sums are made in the first step."""
+    weight = nn.Parameter(torch.ones(64, 64))
+    optimizer = optim.LARS([weight], lr=0.1)
+    for expected in (2, 1, 1):
+        weight.grad = torch.ones(64, 64)
+        with Allocations() as asked:
+            optimizer.step()
+        assert asked.sizes_bytes.count(4 * 64 * 64) == expected
 
 
 def test_lars_of_vectors_moves_them_in_proportion_to_their_norm():

@@ -180,7 +180,8 @@ class LARS(Optimizer):
                 )
             name = "displacement" if group["classic_momentum"] else "velocity"
             for parameter in moving:
-                self.state[parameter].setdefault(name, torch.zeros_like(parameter))
+                if name not in self.state[parameter]:
+                    self.state[parameter][name] = torch.zeros_like(parameter)
             sums = [self.state[parameter][name] for parameter in moving]
             inside, outside = (group["lr"], 1.0) if group["classic_momentum"] else (1.0, group["lr"])
             torch._foreach_mul_(sums, group["momentum"])

@@ -42,7 +42,7 @@ def test_an_empty_cluster_moves_to_the_farthest_point():
 
 
 def test_too_few_points_are_refused():
-    with pytest.raises(ValueError, match="3 points cannot be put into 4 clusters"):
+    with pytest.raises(ValueError, match="3 points cannot be put into 4 clusters; lower the number"):
         kmeans(torch.zeros(3, 2), 4)
 
 

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from ..method import Method
 
 
+def refuse_moved_sources(*sources: str | Path | None, out: Path) -> None:
+    """Raise ValueError if one of the files or folders that a run starts from lies in what --restart moves aside."""
+    for source in sources:
+        if source is not None and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
+            raise ValueError(
+                f"--restart moves {out} aside, where {source} would no longer be found that the run is to start from; "
+                "choose another --out, or move the old run yourself and name its new place"
+            )
+
+
 def initialized(
     method: "Method",
     init_from: str | None,

@@ -35,7 +35,7 @@ from ..data.corpus.corpus import Corpus
 from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
 from ._begun import _begun, _recipe_sha256, _refuse_another_run, _tell_changes
-from ._initial import initialized
+from ._initial import initialized, refuse_moved_sources
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -201,6 +201,7 @@ def train(
     is_first = os.environ.get("RANK", "0") == "0"
     if options.restart and is_first and out.exists():
         _refuse_other_folders(out)
+        refuse_moved_sources(options.init_from, options.weights, out=out)
         logger.info("%s is moved to %s", out, move_aside(out))
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():

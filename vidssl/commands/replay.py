@@ -12,7 +12,8 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
     """Compute a step again that the training skipped, and tell where numbers stopped being finite.
 
     The first such steps of a run are kept in RUN/nonfinite: weights, samples and random states as they were. One
-    process computes one process's samples: what these were compared with on others is not there.
+    process computes one process's samples: what these were compared with on others, or normalised by
+    (--sync-batch-norm), is not there.
 
     Args:
         run: Run folder.

@@ -70,7 +70,10 @@ def kmeans(
     joined, total = (gather_rows, sum_over_ranks) if shared else (_alone, _alone)
     num_points = int(total(torch.tensor(len(points), device=points.device)))
     if num_points < num_clusters:
-        raise ValueError(f"{num_points} points cannot be put into {num_clusters} clusters")
+        raise ValueError(
+            f"{num_points} points cannot be put into {num_clusters} clusters; lower the number of clusters, or give as "
+            "many points"
+        )
     centers = _plus_plus(points, num_clusters, num_points, joined, total) if start is None else start
     if centers.shape != (num_clusters, points.shape[1]):
         raise ValueError(f"start has shape {tuple(centers.shape)}, expected ({num_clusters}, {points.shape[1]})")

@@ -20,7 +20,7 @@ def synchronize(network: nn.Module) -> int:
     """Let every batch norm of a network normalise, in training, by the statistics of all processes' batches together.
 
     In place, and before the network is wrapped or its optimizer built; a second time changes nothing. One process, and
-    evaluation, compute as before. Every process must call the network equally often, with as many samples as it likes.
+    evaluation, compute as before. Every process must call the network equally often, with any number of samples but 0.
 
     Args:
         network: With nn.BatchNorm1d, 2d or 3d at any depth.

@@ -4,8 +4,8 @@ The recipe of the authors' code: 10 000 clusters of 256 whitened components, clu
 ImageNet; SGD with momentum 0.9, weight decay 1e-5, constant learning rate 0.05, 256 pictures a step, crops of 224 px
 and their mirror images.
 
-Differences from the paper: ResNet-18 instead of AlexNet or VGG-16; what is clustered are whole pictures, scaled to
-squares (there the middle of each, 224 px of 256).
+Differences from the paper: ResNet-18 instead of AlexNet or VGG-16; what is clustered is all of the middle square of a
+picture (there 224 px of its 256).
 """
 
 from functools import partial
