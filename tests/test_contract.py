@@ -112,6 +112,15 @@ def dino() -> methods.DINO:
     return methods.DINO(net, global_views=views, local_view=recipes.dino_local(8), num_local_views=2, **options)
 
 
+def instdisc() -> methods.InstDisc:
+    sizes = {"num_samples": len(VIDEOS), "out_dim": 8, "num_negatives": 6}
+    made = methods.InstDisc(encoder(), view=recipes.moco_v1(16), **sizes)
+    # Rows of pictures: from directions at random embeddings, which are much alike at first, are far at once.
+    with torch.no_grad():
+        made.bank.copy_(F.normalize(made.projector(made.encoder(torch.rand(len(VIDEOS), 1, 3, 16, 16))), dim=1))
+    return made
+
+
 def rotation() -> methods.Rotation:
     return methods.Rotation(encoder(), view=RandomResizedCrop(16))
 
@@ -169,6 +178,7 @@ METHODS = {
     "MoCo": partial(check_method, moco, clips=VIDEOS),
     "BYOL": partial(check_method, byol, clips=VIDEOS),
     "DINO": partial(check_method, dino, clips=VIDEOS, overfit_steps=8),
+    "InstDisc": partial(check_method, instdisc, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
     "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
     "OPN": partial(check_method, opn, clips=VIDEOS),

@@ -6,6 +6,7 @@ from .image.byol import BYOL
 from .image.context_encoder import ContextEncoder
 from .image.deepcluster import DeepCluster
 from .image.dino import DINO
+from .image.instdisc import InstDisc
 from .image.jigsaw import Jigsaw
 from .image.mae import MAE
 from .image.moco import MoCo
@@ -31,6 +32,7 @@ __all__ = [
     "ContextEncoder",
     "ContrastiveRandomWalk",
     "DeepCluster",
+    "InstDisc",
     "Jigsaw",
     "L3Net",
     "MoCo",
