@@ -83,7 +83,7 @@ def test_recipe(name, kind, media, tmp_path, monkeypatch, capsys):
     words = [word for option, value in small.items() for word in (f"--{option.replace('_', '-')}", str(value))]
     fixed = ["--device", "cpu", "--num-workers", "0", "--log-every", "1", "--out", str(tmp_path / "run")]
     assert cli.main(["pretrain", name, "--root", str(media / kind), *words, *fixed]) == 0
-    assert f"step 1: {FIRST_STEP.get(name, 'learning rate ')}" in capsys.readouterr().out
+    assert f"step 1: {FIRST_STEP.get(name, 'learning rate ')}" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert all(math.isfinite(line["loss"]) and line["effective_rank"] >= 1 for line in lines)

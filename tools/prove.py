@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from vidssl.evidence.proof import proofs, prove
+from vidssl.evidence.refutation import summary
 
 
 def main(
@@ -19,18 +20,17 @@ def main(
     num_processes: int = os.cpu_count() or 1,
     out: Path | None = None,
 ) -> None:
-    """Run proofs.
+    """Run proofs; exits with 1 where one is refuted.
 
     Args:
-        names: Names of configs with a proof, such as rotation_convnet.
+        names: Names of configs with a proof, such as rotation_resnet18.
         every: All of them.
         seeds: Of weights, order and draws.
         num_processes: Seeds measured at a time, one thread each.
         out: Folder that keeps the runs.
     """
     records = prove(tuple(proofs()) if every else names, seeds=seeds, num_processes=num_processes, out=out)
-    for record in records:
-        print(f"{record['name']}: {record['line']}: {'holds' if record['holds'] else 'DOES NOT HOLD'}")
+    print(*map(summary, records), sep="\n")
     sys.exit(not all(record["holds"] for record in records))
 
 

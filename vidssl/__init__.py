@@ -12,7 +12,7 @@ _HOME = {
     "Batch": "vidssl.batch",
     "Method": "vidssl.method",
     "Epoch": "vidssl.method",
-    "Run": "vidssl.train.loop",
+    "Run": "vidssl.train.run",
     "fit": "vidssl.train.loop",
     "load_encoder": "vidssl.models",
 }

@@ -25,7 +25,8 @@ from .method import Method
 from .models import Encoder
 from .models.layers import drop_paths
 from .stop import check, stoppable
-from .train.loop import Run, fit
+from .train.loop import fit
+from .train.run import Run
 
 DROPOUT = 0.5
 WARMUP_SHARE = 0.05

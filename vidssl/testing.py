@@ -32,8 +32,9 @@ from .data.loader import Loader
 from .method import Epoch, Method
 from .ops.monitors import is_collapsed
 from .train.guard import Guard
-from .train.loop import Run, fit
+from .train.loop import fit
 from .train.processes import replicated
+from .train.run import Run
 
 TOLERANCE = 1e-5
 

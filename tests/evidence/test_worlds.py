@@ -132,3 +132,26 @@ def test_the_cross_hisses():
     peak = spectrum.amax(1) / spectrum.sum(1)  # share of the power in the strongest line
     assert float(peak[:8].max()) < 0.02 and float(peak[8:].min()) > 0.1
     assert float(sounds.abs().max()) <= 1
+
+
+def test_waves_drift_where_their_label_says():
+    video, direction = worlds.waves(40, seed=0, num_frames=3, speed_px=5.0, num_waves=2)
+    assert set(direction.tolist()) == set(range(worlds.NUM_DIRECTIONS))
+    right, up, left, down = (video[direction == number].int() for number in (0, 2, 4, 6))
+    for drifted, dims, shift in ((right, 4, 5), (up, 3, -5), (left, 4, -5), (down, 3, 5)):
+        before, after = drifted[:, :-1], drifted[:, 1:]
+        size = video.shape[-1] - 5
+        start, end = (0, 5) if shift > 0 else (5, 0)
+        difference = before.narrow(dims, start, size) - after.narrow(dims, end, size)
+        assert len(drifted) > 0 and int(difference.abs().max()) <= 1  # rounding
+    assert float((video[:, 0].int() - video[:, 1].int()).abs().float().mean()) > 5
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_a_place_alone_tells_nothing_of_waves(color):
+    video = worlds.waves(3000, seed=0, num_waves=2, color=color)[0].float() / 255
+    # Half the range on average everywhere, in every channel; two deviations of it fill the range.
+    torch.testing.assert_close(video.mean(0), torch.full_like(video[0], 0.5), atol=0.02, rtol=0)
+    torch.testing.assert_close(video.std(0), torch.full_like(video[0], 0.25), atol=0.02, rtol=0)
+    channels = (video[:, :, 0] - video[:, :, 1]).abs().mean()
+    assert channels > 0.1 if color else channels == 0

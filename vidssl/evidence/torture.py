@@ -28,7 +28,8 @@ from ..data.arrays import ArrayDataset
 from ..methods import MoCo
 from ..models import ConvNet
 from ..train import checkpoint
-from ..train.loop import Run, fit
+from ..train.loop import fit
+from ..train.run import Run
 
 STEPS, SAVE_EVERY = 60, 3
 CLOCK = ("samples_per_second", "data_wait")  # what a log line says of the clock, which no two runs share

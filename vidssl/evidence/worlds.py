@@ -225,3 +225,62 @@ def tones(classes: Tensor, *, seed: int, seconds: float = 1.0, sample_rate_hz: i
     sound = torch.where((classes == 3)[:, None], noise, sum(harmonics[1:], harmonics[0]))
     wobble = 1 + 0.5 * (2 * math.pi * draw(1, 6) * time + draw(0, 2 * math.pi)).sin()
     return (sound * wobble * draw(0.1, 0.3)).clamp(-1, 1)
+
+
+NUM_DIRECTIONS = 8
+
+
+def waves(
+    num_videos: int,
+    *,
+    seed: int,
+    num_frames: int = 1,
+    size_px: int = 32,
+    num_waves: int = 3,
+    cycles: tuple[float, float] = (0.3, 0.8),
+    speed_px: float = 0.0,
+    color: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Draw smooth random gradients that drift: every place varies, and what is near or far tells what is there.
+
+    A picture is a sum of plane waves of random direction, length, phase and colour; all drift together. Colour,
+    brightness and contrast at any one place are equally spread over the videos, so that a place alone tells nothing.
+
+    Args:
+        num_videos: N.
+        seed: Of everything.
+        num_frames: F.
+        size_px: S.
+        num_waves: In each video.
+        cycles: Fewest and most periods of a wave in the width of the picture.
+        speed_px: Of the drift, pixels per frame.
+        color: A strength of its own for each channel and wave; else grey, and all waves are equally strong.
+
+    Returns:
+        Videos, uint8 (N, F, 3, S, S), and the direction of the drift, int64 (N,): one of NUM_DIRECTIONS, each the
+        next counter-clockwise from right.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(num_videos, *shape, generator=generator)
+
+    direction = torch.randint(NUM_DIRECTIONS, (num_videos,), generator=generator)
+    heading = 2 * math.pi * direction / NUM_DIRECTIONS
+    drift = speed_px * torch.stack([heading.cos(), -heading.sin()], dim=1) / size_px  # rows count downwards
+    turn = draw(0, 2 * math.pi, num_waves)
+    wave = draw(*cycles, num_waves)[..., None] * torch.stack([turn.cos(), turn.sin()], dim=-1)  # (N, waves, 2)
+    phase, strength = draw(0, 1, num_waves), draw(-1, 1, num_waves, 3)
+    if not color:
+        strength = torch.full_like(strength, 3**-0.5)  # the same mean square
+    pixel = (torch.arange(size_px) + 0.5) / size_px
+    along = wave[..., 0, None, None] * pixel + wave[..., 1, None, None] * pixel[:, None]  # (N, waves, S, S)
+    moved = torch.einsum("nwd, nd -> nw", wave, drift)
+    frames = []
+    for number in range(num_frames):
+        angle = 2 * math.pi * (along + (phase - number * moved)[..., None, None])
+        frames.append(torch.einsum("nwyx, nwc -> ncyx", angle.cos(), strength))
+    video = torch.stack(frames, dim=1)
+    # A sum of waves of mean square 1/6 each; two deviations fill the range.
+    video = 0.5 + video / (4 * math.sqrt(num_waves / 6))
+    return (video.clamp(0, 1) * 255).round().to(torch.uint8), direction

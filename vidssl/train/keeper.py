@@ -5,15 +5,15 @@ import logging
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..files import locked, remove_leftovers, temporary_beside
 from ..method import Method
-from ..models import export_encoders
+from ..models import Encoder, export_encoders
 from ..ops.gather import is_cut, whole_parameters
 from . import checkpoint, processes
 
@@ -234,7 +234,7 @@ class Keeper:
                 export_encoders(self.method, self.out, network=self.exported)
 
 
-def chosen_network(method: Method, name: str | None) -> nn.Module:
+def chosen_network(method: Method, name: str | None) -> Encoder:
     """The network of a method that is exported, by its name; None is the one that the method chooses.
 
     Raises:
@@ -242,13 +242,13 @@ def chosen_network(method: Method, name: str | None) -> nn.Module:
     """
     networks = method.networks()
     if name is None:
-        return next(iter(networks.values()))
+        name = next(iter(networks))
     if name not in networks:
         raise ValueError(
             f"--export is {name!r}, expected one of the networks that {type(method).__name__} can export: "
             f"{', '.join(networks)}"
         )
-    return networks[name]
+    return cast(Encoder, networks[name])
 
 
 def _batch_norm(method: Method) -> dict[str, Tensor]:

@@ -4,22 +4,19 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..data.loader import Loader, on_device
-from ..data.samples import Samples, sample_seed
+from ..data.samples import sample_seed
 from ..data.vanished import CorpusGone
 from ..method import Method
 from ..models import Encoder
 from ..models.layers import checkpoint_blocks, transformer_blocks
 from ..ops.gather import mean_over_ranks
-from ..optim import Parts, Schedule, as_one, fuse
+from ..optim import fuse
 from ..stop import StopFlag, Stopped
 from . import processes
 from .batch_norm import synchronize
@@ -28,37 +25,9 @@ from .guard import Guard, Precision, deterministic
 from .keeper import Keeper
 from .logbook import Logbook
 from .pace import Pace, told
+from .run import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a config's `run` returns: everything that decides what is learned.
-
-    Args:
-        method: Networks and loss.
-        dataset: What to learn from.
-        optimizer: Parameter groups -> optimizer, for example `partial(torch.optim.AdamW, weight_decay=0.05)`.
-        learning_rate: Schedule of the learning rate; a group's `lr_scale` multiplies it.
-        steps: Number of optimizer steps.
-        batch_size: Samples per step and process.
-        max_grad_norm: Gradients are scaled down to this norm.
-        clip_parts: Parts of the method whose gradients are scaled down each by itself: optim.as_one, each_tensor,
-            each_module("student", "predictor").
-        weight_decay: Schedule of the weight decay; groups of 0.0 (biases, norms) keep that. None leaves it as the
-            optimizer has it.
-    """
-
-    method: Method
-    dataset: Samples
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer]
-    learning_rate: Schedule
-    steps: int
-    batch_size: int
-    max_grad_norm: float = float("inf")
-    clip_parts: Parts = as_one
-    weight_decay: Schedule | None = None
 
 
 def fit(

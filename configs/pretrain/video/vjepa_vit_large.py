@@ -62,13 +62,11 @@ def run(
     start, peak, end = (optim.scaled_rate(r, batch_size=batch_size, per=3072) for r in (2e-4, lr, 1e-6))
     encoder = VideoViT(dim=dim, depth=depth, num_heads=num_heads, positions="space_time_full")
     narrow = partial(TokenPredictor, width=predictor_dim, depth=predictor_depth, num_heads=num_heads)
-    method = VJEPA(
-        encoder,
-        predictor=narrow(dim, dim, positions="space_time_full", num_mask_tokens=2),
-        view=RandomResizedCrop(crop_px, scale=(0.3, 1.0), ratio=(0.75, 1.35)),
-        momentum=stretched(optim.linear(momentum, 1.0)),
-        clips=partial(random_clips, num_frames=num_frames, stride_frames=stride_frames),
-    )
+    predictor = narrow(dim, dim, positions="space_time_full", num_mask_tokens=2)
+    view = RandomResizedCrop(crop_px, scale=(0.3, 1.0), ratio=(0.75, 1.35))
+    clips = partial(random_clips, num_frames=num_frames, stride_frames=stride_frames)
+    rise = stretched(optim.linear(momentum, 1.0))
+    method = VJEPA(encoder, predictor=predictor, view=view, momentum=rise, clips=clips)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),

@@ -14,7 +14,9 @@ from vidssl import Run, optim
 from vidssl.augment import ColorJitter, GaussianNoise, Pipeline, RandomGray, RandomInvert, RandomResizedCrop
 from vidssl.data import ArrayDataset
 from vidssl.evidence import worlds
-from vidssl.evidence.proof import Proof, letters_probe, pretrain
+from vidssl.evidence.probes import letters_probe
+from vidssl.evidence.proof import Proof, pretrain
+from vidssl.evidence.refutation import Claim
 from vidssl.methods import SimCLR
 from vidssl.models import ConvNet, Encoder
 
@@ -59,10 +61,9 @@ def measure(seed: int, out: Path) -> dict[str, float]:
 
 PROOF = Proof(
     metric="linear probe on letters, per cent",
-    line="at least 20 points above random initialisation; in colour, distortion 5 points above crops alone",
-    holds=lambda figures: (
-        figures["pretrained"] >= figures["random"] + 20
-        and figures["in_color_distorted"] >= figures["in_color_crops_alone"] + 5
+    claims=(
+        Claim("pretrained", "above", "random", 20),
+        Claim("in_color_distorted", "above", "in_color_crops_alone", 5),
     ),
     measure=measure,
 )

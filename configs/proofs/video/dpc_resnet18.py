@@ -4,7 +4,6 @@ Sprites that fall: the future on videos not seen, and where the sprite is, with 
 """
 
 import copy
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from vidssl.data import ArrayDataset
 from vidssl.data.clips import random_clips
 from vidssl.data.loader import Loader
 from vidssl.evidence import worlds
-from vidssl.evidence.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
+from vidssl.evidence.probes import HEIGHT_BANDS, height_probe
+from vidssl.evidence.proof import Proof, pretrain
+from vidssl.evidence.refutation import Claim
 from vidssl.methods import DPC
 from vidssl.models import ConvNet
 
@@ -100,21 +101,13 @@ def _height_probe(encoder: ConvNet) -> float:
     return height_probe(encoder, train, test)
 
 
-def _holds(figures: Mapping[str, float]) -> bool:
-    return (
-        figures["pretrained"] >= max(figures["random"], figures["pretrained_on_easy_negatives"]) + 10
-        and figures["other_steps"] >= figures["other_steps_chance"] + 10
-        and abs(figures["other_steps_on_easy_negatives"] - figures["other_steps_chance"]) <= 5
-    )
-
-
 PROOF = Proof(
     metric="linear probe of a frame on the height of the sprite, per cent",
-    line=(
-        "at least 10 points above random initialisation and above training with negatives of other videos only; "
-        "the step of a cell among the steps of its video at least 10 points above chance, with negatives of other "
-        "videos only within 5 points of it"
+    claims=(
+        Claim("pretrained", "above", "random", 10),
+        Claim("pretrained", "above", "pretrained_on_easy_negatives", 10),
+        Claim("other_steps", "above", "other_steps_chance", 10),
+        Claim("other_steps_on_easy_negatives", "within", "other_steps_chance", 5),
     ),
-    holds=_holds,
     measure=measure,
 )

@@ -5,7 +5,6 @@ Sprites that fall, and sprites that stand still: order on videos not seen, and w
 
 import copy
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from vidssl.data import ArrayDataset
 from vidssl.data.clips import random_clips
 from vidssl.data.loader import Loader
 from vidssl.evidence import worlds
-from vidssl.evidence.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
+from vidssl.evidence.probes import HEIGHT_BANDS, height_probe
+from vidssl.evidence.proof import Proof, pretrain
+from vidssl.evidence.refutation import Claim
 from vidssl.methods import OPN
 from vidssl.methods.video.opn import split_channels
 from vidssl.models import ConvNet
@@ -83,20 +84,13 @@ def _height_probe(encoder: ConvNet) -> float:
     return height_probe(encoder, frames(1_000_001), frames(1_000_002))
 
 
-def _holds(figures: Mapping[str, float]) -> bool:
-    return (
-        figures["pretrained"] >= max(figures["random"], figures["pretrained_on_still_videos"]) + 20
-        and figures["order"] >= 60
-        and abs(figures["order_of_still_videos"] - 100 / 12) <= 5
-    )
-
-
 PROOF = Proof(
     metric="linear probe of a frame on the height of the sprite, per cent",
-    line=(
-        "at least 20 points above random initialisation and above pretraining on still videos; order of four frames "
-        "on other videos at least 60 per cent (chance 8.3), of still videos within 5 points of chance"
+    claims=(
+        Claim("pretrained", "above", "random", 20),
+        Claim("pretrained", "above", "pretrained_on_still_videos", 20),
+        Claim("order", "above", "order_chance", 50),
+        Claim("order_of_still_videos", "within", "order_chance", 5),
     ),
-    holds=_holds,
     measure=measure,
 )

@@ -4,7 +4,6 @@ Sprites that fall, and sprites that stand still: order on videos not seen, and w
 """
 
 import copy
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,9 @@ from vidssl.augment import RandomResizedCrop
 from vidssl.data import ArrayDataset
 from vidssl.data.loader import Loader
 from vidssl.evidence import worlds
-from vidssl.evidence.proof import HEIGHT_BANDS, Proof, height_probe, pretrain
+from vidssl.evidence.probes import HEIGHT_BANDS, height_probe
+from vidssl.evidence.proof import Proof, pretrain
+from vidssl.evidence.refutation import Claim
 from vidssl.methods import ShuffleAndLearn
 from vidssl.methods.video.shuffle_and_learn import candidate_windows
 from vidssl.models import ConvNet
@@ -74,20 +75,13 @@ def _height_probe(encoder: ConvNet) -> float:
     return height_probe(encoder, train, test)
 
 
-def _holds(figures: Mapping[str, float]) -> bool:
-    return (
-        figures["pretrained"] >= max(figures["random"], figures["pretrained_on_still_videos"]) + 20
-        and figures["order"] >= 65
-        and abs(figures["order_of_still_videos"] - 50) <= 5
-    )
-
-
 PROOF = Proof(
     metric="linear probe of a frame on the height of the sprite, per cent",
-    line=(
-        "at least 20 points above random initialisation and above pretraining on still videos; order on other videos "
-        "at least 15 points above chance, of still videos within 5 points of it"
+    claims=(
+        Claim("pretrained", "above", "random", 20),
+        Claim("pretrained", "above", "pretrained_on_still_videos", 20),
+        Claim("order", "above", "order_chance", 15),
+        Claim("order_of_still_videos", "within", "order_chance", 5),
     ),
-    holds=_holds,
     measure=measure,
 )

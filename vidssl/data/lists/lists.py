@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..media.container import printable
 from ..media.images import IMAGE_SUFFIXES
-from .repeats import check_repeats, drop_frame_counts
+from .rows import ListRow, check_repeats, drop_frame_counts
 from .suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from .text import read_text
 from .trust import refuse_outside
@@ -83,23 +83,6 @@ class Listing:
     columns: tuple[str, ...]
     rows: list[ListRow]
     description: str
-
-
-@dataclass(frozen=True)
-class ListRow:
-    """One line of a list.
-
-    Args:
-        where: List and line, for messages.
-        line: Number of the line, from 1.
-        path: The file that it names; it need not be there.
-        texts: What stands in the columns, by the names of `USUAL_COLUMNS`; "path" is as the list has it.
-    """
-
-    where: str
-    line: int
-    path: Path
-    texts: dict[str, str]
 
 
 def read_list(path: Path, *, columns: Columns | None = None, allow_outside: bool | None = None) -> Listing:

@@ -20,7 +20,7 @@ from typing import Literal, cast
 
 from ..lists.lists import TEST_NAMES, TRAIN_NAMES, Columns, exists, read_list
 from ..lists.recordings import frames_of, recordings
-from ..lists.repeats import check_repeats
+from ..lists.rows import check_repeats
 from ..lists.sources import is_list
 from ..media.container import printable
 from ..media.images import natural_key

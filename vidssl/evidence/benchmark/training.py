@@ -26,7 +26,8 @@ from ...ops.ema import move_teacher, teacher_of
 from ...ops.kmeans import kmeans, nearest
 from ...train import checkpoint
 from ...train.guard import Guard, clip_gradients
-from ...train.loop import Run, fit
+from ...train.loop import fit
+from ...train.run import Run
 from .measuring import Case, Peers, Row, at_least, at_most
 
 NUM_POINTS, POINT_DIM, NUM_CLUSTERS, NUM_ITERATIONS = 20_000, 256, 2000, 10

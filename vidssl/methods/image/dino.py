@@ -63,8 +63,7 @@ class DINOHead(nn.Module):
         bound = bottleneck_dim**-0.5
         self.prototypes = nn.Parameter(torch.empty(num_prototypes, bottleneck_dim).uniform_(-bound, bound))
         # A matrix, or it would have no weight decay (utils.py, `get_params_groups`).
-        lengths = None if norm_last_layer else nn.Parameter(torch.ones(num_prototypes, 1))
-        self.register_parameter("lengths", lengths)
+        self.lengths = None if norm_last_layer else nn.Parameter(torch.ones(num_prototypes, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Score the prototypes, float32: (B, D) -> (B, K), in [-1, 1] where lengths are 1."""

@@ -1,19 +1,31 @@
-"""What is made sure of all lines of a list at once: samples that are named again, numbers of frames."""
-
-from __future__ import annotations
+"""Lines of a list, and what is made sure of all at once: samples that are named again, numbers of frames."""
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..media.container import printable
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
-
-    from .lists import ListRow
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """One line of a list.
+
+    Args:
+        where: List and line, for messages.
+        line: Number of the line, from 1.
+        path: The file that it names; it need not be there.
+        texts: What stands in the columns, by the names of `USUAL_COLUMNS`; "path" is as the list has it.
+    """
+
+    where: str
+    line: int
+    path: Path
+    texts: dict[str, str]
 
 
 def check_repeats(samples: Iterable[tuple[Hashable, str, str, str]], *, name: str) -> None:
