@@ -30,6 +30,8 @@ SMALL = {
     "predictor_dim": 48,
     "predictor_depth": 1,
     "num_clusters": 3,
+    "num_words": 6,
+    "num_negatives": 5,
     "num_keys": 64,
     "num_permutations": 10,
     "num_local_views": 2,
@@ -37,6 +39,8 @@ SMALL = {
     "model": "vit_tiny_patch16_224",
 }
 FURTHER = {
+    "image/amdim_convnet": {"crop_px": 128},
+    "image/cpc_resnet18": {"patch_px": 16},
     "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
     "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},
     "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames

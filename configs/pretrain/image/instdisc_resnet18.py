@@ -1,8 +1,8 @@
 """Instance discrimination, ResNet-18 (Wu et al. 2018, arXiv:1805.01978), on images or on frames of videos.
 
 The recipe of the authors' code on ImageNet: 4096 rows drawn as noise, temperature 0.07, SGD with momentum 0.9, weight
-decay 1e-4, 256 pictures a step, learning rate 0.03, a tenth of it after 120 and 160 of 200 epochs. On CIFAR-10 all rows,
-temperature 0.1: `--estimator softmax --num-negatives None --temperature 0.1`.
+decay 1e-4, 256 pictures a step, learning rate 0.03, a tenth of it after 120 and 160 of 200 epochs. On CIFAR-10 all
+rows, temperature 0.1: `--estimator softmax --num-negatives None --temperature 0.1`.
 
 Differences from the paper: no weight decay on biases and norms.
 """
