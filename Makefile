@@ -26,7 +26,7 @@ test-newest:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install --quiet --upgrade pip
-	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager '.[dev,oracles]'
+	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager '.[dev]'
 	.venv-newest/bin/pip check
 	.venv-newest/bin/python $(PYTEST)
 

@@ -73,9 +73,9 @@ setup(
             "torchcodec>=0.11",
             "tqdm>=4.60",
         ],
-        "oracles": ["lightly>=1.6"],  # what losses are compared with; apart, for it brings a trainer framework
         "dev": [
             DECORD,
+            "lightly>=1.6",  # what losses are compared with
             "mypy>=1.18",
             "pytest>=8.1",
             "pytest-xdist>=3.6",

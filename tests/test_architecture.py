@@ -233,14 +233,22 @@ def test_import_is_light():
     assert not loaded & {"torch", "av", "decord", "torchcodec", "kornia", "timm", "torchvision", "matplotlib"}
 
 
-def test_everything_public_imports_without_a_decoder():
+def test_everything_public_imports_without_a_decoder_or_a_socket():
     code = (
-        "import sys, vidssl, vidssl.methods, vidssl.data, vidssl.augment\n"
+        "import sys\nopened = []\n"
+        "sys.addaudithook(lambda name, values: opened.append(name) if name.startswith(('socket.', 'urllib.')) else 0)\n"
+        "import vidssl, vidssl.methods, vidssl.data, vidssl.augment\n"
         "[getattr(module, name) for module in (vidssl, vidssl.data) for name in module.__all__]\n"
-        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
+        "import vidssl.cli, vidssl.models, vidssl.train.loop, vidssl.commands.pretrain\n"
+        "import vidssl.commands.evaluate.davis, vidssl.evaluate.propagation.davis\n"
+        "[getattr(vidssl.models, name) for name in vidssl.models.__all__]\n"
+        "print(opened)\nimport socket\nsocket.socket()\nprint(opened)"
     )
-    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split())
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).splitlines()
+    loaded = set(printed[0].split())
     assert "torch" in loaded and not loaded & {"av", "decord", "torchcodec", "matplotlib", "tensorboard"}
+    assert printed[1:] == ["[]", "['socket.__new__']"]
 
 
 def test_an_installed_package_named_datasets_is_found(tmp_path):

@@ -216,6 +216,7 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
         "precision": "float32",
         "accumulate": 1,
         "shard_window": None,
+        "sync_batch_norm": False,
         "frame_rate_hz": None,
         "clip_seconds": None,
     }

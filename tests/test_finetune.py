@@ -14,7 +14,7 @@ from vidssl.data.clips import still
 from vidssl.data.loader import Loader
 from vidssl.evaluate.recognition.probe import linear_accuracy
 from vidssl.evidence import worlds
-from vidssl.evidence.proof import pooled_features
+from vidssl.evidence.probes import pooled_features
 from vidssl.finetune import Classifier, classify, finetune
 from vidssl.models import ConvNet, VideoViT
 from vidssl.stop import Stopped

@@ -34,6 +34,7 @@ ZERO_IS_LEGAL = {
     "crf": "lossless",
     "momentum": "a teacher that is the student",
     "mask_ratio": "nothing is hidden",
+    "drop_path": "nothing is left out",
     "bad_file_budget": "no file may be unreadable",
     "missing_budget": "no file may be missing",
     "test_share": "nothing is tested",
@@ -191,7 +192,12 @@ def test_every_command_refuses_them(capsys) -> None:
         said = refused(capsys, words)
         assert re.match(rf"error: {option} is -?[\d.naif]+, expected ", said), (words, said)
         assert len(said.strip().splitlines()) == 1
+        for empty in ([option, ""], [f"{option}="]):
+            said = refused(capsys, [*command.split(), *rest, *empty])
+            assert said == f"error: {option} is empty; give it a value or leave it out\n"
     assert len(seen) > 80
+    new = {"frame_rate_hz", "clip_seconds", "drop_path"}
+    assert new <= {name for family, name in seen if family == "pretrain"} and ("evaluate", "drop_path") in seen
 
 
 @pytest.mark.parametrize(

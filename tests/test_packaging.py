@@ -9,7 +9,6 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENT = re.compile(r'"([A-Za-z0-9-]+)(?:\[\w+\])?([<>=!~]=[^";]*)')
 # What tests neither run nor read, or no release before this one installs with a Python that is supported.
 UNTESTED = {"faiss-cpu", "imageio", "opencv-python-headless", "scikit-image", "tqdm", "mypy", "ruff", "setuptools"}
-UNTESTED |= {"lightly"}  # an oracle of the newest stack
 
 
 def requirements() -> list[tuple[str, str]]:

@@ -29,6 +29,10 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def test_what_asks_for_a_stop():
+    assert set(SIGNALS) == CODES.keys()
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_asks_and_the_second_insists(number):
     before = signal.getsignal(number)

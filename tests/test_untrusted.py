@@ -545,22 +545,7 @@ def test_a_description_of_an_encoder_builds_only_what_it_may(tmp_path: Path) -> 
     assert load_encoder(tmp_path / "encoder.safetensors").dim == ResNet(18, width=4).dim
 
 
-# -- starting
-
-
-def test_import_opens_no_socket() -> None:
-    import subprocess
-
-    code = (
-        "import sys\nopened = []\n"
-        "sys.addaudithook(lambda name, values: opened.append(name) if name.startswith(('socket.', 'urllib.')) else 0)\n"
-        "import vidssl, vidssl.cli, vidssl.methods, vidssl.data, vidssl.augment, vidssl.models, vidssl.train.loop\n"
-        "import vidssl.commands.pretrain, vidssl.commands.evaluate.davis, vidssl.evaluate.propagation.davis\n"
-        "[getattr(module, name) for module in (vidssl, vidssl.data, vidssl.models) for name in module.__all__]\n"
-        "print(opened)\nimport socket\nsocket.socket()\nprint(opened)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.splitlines() == ["[]", "['socket.__new__']"]
+# -- starting (test_architecture.py: imports open no socket)
 
 
 def test_nothing_is_downloaded_anywhere() -> None:

@@ -47,7 +47,7 @@ RULES = {
     r"seed|num_workers|gpus|rank|step|jitter_px|num_local_views|offsets_frames": FROM_ZERO,
     r"weight_decay|alignment_penalty|lr_backbone|notice_seconds|hours": FROM_ZERO,
     r"crf": Rule(0, 51),
-    r"momentum|mask_ratio": SHARE,
+    r"momentum|mask_ratio|drop_path": SHARE,
     r"\w+_budget|\w+_share": SHARE,
     r"fractions|crop_scale": Rule(0, 1, is_open=True),
     r"temperatures": Rule(0, is_open=True, may_be_infinite=True),  # votes without weights

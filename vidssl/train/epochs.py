@@ -77,7 +77,7 @@ def before_epoch(
 
         values, index = look(method, rows)
         found = gather_rows(values)[gather_rows(index).argsort(stable=True)]
-        broken = found.isfinite().flatten(1).all(1).logical_not().sum().item()
+        broken = found.isfinite().reshape(len(found), -1).all(1).logical_not().sum().item()
         if broken:  # clusterings of such numbers may give anything
             raise FloatingPointError(diverged(f"not finite for {broken} of {len(found)} samples"))
         return found

@@ -211,7 +211,7 @@ def listed(tmp_path: Path) -> Path:
         ("l.csv", "path,label\nclips/a.mp4,1\nclips/b c.mp4,0\n", [1, 0], ("0", "1")),
         ("l.csv", '\ufeffclips/a.mp4\r\n"clips/b c.mp4"\r\n', [-1, -1], ()),
         ("l.csv", "path\nclips/d.mp4\n", [-1], ()),
-        ("l.csv", "clips/a.mp4,run\nclips/a.mp4,jump\n", [1, 0], ("jump", "run")),
+        ("l.csv", "clips/a.mp4,run\nclips/d.mp4,jump\n", [1, 0], ("jump", "run")),
     ],
 )
 @pytest.mark.usefixtures("looked_at_here")

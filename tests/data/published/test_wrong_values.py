@@ -257,5 +257,7 @@ def test_texts_of_otb_name_their_file_and_may_begin_with_a_mark(tmp_path) -> Non
     truth.write_text("\ufeff" + "10,12,20,24\n" * 5)
     assert otb_sequences(tmp_path / "otb")[0].boxes[0].tolist() == [9, 11, 20, 24]
     truth.write_bytes(("10,12,20,24\n" * 5).encode("utf-16"))
+    assert otb_sequences(tmp_path / "otb")[0].boxes[0].tolist() == [9, 11, 20, 24]
+    truth.write_bytes(b"\xe9" + b"10,12,20,24\n" * 5)
     with pytest.raises(ValueError, match=r"groundtruth_rect\.txt is no text of UTF-8"):
         otb_sequences(tmp_path / "otb")

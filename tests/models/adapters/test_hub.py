@@ -1,7 +1,9 @@
 """Encoders of local hub repositories: networks in the style of DINO and DINOv2, and plain ones."""
 
 import logging
+import os
 import textwrap
+import zlib
 
 import pytest
 import torch
@@ -83,7 +85,7 @@ class DinoV2(Transformer):
 HUBCONF = """
 import torch
 from torch import nn
-from tiny_networks_of_a_test import Dino, DinoV2
+from {networks} import Dino, DinoV2
 
 dependencies = ["torch"]
 URL = "https://example.invalid/weights.pth"
@@ -126,10 +128,12 @@ def oblong(pretrained=False):
 """
 
 
-def write_clone(folder):
+def write_clone(folder, *, networks=None):
+    """Write a clone; its module of networks has a name of its own, as Python imports one name once in a process."""
+    networks = networks or f"networks_{zlib.crc32(os.fsencode(folder)):08x}"
     folder.mkdir()
-    (folder / "tiny_networks_of_a_test.py").write_text(textwrap.dedent(NETWORKS))
-    (folder / "hubconf.py").write_text(textwrap.dedent(HUBCONF))
+    (folder / f"{networks}.py").write_text(textwrap.dedent(NETWORKS))
+    (folder / "hubconf.py").write_text(textwrap.dedent(HUBCONF).replace("{networks}", networks))
     return folder
 
 
@@ -224,8 +228,7 @@ def test_mistakes_of_the_entry_itself_stay_visible(clone, tmp_path):
 
 def test_code_of_another_clone_is_refused(clone, tmp_path):
     load_encoder(f"random:hub:{clone}:dino")
-    other = write_clone(tmp_path / "other")
-    with pytest.raises(
-        ValueError, match=r"other wants its own tiny_networks_of_a_test\.py, but .* one clone per process"
-    ):
+    (networks,) = (path.stem for path in clone.glob("networks_*.py"))
+    other = write_clone(tmp_path / "other", networks=networks)
+    with pytest.raises(ValueError, match=rf"other wants its own {networks}\.py, but .* one clone per process"):
         load_encoder(f"random:hub:{other}:dino")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..media.audio import AudioReader, audio_stream, without_cancelling
 from ..media.audit import SLOW, audit_file
-from ..media.container import MediaError, describe, open_container, printable, sniff
+from ..media.container import MediaError, describe, open_container, packets_of, printable, sniff
 from ..media.packets.index import read_index, stated_index, statement
 from ..media.pyav import PyAVReader
 from ..media.stream import video_stream
@@ -279,7 +279,7 @@ class _Sound:
             if stream is None:
                 return
             try:
-                for packet in source.demux(stream):
+                for packet in packets_of(source, stream):
                     if packet.size:
                         yield stream, packet
             except av.FFmpegError as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...files import file_sha256
 from .audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
-from .container import ENCRYPTED, MediaError, complaints, describe, open_container, regular_file, sniff
+from .container import ENCRYPTED, MediaError, complaints, describe, open_container, packets_of, regular_file, sniff
 from .findings import Finding, gap_notes, stream_notes
 from .images import ImagesReader, refused_depth
 from .member import Member
@@ -153,7 +153,7 @@ def _decode(container: InputContainer, path: Path) -> _Decoded:
 
     stream, decoded = video_stream(container, path), _Decoded()
     strict = _strict_decoder(stream)
-    packets = container.demux()
+    packets = packets_of(container)
     packet: Packet | None = None
     while True:
         try:

@@ -206,12 +206,19 @@ def is_encrypted(packet: Packet) -> bool:
     return packet.has_sidedata("encryption_info")
 
 
-def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet]:
-    """Yield the packets of a stream, and close PyAV's generator of them when this one is dropped.
+def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """Yield the packets of a stream, or of all, and close PyAV's generator of them when this one is dropped.
 
-    PyAV 18 loses about 150 bytes with each generator that is dropped before its end and not closed.
+    PyAV 18 loses about 150 bytes with each generator that is dropped before its end and not closed. It ends by
+    IndexError at a packet of a stream that was not there when the file was opened, as damaged tables of MPEG-TS make
+    them: such packets are left out.
     """
-    yield from container.demux(stream)
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except IndexError:
+            continue
+        return
 
 
 def frames_of(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Any]:

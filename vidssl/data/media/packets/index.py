@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..container import is_encrypted
+from ..container import is_encrypted, packets_of
 from .avi import num_empty_chunks
 from .nal import (
     Picture,
@@ -111,7 +111,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> PacketIndex:
     """
     codec = stream.codec_context.codec.canonical_name
     look = picture_parser(codec, stream.codec_context.extradata)
-    packets = [_look_into(packet, codec, look) for packet in container.demux(stream) if packet.size]
+    packets = [_look_into(packet, codec, look) for packet in packets_of(container, stream) if packet.size]
     pictures = [packet.picture for packet in packets]
     top_layer = max((picture.temporal_layer for picture in pictures), default=0)
     pts = np.array([-1 if packet.pts is None else packet.pts for packet in packets], dtype=np.int64)
