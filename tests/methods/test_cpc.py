@@ -7,7 +7,7 @@ from torch import nn
 from vidssl import Batch
 from vidssl.methods import CPC
 from vidssl.methods.image.cpc import Predictor
-from vidssl.models import ConvNet, ResNet
+from vidssl.models import ConvNet, ResNet, export_encoder, load_encoder
 
 
 class Whole(nn.Module):
@@ -123,11 +123,16 @@ def test_every_patch_has_a_draw_of_its_own():
     assert method(patch_view=Shift()).encode(batch(2)).shape == (2, 5, 4, 4)
 
 
-def test_a_network_with_layer_norm_keeps_patches_apart():
+def test_a_network_with_layer_norm_keeps_patches_apart(tmp_path):
     """What a patch is encoded to does not depend on the patches beside it, and the export knows the norm."""
     torch.manual_seed(0)
     encoder = ResNet(18, width=8, norm="group").train()
     assert not [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     patches = torch.rand(3, 1, 3, 32, 32)
     torch.testing.assert_close(encoder(patches)[:1], encoder(patches[:1]), atol=1e-5, rtol=1e-4)
-    assert encoder.architecture["norm"] == "group" and "norm" not in ResNet(18, width=8).architecture
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    loaded = load_encoder(str(tmp_path / "encoder.safetensors"))
+    torch.testing.assert_close(loaded(patches), encoder.eval()(patches))
+    assert "norm" not in ResNet(18, width=8).architecture
+    with pytest.raises(ValueError, match="norm is 'layer', expected 'batch' or 'group'"):
+        ResNet(18, norm="layer")

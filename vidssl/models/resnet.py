@@ -68,6 +68,8 @@ class ResNet(Encoder):
             raise ValueError(f"stride {stride} cannot be had at {layer}; strides: {', '.join(map(str, strides))}")
         if color not in ("rgb", "gray"):
             raise ValueError(f"color is {color!r}, expected 'rgb' or 'gray'")
+        if norm not in ("batch", "group"):
+            raise ValueError(f"norm is {norm!r}, expected 'batch' or 'group'")
         from torchvision.models.resnet import BasicBlock, Bottleneck
 
         block = BasicBlock if depth < 50 else Bottleneck

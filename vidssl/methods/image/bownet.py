@@ -85,7 +85,7 @@ class BoWNet(Method):
     def reset_head(self) -> None:
         """Draw the weights of the head, and set its scale."""
         nn.init.normal_(self.weight)
-        nn.init.constant_(self.scale, 10.0)
+        nn.init.constant_(self.scale, 10.0)  # ours; it is learned
 
     def before_epoch(self, epoch: Epoch) -> None:
         """Begin a round: words are found in the teacher's maps; from the second on the student was made the teacher."""

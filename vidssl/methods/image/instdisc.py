@@ -28,7 +28,7 @@ CLIPS = partial(random_clips, num_frames=1)
 class InstDisc(Method):
     """Find each sample's own row in a bank of the embeddings that all samples had when they were last seen.
 
-    The probability of row i is exp(v_i f / tau) / Z (Eq. 2). Three ways to do without all rows, or not:
+    The probability of row i is exp(v_i f / tau) / Z (Eq. 2). There are three losses:
 
     - num_negatives K and estimator "nce": K rows drawn at random are noise, and Z is a constant, estimated from the
       first batch (Eq. 4 to 8).
