@@ -31,8 +31,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    # Benchmarks measure a checkout against its peers (tools/benchmark.py); who installs the wheel does not run them.
-    packages=[*find_packages(include=["vidssl", "vidssl.*"], exclude=["vidssl.evidence.benchmark"]), *shared],
+    # Comparisons with peers (tools/audit.py, tools/benchmark.py) need a checkout; who installs the wheel runs none.
+    packages=[
+        *find_packages(
+            include=["vidssl", "vidssl.*"], exclude=["vidssl.evidence.audit", "vidssl.evidence.benchmark"]
+        ),
+        *shared,
+    ],
     package_dir=shared,
     package_data={"": ["*.py", "*.json", "*.md", "*.html"]},
     # Lower bounds alone, and no two that must fit each other: torchvision names its torch itself. Each is what

@@ -41,6 +41,7 @@ ALLOWED = {
     "evaluate.metrics": {"ops"},
     "evaluate.propagation": {*DATA, "data.published", "ops", "models", "evaluate", "evaluate.metrics"},
     "evaluate.recognition": {*DATA, "data.published", "ops", "models", "evaluate", "evaluate.metrics"},
+    "initialize": {"models", "method", "evaluate"},
     "report": {*DATA, "data.published", "models", *EVALUATE},
     "finetune": {*DATA, "models", "method", "optim", "train", *EVALUATE},
 }

@@ -212,6 +212,8 @@ def test_pretrain_writes_continues_and_keeps_apart(capsys, config, small_corpus)
         "root": str(small_corpus),
         "steps": 2,
         "lr": 1e-3,
+        "init_from": None,
+        "weights": None,
         "seed": 3,
         "precision": "float32",
         "accumulate": 1,
@@ -283,6 +285,8 @@ SAFE = {
     "online_protocol": "dino",
 }
 UNSAFE = {
+    "init_from": "torchvision:resnet34",
+    "weights": Path("resnet34.pth"),
     "seed": 7,
     "precision": "bfloat16",
     "accumulate": 2,

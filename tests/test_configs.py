@@ -6,10 +6,12 @@ import math
 import sys
 
 import pytest
+import torch
 from conftest import moving_square, write_video
 from PIL import Image
 
-from vidssl import catalog, cli, config
+from vidssl import catalog, cli, config, init_from, load_encoder
+from vidssl.initialize import encoders
 from vidssl.methods.image.dino import DINOHead
 from vidssl.methods.image.jigsaw import Jigsaw
 
@@ -92,3 +94,8 @@ def test_recipe(name, kind, media, tmp_path, monkeypatch, capsys):
     assert [line["step"] for line in lines] == [1, 2]
     assert all(math.isfinite(line["loss"]) and line["effective_rank"] >= 1 for line in lines)
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    # What it exports is what it can start from.
+    method = config.load(name).run(root=str(media / kind), **small).method
+    assert init_from(method, tmp_path / "run").modules == list(encoders(method))
+    exported = load_encoder(tmp_path / "run").state_dict()
+    assert all(torch.equal(value, exported[key]) for key, value in method.encoder.state_dict().items())

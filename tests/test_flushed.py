@@ -4,11 +4,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from conftest import moving_square, write_video
 from test_files import Calls
+from tiny_run import train
 
 from vidssl.data.corpus.prepare import prepare
 from vidssl.evaluate.recognition.features.cache import Store
+from vidssl.train import distcp
 from vidssl.train.logbook import Logbook
 
 
@@ -19,6 +22,25 @@ def test_the_log_is_on_the_disk_before_a_checkpoint_that_knows_of_it(tmp_path, m
         assert calls.seen == []
         log.flush()
         assert ("fsync", "metrics.jsonl") in calls.seen
+
+
+def test_a_training_flushes_its_log_before_it_saves(tmp_path, monkeypatch):
+    calls = Calls(monkeypatch, tmp_path)
+    train(tmp_path, steps=2, save_every=1)
+    seen = [call for call in calls.seen if call == ("fsync", "metrics.jsonl") or call[-1].endswith("state.pt")]
+    saved = [("fsync", f"checkpoints/.step_0000000{step}.tmp/state.pt") for step in (1, 2)]
+    assert seen == [("fsync", "metrics.jsonl"), saved[0], ("fsync", "metrics.jsonl"), saved[1]]
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is")  # a single process
+def test_parts_of_a_state_that_is_cut_are_on_the_disk_before_their_list(tmp_path, monkeypatch):
+    """Written by torch, whose option it is."""
+    (tmp_path / "parts").mkdir()
+    calls = Calls(monkeypatch, tmp_path)
+    distcp.write(tmp_path / "parts", {"weight": torch.ones(3)})
+    seen = [call for call in calls.seen if call[0] == "fsync" or call[-1] == "parts/.metadata"]
+    assert seen[0] == ("fsync", "parts/__0_0.distcp")
+    assert seen[-2:] == [("fsync", "parts/.metadata.tmp"), ("rename", "parts/.metadata.tmp", "parts/.metadata")]
 
 
 def test_features_are_on_the_disk_before_the_line_that_vouches_for_them(tmp_path, monkeypatch):

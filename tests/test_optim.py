@@ -51,20 +51,22 @@ def test_rates_are_scaled_by_the_samples_of_all_processes(monkeypatch):
     assert optim.scaled_rate(0.3, batch_size=64, per=512) == pytest.approx(2.4)
 
 
-def lars_by_hand(weights, gradients, rates, *, momentum, weight_decay, trust):
-    """One tensor, number by number, as lars_optimizer.py of SimCLR has it; vectors are not adapted."""
+def lars_by_hand(weights, gradients, rates, *, momentum, weight_decay, trust, classic_momentum):
+    """One tensor, number by number, as lars_optimizer.py of SimCLR or optimizers.py of BYOL; vectors not adapted."""
     is_matrix, shape = weights.ndim > 1, weights.shape
     values, moved = weights.flatten().tolist(), [0.0] * weights.numel()
     for gradient, rate in zip(gradients, rates, strict=True):
         update = [g + weight_decay * w for g, w in zip(gradient.flatten().tolist(), values, strict=True)]
         norms = math.hypot(*values), math.hypot(*update)
         ratio = trust * norms[0] / norms[1] if is_matrix and min(norms) > 0 else 1.0
-        moved = [momentum * m + rate * ratio * u for m, u in zip(moved, update, strict=True)]
-        values = [w - m for w, m in zip(values, moved, strict=True)]
+        inside, outside = (rate, 1.0) if classic_momentum else (1.0, rate)
+        moved = [momentum * m + inside * ratio * u for m, u in zip(moved, update, strict=True)]
+        values = [w - outside * m for w, m in zip(values, moved, strict=True)]
     return torch.tensor(values, dtype=torch.float64).view(shape)
 
 
-def test_lars_equals_the_official_code_while_the_rate_changes():
+@pytest.mark.parametrize("classic_momentum", [True, False])
+def test_lars_equals_the_official_code_while_the_rate_changes(classic_momentum):
     torch.manual_seed(0)
     schedule = optim.warmup(optim.cosine(2.0), share=0.1)
     rates = [schedule(step / 100) for step in range(100)]
@@ -74,7 +76,7 @@ def test_lars_equals_the_official_code_while_the_rate_changes():
     )
     still = nn.Parameter(torch.ones(2, 2))  # gets no gradient
     groups = [{"params": [matrix, zeros, still, kernel]}, {"params": [bias], "weight_decay": 0.0}]
-    constants = {"momentum": 0.8, "trust": 0.02}
+    constants = {"momentum": 0.8, "trust": 0.02, "classic_momentum": classic_momentum}
     optimizer = optim.LARS(groups, lr=1.0, weight_decay=0.05, **constants)
     gradients = {parameter: torch.randn(100, *parameter.shape) for parameter in (matrix, zeros, kernel, bias)}
     expected = {
@@ -94,16 +96,23 @@ def test_lars_equals_the_official_code_while_the_rate_changes():
 
 
 def test_lars_goes_on_from_a_state_that_kept_the_rate_apart():
-    """At a constant rate both sums give the same steps."""
+    """At a constant rate both sums give the same steps; groups of then name no kind of sum."""
     weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))
     optimizer = optim.LARS([weight], lr=0.1)
     weight.grad = torch.tensor([[1.0, -2.0]])
     optimizer.step()
     new = optimizer.state_dict()
-    old = {**new, "state": {0: {"velocity": new["state"][0]["displacement"] / 0.1}}}
-    other = optim.LARS([weight], lr=7.0)
+    (group,) = new["param_groups"]
+    groups = [{name: value for name, value in group.items() if name != "classic_momentum"}]
+    velocity = new["state"][0]["displacement"] / 0.1
+    old = {"state": {0: {"velocity": velocity}}, "param_groups": groups}
+    other, outside = optim.LARS([weight], lr=7.0), optim.LARS([weight], lr=7.0, classic_momentum=False)
     other.load_state_dict(old)
     torch.testing.assert_close(other.state[weight], dict(optimizer.state[weight]))
+    outside.load_state_dict(old)
+    assert torch.equal(outside.state[weight]["velocity"], velocity)
+    for each in (other, outside):
+        each.step()
 
 
 def test_lars_moves_a_zero_matrix_like_sgd():

@@ -211,6 +211,11 @@ def test_empty_words_are_refused(capsys, command) -> None:
     )
     assert refused(capsys, [*words, "--out=", "--root", "x"]).startswith("error: --out is empty; give it a value")
     assert "a word of the command line is empty" in refused(capsys, [*words, " "])
+    if command in ("pretrain", "evaluate davis"):
+        for option in ("--export", "--sync-batch-norm") if command == "pretrain" else ("--layer", "--baselines"):
+            for empty in ([option, ""], [f"{option}="]):
+                said = refused(capsys, [*words, "--root", "x", *empty])
+                assert said == f"error: {option} is empty; give it a value or leave it out\n"
 
 
 def test_a_bad_regular_expression_is_refused_by_name(capsys) -> None:

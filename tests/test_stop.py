@@ -29,6 +29,14 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+@pytest.fixture(autouse=True)
+def _not_under_nohup():
+    """Where the suite itself runs under nohup, SIGHUP is ignored, in its processes as well."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_what_asks_for_a_stop():
     assert set(SIGNALS) == CODES.keys()
 
@@ -243,24 +251,26 @@ class Slow(ArrayDataset):
 
 
 STOPPED = """
-import sys
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_stop import Slow, fit, tiny_run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup
 if __name__ == "__main__":
     fit(tiny_run(steps=100_000, dataset=Slow), out=Path(sys.argv[2]), num_workers=2, log_every=1, save_every=10**6)
 """
 
 
-def test_a_signal_to_the_workers_too_stops_as_well(tmp_path):
-    """As Ctrl-C in a terminal and a scheduler send it: to every process of the group."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_workers_too_stops_as_well(tmp_path, number):
+    """As Ctrl-C in a terminal, its end and a scheduler send it: to every process of the group."""
     out = tmp_path / "out"
     process = Process(STOPPED, Path(__file__).parent, out, said=tmp_path / "said")
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
         assert process.poll() is None, process.said.read_text()
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() == 130 and "Traceback" not in process.said.read_text()
+    os.killpg(process.pid, number)
+    assert process.wait() == CODES[number] and "Traceback" not in process.said.read_text()
     logged = outcome(out)[0][-1]["step"]
     assert 0 < logged < 1000 and checkpoint.load(checkpoint.latest(out / "checkpoints"))["step"] == logged
 

@@ -16,7 +16,6 @@ from vidssl.data.bad_samples import BadSamples
 from vidssl.files import own_file
 from vidssl.json_files import MAX_DEPTH, mismatch, parse_json, read_json
 from vidssl.models import ConvNet, ResNet, TimmConvNet, export_encoder, load_encoder
-from vidssl.report.comparison import write_comparison
 from vidssl.report.finding import find
 from vidssl.report.page import write_report
 from vidssl.train import checkpoint
@@ -343,44 +342,3 @@ def test_results_and_sheets_are_no_links(tmp_path):
 def test_read_json_reads(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
-
-
-# -- the same twice
-
-
-def test_what_is_written_twice_is_equal_byte_by_byte(tmp_path, monkeypatch, capsys):
-    import time
-
-    from conftest import moving_square, write_video
-
-    contents = []
-    for number, seconds in enumerate((1_000_000_000, 2_000_000_000)):
-        monkeypatch.setattr(time, "time", lambda seconds=seconds: float(seconds))
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        torch.manual_seed(3)
-        export_encoder(ResNet(18, width=4), folder / "encoder.safetensors")
-        monkeypatch.chdir(folder)
-        run = write_run(folder / "run")
-        write_report(Path("run"))
-        (run / "report.html").rename(folder / "report.html")
-        good = {
-            "task": "knn",
-            "figures": {"top1": 0.5},
-            "parts": {},
-            "model": {"name": "me", "sha256": "0", "architecture": None},
-        }
-        (folder / "e").mkdir()
-        (folder / "e" / "result.json").write_text(json.dumps(good))
-        write_comparison(["e"], folder / "comparison.html")
-        (folder / "videos").mkdir()
-        write_video(Path("videos/a.mp4"), moving_square(3))
-        for name in ("b.mp4", "c.mp4"):
-            Path("videos", name).write_bytes(b"nothing")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        capsys.readouterr()
-        assert main(["data", "check", "videos"]) == 1
-        printed = capsys.readouterr().out.replace(str(folder), "")
-        names = ("encoder.safetensors", "encoder.json", "report.html", "comparison.html")
-        contents.append([printed, *((folder / name).read_bytes() for name in names)])
-    assert contents[0] == contents[1] and "b.mp4" in contents[0][0]

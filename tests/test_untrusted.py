@@ -303,9 +303,10 @@ def test_no_demuxer_of_lists_is_let_in(place: Place, blind: None, backend: str, 
         taken = in_a_shard(path) if where == "shard" else path
         place.touched()
         for read in (partial(open_video, backend=backend), open_audio):
-            with pytest.raises(MediaError, match="is no readable media file") as refused:
+            with complaints() as said, pytest.raises(MediaError, match="is no readable media file") as refused:
                 read(taken)
             assert str(path) in str(refused.value)
+            assert not REFUSED.findall(" ".join(said)), name  # the next lock: only what reads a list asks there
         # A member is read from its archive, which is the trap itself; it leads to nothing else.
         assert place.touched() == (0, 0), name
         path.unlink()

@@ -1,5 +1,6 @@
 """The disk of a corpus goes away during training: it is waited for, no file is blamed, and the state is saved."""
 
+import itertools
 import json
 import re
 import shutil
@@ -75,7 +76,7 @@ class Leaving(VideoDataset):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_root_that_stays_away_ends_the_run_with_its_state_saved(
-    root: Path, tmp_path: Path, num_workers: int
+    root: Path, tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = Leaving(dataset(root).corpus, clips=CLIPS, size_px=48)
     # In this process the 13th sample is the first of step 3; processes read ahead.
@@ -83,6 +84,12 @@ def test_a_root_that_stays_away_ends_the_run_with_its_state_saved(
         CorpusGone, match=r"8 of 8 files looked for in .*corpus are gone.*0\.6 s.*state of step \d is"
     ) as gone:
         train(data, tmp_path / "run", steps=6, num_workers=num_workers)
+    if not num_workers:  # what processes log is not heard here
+        assert re.findall(r"8 of 8 files .* are gone; looking again in (\S+) s", caplog.text) == [
+            "0.1",
+            "0.2",
+            "0.3",
+        ]
     step = int(re.search(r"state of step (\d)", str(gone.value))[1])
     # Colours are chosen before the first step, for which a checkpoint of its own is written.
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").glob("step*"))[-1] == f"step_0000000{step}"
@@ -115,6 +122,12 @@ def test_a_root_that_comes_back_changes_no_sample(
     again = [batch.video for batch in loader.batches(0, 6)]
     thread.join()
     assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True)) and not loader.bad
+
+
+def test_waits_grow_and_outlast_a_server_that_starts_again() -> None:
+    waits = vanished.WAITS_SECONDS
+    assert all(later == min(2 * wait, 60) for wait, later in itertools.pairwise(waits))
+    assert waits[0] == 1 and sum(waits) > 120
 
 
 def test_single_files_that_are_gone_are_bad_as_before(root: Path) -> None:

@@ -14,6 +14,7 @@ _HOME = {
     "Epoch": "vidssl.method",
     "Run": "vidssl.train.run",
     "fit": "vidssl.train.loop",
+    "init_from": "vidssl.initialize",
     "load_encoder": "vidssl.models",
 }
 __all__ = ["__version__", *_HOME]

@@ -18,7 +18,21 @@ class RunOptions(TypedDict, total=False):
     seed: int
 
 
-class RunRecord(TypedDict):
+class InitialRecord(TypedDict):
+    """Of run.json: what a run was initialised from (vidssl.initialize.Start)."""
+
+    spec: str
+    weights: str | None
+    sha256: str
+    mean: list[float]
+    std: list[float]
+
+
+class _Initialized(TypedDict, total=False):
+    initialized_from: InitialRecord | None
+
+
+class RunRecord(_Initialized):
     """run.json, which `vidssl pretrain` writes."""
 
     config: str

@@ -1,4 +1,9 @@
-"""Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume."""
+"""Optimizers and schedules. A schedule is a pure function of progress in [0, 1]: nothing to save or resume.
+
+Progress is the share of the steps that were taken before: 0 at the first. Differences from the papers: where their code
+has a table of steps, or changes by epoch, it is a step or part of an epoch off. The warm-up of DINO's and VideoMAE's is
+at its peak one step earlier, V-JEPA's counts steps from 1, MoCo's rate and DINO's temperature change by epoch.
+"""
 
 import math
 from collections import Counter
@@ -128,22 +133,31 @@ def each_module(*names: str) -> Parts:
 class LARS(Optimizer):
     """SGD with momentum whose step per matrix is proportional to its norm (You et al. 2017, arXiv:1708.03888).
 
-    Vectors (biases, norms) take plain SGD steps, as the self-supervised literature does (SimCLR, BYOL). The rate is
-    part of the moving sum ("classic momentum" of SimCLR's code, lars_optimizer.py): what a step adds to it keeps the
-    rate of that step while the rate changes.
+    Vectors (biases, norms) take plain SGD steps, as the self-supervised literature does (SimCLR, BYOL).
 
     Args:
         params: Parameters or groups.
         lr: Learning rate.
-        momentum: Decay of the displacement.
+        momentum: Decay of the moving sum.
         weight_decay: Added to the gradient before the norm is taken.
         trust: eta of Eq. 6.
+        classic_momentum: The rate is part of the moving sum, as in SimCLR's code (lars_optimizer.py): what a step adds
+            to it keeps the rate of that step while the rate changes. Else the whole sum takes the rate of the step, as
+            in BYOL's code (optimizers.py).
     """
 
     def __init__(
-        self, params: Any, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust: float = 0.001
+        self,
+        params: Any,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        classic_momentum: bool = True,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        constants = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, {**constants, "classic_momentum": classic_momentum})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -161,21 +175,29 @@ class LARS(Optimizer):
                 torch._foreach_mul_(
                     scaled, _ratios([moving[number] for number in matrices], scaled, group["trust"])
                 )
+            name = "displacement" if group["classic_momentum"] else "velocity"
             for parameter in moving:
-                self.state[parameter].setdefault("displacement", torch.zeros_like(parameter))
-            displacements = [self.state[parameter]["displacement"] for parameter in moving]
-            torch._foreach_mul_(displacements, group["momentum"])
-            torch._foreach_add_(displacements, updates, alpha=group["lr"])
-            torch._foreach_sub_(moving, displacements)
+                self.state[parameter].setdefault(name, torch.zeros_like(parameter))
+            sums = [self.state[parameter][name] for parameter in moving]
+            inside, outside = (group["lr"], 1.0) if group["classic_momentum"] else (1.0, group["lr"])
+            torch._foreach_mul_(sums, group["momentum"])
+            torch._foreach_add_(sums, updates, alpha=inside)
+            torch._foreach_sub_(moving, sums, alpha=outside)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put back a state, also one of runs that kept the sum of updates ("velocity") without their rates."""
-        rates = {number: group["lr"] for group in state_dict["param_groups"] for number in group["params"]}
+        """Put back a state, also one of runs of before `classic_momentum`, which kept the sum without rates."""
+        default = {"classic_momentum": self.defaults["classic_momentum"]}
+        groups = [{**default, **group} for group in state_dict["param_groups"]]
+        rates = {
+            number: group["lr"] for group in groups if group["classic_momentum"] for number in group["params"]
+        }
         state = {
-            number: {"displacement": rates[number] * values["velocity"]} if "velocity" in values else values
+            number: {"displacement": rates[number] * values["velocity"]}
+            if "velocity" in values and number in rates
+            else values
             for number, values in state_dict["state"].items()
         }
-        super().load_state_dict({**state_dict, "state": state})
+        super().load_state_dict({"state": state, "param_groups": groups})
 
 
 def _ratios(matrices: list[Tensor], updates: list[Tensor], trust: float) -> list[Tensor]:

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from allocations import Allocations
 from torch import nn
 
 from vidssl import Batch
@@ -66,6 +67,16 @@ def test_clips_of_one_source_are_no_negatives():
     equal = torch.ones(6, 4)
     loss, _ = method().nt_xent(equal, equal, torch.tensor([0, 1, 2, 3, 4, 4]))
     assert loss.item() == pytest.approx((4 * math.log(11) + 2 * math.log(9)) / 6, abs=1e-5)
+
+
+def test_nothing_larger_than_the_logits_is_made():
+    """No mask of 64-bit numbers: twice the logits, which are those of all processes."""
+    first, second = torch.randn(2, 20, 8, requires_grad=True).unbind()
+    simclr = method()
+    with Allocations() as made:
+        loss, _ = simclr.nt_xent(first, second, torch.arange(20) // 2)
+        loss.backward()
+    assert max(made.sizes_bytes) == 40 * 40 * 4
 
 
 def test_forward_is_the_loss_of_two_different_views_of_each_clip():

@@ -488,6 +488,18 @@ def test_an_encoder_is_one_encoder_under_every_protocol_and_task(tmp_path):
     assert "stride None" not in text and "(stride" not in text and "run my_run<" in text
 
 
+def test_options_that_protocols_choose_make_no_other_encoder(tmp_path):
+    """The same weights at the stride of each protocol, which one of them does not name."""
+    name = "torchvision:resnet18"
+    for folder, protocol, chosen in (("crw", CRW, {"stride": 8, "padding_mode": "reflect"}), ("dino", DINO, {})):
+        architecture = {key: value for key, value in RESNET.items() if key != "stride"} | chosen
+        write_result(tmp_path / folder, 0.6, name=name, sha256="own", protocol=protocol, architecture=architecture)
+    parts = sections(find(tmp_path))
+    rows = [row for section in parts for group in section["groups"] for row in group["rows"]]
+    assert [row.label for row in rows] == [name, name] and len({row.color for row in rows}) == 1
+    assert len(overview(parts)) == 1
+
+
 def test_an_encoder_with_other_options_is_told_apart_where_both_stand(tmp_path):
     run = write_two_protocols(tmp_path / "my_run")
     write_result(

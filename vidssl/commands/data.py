@@ -49,8 +49,9 @@ def prepare(
         gop_frames: Frames from one key frame to the next.
         crf: Quality of H.264 from 0 (lossless) to 51; 6 less is about twice the size.
         num_workers: Files encoded at a time, one thread each; None is the number of processors.
-        bad_file_budget: Share of the files that may turn out unreadable (one always may).
-        timeout_seconds: Longest time for one file; a file that takes longer counts as unreadable.
+        bad_file_budget: Share of the files that may turn out unreadable (one of several always may).
+        timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes longer
+            counts as unreadable.
         shards: Pack the files into tar files, for object stores and for millions of clips; see docs/scale.md.
         shard_gib: Size of a shard at most, GiB.
     """

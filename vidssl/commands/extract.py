@@ -10,7 +10,10 @@ from .evaluate._options import DataOptions, FeatureOptions, load_pictures_encode
 from .evaluate.recognition import Data, Model
 
 if TYPE_CHECKING:
+    from ..data.corpus.corpus import Corpus
     from ..data.published.labelled import Item
+
+_MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
 
@@ -99,5 +102,25 @@ def _rows(
     corpus = scan(data.root, media="any")
     if corpus.entries[:1] and corpus.entries[0].member is not None:
         raise ValueError(f"{data.root} is shards, which are for pretraining; give a folder or a list of files")
+    _check_bad(corpus, budget=data.bad_file_budget)
     media = "video" if any(entry.num_frames > 1 for entry in corpus.entries) else "image"
     return [("", Item(entry.path, -1, entry.source)) for entry in corpus.entries], media, ()
+
+
+def _check_bad(corpus: "Corpus", *, budget: float) -> None:
+    """Name the files that the scan could not read; raise ValueError if there are too many."""
+    from ..data.media.container import printable
+
+    lines = [f"{printable(path)}: {reason}" for path, reason in corpus.bad]
+    num_files = len(lines) + len(corpus)
+    if len(corpus) == 0 or len(lines) > max(1, int(budget * num_files)):  # one always may
+        raise ValueError(
+            f"{len(lines)} of {num_files} files cannot be read, more than the share of {budget:g} that may be:\n"
+            + "".join(f"  {line}\n" for line in lines[:_MAX_LISTED])
+            + "  ...\n" * (len(lines) > _MAX_LISTED)
+            + "Repair them or take them out of the list, or raise --bad-file-budget"
+        )
+    for line in lines[:_MAX_LISTED]:
+        logger.warning("%s; it is left out", line)
+    if len(lines) > _MAX_LISTED:
+        logger.warning("so are %d more; `vidssl data check` names them", len(lines) - _MAX_LISTED)

@@ -35,6 +35,7 @@ from ..data.corpus.corpus import Corpus
 from ..files import LOCK, locked, move_aside, replacing
 from ..json_files import RunRecord, read_json
 from ._begun import _begun, _recipe_sha256, _refuse_another_run, _tell_changes
+from ._initial import initialized
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -43,7 +44,17 @@ USAGE = "usage: vidssl pretrain NAME|FILE --root DIR [OPTIONS]"
 # Options of `FitOptions` that decide what is learned, beside those of the config: a run keeps them to its end. All
 # others (how often is saved and logged, what is measured meanwhile, where and by how many processes is decoded) may
 # change when it is continued.
-LASTING = ("seed", "precision", "accumulate", "shard_window", "sync_batch_norm", "frame_rate_hz", "clip_seconds")
+LASTING = (
+    "init_from",
+    "weights",
+    "seed",
+    "precision",
+    "accumulate",
+    "shard_window",
+    "sync_batch_norm",
+    "frame_rate_hz",
+    "clip_seconds",
+)
 MAX_LISTED = 20
 
 logger = logging.getLogger(__name__)
@@ -63,6 +74,11 @@ class FitOptions:
     """Run folder. None is runs/<name of the config>. If it holds the same run, that is continued."""
     restart: bool = False
     """Begin anew: what the run folder holds is moved to OUT.old-1, or the next number that is free."""
+    init_from: str | None = None
+    """Encoder to start from, and its teacher where there is one: a run folder, an exported file, torchvision:NAME,
+    timm:NAME, hub:FOLDER:ENTRY or hf:FOLDER. None starts from random weights."""
+    weights: Path | None = None
+    """Weights file for torchvision:, timm: and hub: of `--init-from`."""
     seed: int = 0
     """Decides the first weights, the order of the data and every draw."""
     device: str = "auto"
@@ -189,8 +205,9 @@ def train(
     # Of several processes the first one guards and writes the folder; the others meet it in `fit`.
     with locked(out) if is_first else contextlib.nullcontext():
         asked = _record(chosen, values, options, command=command)
-        begun = _begun(out) if is_first else None
-        if begun is not None:
+        # Others look for themselves, before any of them trains; what --restart moves may still be there for them.
+        begun = _begun(out) if is_first or not options.restart else None
+        if begun is not None and is_first:
             # Options that vidssl did not have when the run began had the defaults of today.
             then = {item.name: item.default for item in dataclasses.fields(FitOptions) if item.name in LASTING}
             begun["options"] = {**then, **begun["options"]}
@@ -206,6 +223,9 @@ def train(
                 f"--frame-rate-hz and --clip-seconds say how videos are sampled, and the {type(run.dataset).__name__} "
                 f"of {chosen.name} samples none; leave them out"
             )
+        asked["initialized_from"] = initialized(
+            run.method, options.init_from, weights=options.weights, begun=begun, chosen=chosen
+        )
         asked |= {"num_videos": len(run.dataset), "device": device_name(device)}
         if is_first:
             _report_bad_files(corpora(run.dataset), out=out, budget=options.bad_file_budget)

@@ -22,6 +22,7 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
     """
     from .. import config
     from ..data.clips import sampled_at
+    from ..initialize import set_colors
     from ..train import guard
     from ._device import compute_device
     from .pretrain import LASTING
@@ -39,6 +40,8 @@ def replay(run: tyro.conf.Positional[Path], *, step: int, rank: int = 0, device:
     build = config.load(begun["config"]).run
     with sampled_at(**{name: begun["options"].get(name) for name in ("frame_rate_hz", "clip_seconds")}):
         method = build(**config.from_record(build, options)).method
+    if started := begun.get("initialized_from"):
+        set_colors(method, mean=started["mean"], std=started["std"])
     result = guard.replay(method, folder, rank=rank, device=compute_device(device))
     lines = [f"step {step}, samples of process {rank}, gradient norm {result.grad_norm:g}"]
     lines += [f"  {name}: {value:g} (was {result.recorded[name]:g})" for name, value in result.losses.items()]

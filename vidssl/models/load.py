@@ -304,11 +304,15 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def network_of(encoder: Encoder) -> nn.Module:
+    """The network whose names the files of its library have: of a wrapper the one inside it."""
+    return encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
+
+
 def _fill(encoder: Encoder, path: Path) -> None:
     """Copy weights from a file into an encoder, strictly."""
-    network = encoder.get_submodule("net") if isinstance(encoder, _WRAPPERS) else encoder
     fill(
-        network,
+        network_of(encoder),
         read_weights(str(path)) if path.is_dir() else read_tensors(path),
         path=path,
         architecture=encoder.architecture,

@@ -9,7 +9,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+class Match(NamedTuple):
+    """What of a state dict fits a network; see `matched`."""
+
+    found: dict[str, Tensor]
+    left_out: list[str]
+    problems: list[str]
+    """What is missing, unexpected and of another shape; none where all fits."""
+
+
 def fill(
     network: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -101,11 +110,7 @@ def fill(
     architecture: dict[str, Any],
     unused_keys: tuple[str, ...] = (),
 ) -> None:
-    """Copy weights into a network, strictly.
-
-    Left out, and named in the log: what `unused_keys` name (the classifier, later layers), heads of other people's
-    training code, and, where a checkpoint marks its encoder by a prefix (`backbone.`, `encoder_q.`), everything
-    outside of it, momentum copies included.
+    """Copy weights into a network, strictly; what is left out (`matched`) is named in the log.
 
     Args:
         network: To fill.
@@ -117,6 +122,37 @@ def fill(
     Raises:
         ValueError: Something is missing, unexpected, there twice or of another shape.
     """
+    match = matched(network, tensors, what=f"weights file {path}", unused_keys=unused_keys)
+    if match.problems:
+        raise ValueError(f"weights file {path} does not fit {architecture}. {'; '.join(match.problems)}")
+    if match.left_out:
+        logger.info(
+            "%s: left out %d tensors that the encoder does not have: %s",
+            path,
+            len(match.left_out),
+            ", ".join(match.left_out),
+        )
+    network.load_state_dict(match.found, strict=False)
+
+
+def matched(
+    network: nn.Module, tensors: Mapping[str, Tensor], *, what: str, unused_keys: tuple[str, ...] = ()
+) -> Match:
+    """Bring weights to the names of a network, and tell what does not fit; the network is not changed.
+
+    Left out: what `unused_keys` name (the classifier, later layers), heads of other people's training code, and, where
+    a checkpoint marks its encoder by a prefix (`backbone.`, `encoder_q.`), everything outside of it, momentum copies
+    included.
+
+    Args:
+        network: That they are for.
+        tensors: Name -> tensor.
+        what: They are, for messages.
+        unused_keys: How the names begin that the network has no use for.
+
+    Raises:
+        ValueError: A tensor is there twice.
+    """
     expected = network.state_dict()
     split = {name: _split_prefix(name, expected.keys()) for name in tensors}
     has_marked_encoder = any(_is_marked(prefix) for prefix, _ in split.values())
@@ -126,12 +162,11 @@ def fill(
         if has_marked_encoder and not _is_marked(prefix):
             ignored.append(name)
         elif bare_name in found:
-            raise ValueError(f"weights file {path} holds {bare_name} twice under different prefixes (once {name})")
+            raise ValueError(f"{what} holds {bare_name} twice under different prefixes (once {name})")
         else:
             found[bare_name] = tensors[name]
     found = _in_names_of_ours(found, network)
     unused = [name for name in found if name not in expected and name.startswith((*unused_keys, *_HEADS))]
-    ignored += unused
     found = {name: value for name, value in found.items() if name not in unused}
 
     # Files older than PyTorch 0.4.1 lack the batch counters; they play no part in eval mode.
@@ -143,17 +178,11 @@ def fill(
         if found[name].shape != expected[name].shape
     ]
     problems = [
-        f"{what} ({len(names)}): {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        f"{kind} ({len(names)}): {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
         if names
     ]
-    if problems:
-        raise ValueError(f"weights file {path} does not fit {architecture}. {'; '.join(problems)}")
-    if ignored:
-        logger.info(
-            "%s: left out %d tensors that the encoder does not have: %s", path, len(ignored), ", ".join(ignored)
-        )
-    network.load_state_dict(found, strict=False)
+    return Match(found=found, left_out=[*ignored, *unused], problems=problems)
 
 
 def check_finite(network: nn.Module, *, what: str) -> None:

@@ -2,8 +2,8 @@
 
 The recipe: Adam, learning rate 1e-4, weight decay 1e-5, 60 million frame-and-sound pairs (Sec. 2); batches of 64
 samples, each in two pairs. Log-mel of 128 bands instead of the linear spectrogram, a variant of OpenL3 (Cramer et
-al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels,
-mirrored, and changed in brightness and saturation (the strength is ours).
+al. 2019): windows of 2048 samples, 242 apart, at 48 kHz. Frames are cut at random from 256 to 224 pixels (out of a
+square at a random place), mirrored, and changed in brightness and saturation (the strength is ours).
 """
 
 from functools import partial
@@ -38,7 +38,7 @@ def run(
         root: Folder, list file or CSV of videos.
         steps: Number of optimizer steps.
         batch_size: Samples per step and process; each makes a true and a false pair.
-        lr: Learning rate.
+        lr: Learning rate for 64 samples per step, all processes together (optim.scaled_rate).
         size_px: Short side to which frames are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the training views.
         sample_rate_hz: Of the sound.
@@ -52,6 +52,7 @@ def run(
         ColorJitter(brightness=0.2, saturation=0.5),
     )
     method = L3Net(ResNet(18, stride=32, layer="layer4", width=width), audio_encoder=audio_encoder, view=view)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=64)
     return Run(
         method=method,
         dataset=VideoDataset(
@@ -61,8 +62,8 @@ def run(
             audio_seconds=1.0,
             sample_rate_hz=sample_rate_hz,
         ),
-        optimizer=partial(torch.optim.Adam, lr=lr, weight_decay=1e-5),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate, weight_decay=1e-5),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

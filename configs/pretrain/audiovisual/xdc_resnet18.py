@@ -41,7 +41,7 @@ def run(
         root: Folder, list file or CSV of videos, at least as many as clusters.
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 32 clips per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         num_frames: Frames of a clip.
@@ -68,11 +68,12 @@ def run(
         num_clusters=num_clusters,
         clips=clips,
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=32)
     return Run(
         method=method,
         dataset=dataset,
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
-        learning_rate=optim.cosine(lr),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=5e-4),
+        learning_rate=optim.cosine(rate),
         steps=steps,
         batch_size=batch_size,
     )

@@ -39,7 +39,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; cells of all other pictures of all processes are negatives.
-        lr: First learning rate after the warm-up.
+        lr: Learning rate after the warm-up for 256 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer; the last has 8 times as many.
@@ -48,11 +48,12 @@ def run(
     widths = (width, 2 * width, 4 * width, 4 * width, 4 * width, *[8 * width] * 5)
     encoder = ConvNet(widths=widths, strides=(2, 2, 2, *[1] * 7), padding_mode="none")
     method = AMDIM(encoder, view=recipes.amdim(crop_px), local_layers=("6", "7"), dim=dim)
-    schedule = optim.steps(lr, factor=0.2, at=(0.6, 0.9))
+    peak = optim.scaled_rate(lr, batch_size=batch_size, per=256)
+    schedule = optim.steps(peak, factor=0.2, at=(0.6, 0.9))
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.8, 0.999), weight_decay=1e-5),
+        optimizer=partial(torch.optim.Adam, lr=peak, betas=(0.8, 0.999), weight_decay=1e-5),
         learning_rate=optim.warmup(schedule, share=min(0.5, 500 / steps)),
         steps=steps,
         batch_size=batch_size,

@@ -43,7 +43,7 @@ def run(
         teacher: Run of the first teacher, of the same ResNet: image/rotation_resnet18's, or one of this recipe.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 128 pictures per step, all processes together (optim.scaled_rate).
         num_words: Size of the vocabulary, at most the number of files.
         epochs_per_round: Passes over the data until the student becomes the teacher.
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
@@ -59,11 +59,12 @@ def run(
         num_words=num_words,
         epochs_per_round=epochs_per_round,
     )
+    start = optim.scaled_rate(lr, batch_size=batch_size, per=128)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
-        learning_rate=optim.steps(lr, factor=0.3, at=(0.8,)),
+        optimizer=partial(torch.optim.SGD, lr=start, momentum=0.9, weight_decay=5e-4),
+        learning_rate=optim.steps(start, factor=0.3, at=(0.8,)),
         steps=steps,
         batch_size=batch_size,
     )

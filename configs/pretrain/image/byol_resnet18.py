@@ -5,7 +5,8 @@ of linear warm-up, then a cosine, weight decay 1e-6, momentum of the teacher fro
 paper's steps hold 4096 pictures: the default of 256 per process on 16 processes, with `--sync-batch-norm`, for the
 paper's batch norm sees all of them.
 
-Differences from the paper: ResNet-18 instead of ResNet-50; pictures are scaled bilinearly (there bicubically).
+Differences from the paper: ResNet-18 instead of ResNet-50 (whose blocks start as identities in the authors' code; those
+of its ResNet-18 do not, nor do these); pictures are scaled bilinearly (there bicubically).
 """
 
 from functools import partial
@@ -51,7 +52,7 @@ def run(
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6),
+        optimizer=partial(optim.LARS, lr=peak, weight_decay=1e-6, classic_momentum=False),
         learning_rate=optim.warmup(optim.cosine(peak), share=0.1),
         steps=steps,
         batch_size=batch_size,

@@ -4,7 +4,8 @@ The recipe of the authors' code: Adam with beta1 0.5, learning rate 2e-3 and a t
 of 128 px a step, cut out of pictures of 350 px; holes are random regions of a quarter of the picture; the critic's
 opinion is 0.001 of the loss.
 
-Differences from the paper: ResNet-18 instead of their convolutions or AlexNet.
+Differences from the paper: ResNet-18 instead of their convolutions or AlexNet; a picture is cut out of a square at a
+random place of it, so that the ends of its long side are seen less often than its middle.
 """
 
 from functools import partial
@@ -40,6 +41,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Learning rate of encoder and decoder; the critic has a tenth.
+            For 64 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the pictures with holes, a multiple of 32.
         width: Channels of the first layer of the ResNet.
@@ -53,11 +55,12 @@ def run(
         critic=PictureCritic(),
         view=RandomResizedCrop(crop_px, scale=(share, share), ratio=(1.0, 1.0)),
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=64)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.5, 0.999)),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.5, 0.999)),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

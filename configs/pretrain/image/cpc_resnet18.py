@@ -1,7 +1,7 @@
 """CPC, ResNet-18 up to its third layer (van den Oord et al. 2018, arXiv:1807.03748; v2: Henaff et al. 2019,
 arXiv:1905.09272), on images or on frames of videos.
 
-Both versions: 7 x 7 patches of 64 pixels, half overlapping, of a picture of 256; Adam with learning rate 2e-4 (v1).
+Both versions: 7 x 7 patches of 64 pixels, half overlapping, of a picture of 256; Adam with learning rate 2e-4 for 512 pictures (v1).
 Version 1: rows 2 to 5 below, features themselves. Version 2: rows 3 to 5 in four directions, a linear map to 64 numbers
 scaled by 0.1, and colours changed patch by patch.
 
@@ -44,7 +44,7 @@ def run(
         version: Of the paper.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; patches of all processes are candidates.
-        lr: Learning rate.
+        lr: Learning rate for 512 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         patch_px: Height and width of a patch; half of it is the step to the next.
@@ -63,11 +63,12 @@ def run(
         stride_px=patch_px // 2,
         **options,
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=512)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.Adam, lr=lr),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

@@ -4,7 +4,8 @@ The recipe of the authors' code: 10 000 clusters of 256 whitened components, clu
 ImageNet; SGD with momentum 0.9, weight decay 1e-5, constant learning rate 0.05, 256 pictures a step, crops of 224 px
 and their mirror images.
 
-Differences from the paper: ResNet-18 instead of AlexNet or VGG-16.
+Differences from the paper: ResNet-18 instead of AlexNet or VGG-16; what is clustered are whole pictures, scaled to
+squares (there the middle of each, 224 px of 256).
 """
 
 from functools import partial
@@ -39,7 +40,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps; 200 times the number of files over batch_size is the paper's.
         batch_size: Pictures per step and process.
-        lr: Learning rate, throughout.
+        lr: Learning rate, throughout, for 256 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
@@ -50,11 +51,12 @@ def run(
     method = DeepCluster(
         encoder, view=RandomResizedCrop(crop_px), num_samples=len(corpus), num_clusters=num_clusters
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
         dataset=VideoDataset(corpus, clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=1e-5),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=1e-5),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

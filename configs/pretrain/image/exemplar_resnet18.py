@@ -38,7 +38,7 @@ def run(
         root: Folder, list file or CSV of images or videos; each file is a class.
         steps: Number of optimizer steps.
         batch_size: Patches per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 128 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width of the squares that are cut out of pictures when they are decoded.
         patch_px: Height and width of a patch before it is scaled.
         width: Channels of the first layer of the ResNet.
@@ -50,11 +50,12 @@ def run(
         num_samples=len(corpus),
         patch_px=patch_px,
     )
+    start = optim.scaled_rate(lr, batch_size=batch_size, per=128)
     return Run(
         method=method,
         dataset=VideoDataset(corpus, clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=4e-5),
-        learning_rate=optim.steps(lr, factor=0.1, at=(2 / 3, 5 / 6)),
+        optimizer=partial(torch.optim.SGD, lr=start, momentum=0.9, weight_decay=4e-5),
+        learning_rate=optim.steps(start, factor=0.1, at=(2 / 3, 5 / 6)),
         steps=steps,
         batch_size=batch_size,
     )

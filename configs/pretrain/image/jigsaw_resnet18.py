@@ -41,7 +41,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 256 pictures per step, all processes together (optim.scaled_rate).
         size_px: Short side to which pictures are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the picture that is cut into tiles, a multiple of 3.
         tile_px: Height and width of a tile, at most a third of crop_px.
@@ -57,11 +57,12 @@ def run(
         permutations=permutations(num_permutations),
         tile_px=tile_px,
     )
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=256)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
-        learning_rate=optim.steps(lr, factor=0.1, at=(100 / 350, 200 / 350, 300 / 350)),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=5e-4),
+        learning_rate=optim.steps(rate, factor=0.1, at=(100 / 350, 200 / 350, 300 / 350)),
         steps=steps,
         batch_size=batch_size,
     )

@@ -37,18 +37,19 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; the network sees four times as many.
-        lr: First learning rate.
+        lr: First learning rate for 192 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
     """
     encoder = ResNet(18, stride=32, layer="layer4", width=width)
     method = Rotation(encoder, view=RandomResizedCrop(crop_px))
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=192)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        learning_rate=optim.steps(lr, factor=0.1, at=(0.3, 0.6, 0.9)),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        learning_rate=optim.steps(rate, factor=0.1, at=(0.3, 0.6, 0.9)),
         steps=steps,
         batch_size=batch_size,
     )

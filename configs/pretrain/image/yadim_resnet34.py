@@ -38,7 +38,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process; cells of all other pictures of all processes are negatives.
-        lr: Learning rate.
+        lr: Learning rate for 128 pictures per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole pictures are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         width: Channels of the first layer of the ResNet.
@@ -46,11 +46,12 @@ def run(
     """
     encoder = ResNet(34, stride=16, layer="layer4", width=width)
     method = YADIM(encoder, view=recipes.yadim(crop_px), dim=dim)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=128)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root, media="any"), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.Adam, lr=lr, betas=(0.8, 0.999), weight_decay=1e-5),
-        learning_rate=optim.constant(lr),
+        optimizer=partial(torch.optim.Adam, lr=rate, betas=(0.8, 0.999), weight_decay=1e-5),
+        learning_rate=optim.constant(rate),
         steps=steps,
         batch_size=batch_size,
     )

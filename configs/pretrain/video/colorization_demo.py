@@ -21,17 +21,18 @@ def run(root: str, *, steps: int = 1000, batch_size: int = 8, lr: float = 1e-3) 
         root: Folder, list file or CSV of videos.
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
-        lr: Learning rate, reached after 5 % of the training; falls to zero along a cosine.
+        lr: Highest learning rate, for 8 clips per step of all processes together (optim.scaled_rate): reached after 5 %
+            of the training, it falls to zero along a cosine.
     """
     recipe = colorization_resnet18.run(
         root,
         steps=steps,
         batch_size=batch_size,
-        lr=lr,
         size_px=192,
         crop_px=96,
         crop_scale=(0.25, 0.25),
         offsets_frames=(0, 2, 4, 8),
         width=32,
     )
-    return dataclasses.replace(recipe, learning_rate=optim.warmup(optim.cosine(lr), share=0.05))
+    peak = optim.scaled_rate(lr, batch_size=batch_size, per=8)
+    return dataclasses.replace(recipe, learning_rate=optim.warmup(optim.cosine(peak), share=0.05))

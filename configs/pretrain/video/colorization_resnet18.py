@@ -3,8 +3,9 @@
 The paper's recipe: Adam, batch 32, 256 px, 16 colours, learning rate 1e-3 and then 1e-4 (the step at 15 % of the
 training, as 60 k of 400 k iterations).
 
-Differences from the paper: a tenth of its 400 k steps. Convolutions pad by reflection: with zeros, features code their
-place at the borders, and the pointers copy in place. The 3-D head is an option.
+Differences from the paper: a tenth of its 400 k steps; windows of half to all of a square of the frame (there whole
+frames, scaled to 256 px x 256 px), half of them mirrored. Convolutions pad by reflection: with zeros, features code
+their place at the borders, and the pointers copy in place. The 3-D head is an option.
 """
 
 from functools import partial
@@ -44,6 +45,7 @@ def run(
         steps: Number of optimizer steps.
         batch_size: Clips per step and process.
         lr: Learning rate of the first 15 % of the training; a tenth of it after.
+            For 32 clips per step, all processes together (optim.scaled_rate).
         size_px: Short side to which videos are scaled; what is seen is a square of it, at a random place.
         crop_px: Height and width of the training clips.
         crop_scale: Area of the training window, smallest and largest share of the frame.
@@ -56,11 +58,12 @@ def run(
     view = RandomResizedCrop(crop_px, scale=crop_scale)
     clips = partial(frame_tuple, offsets_frames=offsets_frames)
     method = VideoColorization(encoder, head=head, view=view, clips=clips)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=32)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px),
-        optimizer=partial(torch.optim.Adam, lr=lr),
-        learning_rate=optim.steps(lr, factor=0.1, at=(0.15,)),
+        optimizer=partial(torch.optim.Adam, lr=rate),
+        learning_rate=optim.steps(rate, factor=0.1, at=(0.15,)),
         steps=steps,
         batch_size=batch_size,
     )

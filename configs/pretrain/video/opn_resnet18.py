@@ -41,7 +41,7 @@ def run(
         root: Folder, list file or CSV of videos.
         steps: Number of optimizer steps.
         batch_size: Tuples per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 64 tuples per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         patch_px: Height and width of what the network sees.
         jitter_px: Largest shift of a frame.
@@ -53,11 +53,12 @@ def run(
     view = RandomResizedCrop(patch_px + 2 * jitter_px, scale=(0.1, 0.5))
     clips = partial(random_clips, num_frames=4, stride_frames=stride_frames, num_clips=num_windows)
     method = OPN(encoder, view=view, jitter_px=jitter_px, clips=clips)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=64)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
-        learning_rate=optim.steps(lr, factor=0.1, at=(130 / 170,)),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=5e-4),
+        learning_rate=optim.steps(rate, factor=0.1, at=(130 / 170,)),
         steps=steps,
         batch_size=batch_size,
     )

@@ -41,7 +41,7 @@ def run(
         root: Folder, list file or CSV of videos.
         steps: Number of optimizer steps.
         batch_size: Tuples per step and process.
-        lr: First learning rate.
+        lr: First learning rate for 128 tuples per step, all processes together (optim.scaled_rate).
         size_px: Height and width to which whole frames are scaled when they are decoded; views look at all of it.
         crop_px: Height and width of the training views.
         offsets_frames: The five frames of a window, counted from its first.
@@ -51,11 +51,12 @@ def run(
     encoder = ResNet(18, stride=32, layer="layer4", width=width)
     clips = partial(candidate_windows, offsets_frames=offsets_frames, num_windows=num_windows)
     method = ShuffleAndLearn(encoder, view=RandomResizedCrop(crop_px, scale=(0.5, 1.0)), clips=clips)
+    rate = optim.scaled_rate(lr, batch_size=batch_size, per=128)
     return Run(
         method=method,
         dataset=VideoDataset(scan(root), clips=method.clips, size_px=size_px, whole_frames=True),
-        optimizer=partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=5e-4),
-        learning_rate=optim.steps(lr, factor=0.1, at=(0.8,)),
+        optimizer=partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=5e-4),
+        learning_rate=optim.steps(rate, factor=0.1, at=(0.8,)),
         steps=steps,
         batch_size=batch_size,
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidssl.data.media.audit import audit_file
+from vidssl.data.media.audio import AudioReader
+from vidssl.data.media.audit import _audit_sound, audit_file
 from vidssl.data.media.video import MediaError, open_audio, open_video
 
 
@@ -213,3 +214,95 @@ def test_a_format_that_is_not_read_is_told_so(tmp_path):
             container.mux(stream.encode(part))
     with pytest.raises(MediaError, match="its format is none of those that are read"):
         open_audio(path)
+
+
+def test_sound_whose_decoder_gives_no_times_begins_where_its_packets_do(tmp_path, monkeypatch):
+    """WMA Pro: nothing came out, and what was read was silence."""
+    path = speech(tmp_path / "a.mkv", "flac", noise(4))
+    with open_audio(path) as sound:
+        expected = whole(sound)
+    decoded = AudioReader._frames
+
+    def timeless(reader, from_seconds):
+        for frame in decoded(reader, from_seconds):
+            frame.pts = None
+            yield frame
+
+    monkeypatch.setattr(AudioReader, "_frames", timeless)
+    with open_audio(path) as sound:
+        starts = [start for start, _ in sound.pieces()]
+        assert whole(sound).tolist() == expected.tolist()
+        assert sound.read(1, 1, sample_rate_hz=48_000).tolist() == expected[48_000:96_000].tolist()
+    np.testing.assert_allclose(starts[:2], [0, 4608 / 48_000], atol=0.001)
+
+
+@pytest.mark.parametrize("num_cut", [1, 3])
+def test_sound_that_was_cut_out_of_a_recording_begins_with_its_first_whole_packet(tmp_path, num_cut):
+    tone = np.sin(np.arange(96_000) * 0.05) * np.linspace(0.1, 0.5, 96_000)
+    source, path = speech(tmp_path / "a.mkv", "ac3", tone), tmp_path / "cut.mkv"
+    with open_audio(source) as sound:
+        expected = whole(sound)
+    with av.open(str(source)) as before, av.open(str(path), "w") as after:
+        track = after.add_stream_from_template(before.streams.audio[0])
+        for number, packet in enumerate(one for one in before.demux() if one.size):
+            kept = av.Packet(bytes(packet)[packet.size // 2 if number < num_cut else 0 :])
+            kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, track
+            after.mux(kept)
+    with open_audio(path) as sound:
+        found = whole(sound)
+    assert len(found) == len(expected) - 1536 * num_cut
+    # Blocks overlap: the first fades in.
+    np.testing.assert_allclose(found[256:], expected[1536 * num_cut + 256 :], atol=0.01)
+    findings = [(one.severity, one.kind) for one in _audit_sound(path)]
+    assert findings == [("note" if num_cut == 1 else "error", "sound begins late")]
+
+
+def parts_of(packet):
+    """Frames of a superframe (VP9 bitstream specification, annex B), or the packet itself."""
+    marker = packet[-1]
+    if marker & 0xE0 != 0xC0:
+        return [packet]
+    width, count = (marker >> 3 & 3) + 1, (marker & 7) + 1
+    sizes = packet[-1 - width * count : -1]
+    ends = np.cumsum([int.from_bytes(sizes[n * width : (n + 1) * width], "little") for n in range(count)])
+    return [packet[end - size : end] for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)]
+
+
+def test_packets_of_vp9_that_hold_a_reference_alone_are_no_missing_pictures(tmp_path):
+    """As encoders of phones write them; libvpx puts them into one packet with a picture that is shown."""
+    joined, split = tmp_path / "joined.webm", tmp_path / "split.mkv"
+    noisy = np.random.default_rng(0).integers(60, 200, (64, 136, 3), dtype=np.uint8)
+    with av.open(str(joined), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.bit_rate = 200_000
+        # One pass makes pictures that are not shown at this speed alone.
+        stream.options = {
+            "auto-alt-ref": "1",
+            "lag-in-frames": "25",
+            "g": "20",
+            "deadline": "realtime",
+            "cpu-used": "6",
+        }
+        for number in range(80):
+            picture = np.ascontiguousarray(noisy[:, number // 2 : number // 2 + 96])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    apart = {"fflags": "-autobsf"}  # else the parts are joined again
+    with av.open(str(joined)) as before, av.open(str(split), "w", options=apart) as after:
+        track = after.add_stream_from_template(before.streams.video[0])
+        for packet in (one for one in before.demux() if one.size):
+            for data in parts_of(bytes(packet)):
+                part = av.Packet(data)
+                part.pts, part.dts, part.time_base, part.stream = packet.pts, packet.dts, packet.time_base, track
+                part.is_keyframe = packet.is_keyframe
+                after.mux(part)
+    with av.open(str(split)) as container:
+        assert sum(packet.size > 0 for packet in container.demux()) >= 85
+    with open_video(joined) as one, open_video(split) as two:
+        assert two.info.num_frames == 80
+        np.testing.assert_allclose(two.info.pts_seconds, one.info.pts_seconds, atol=1e-3)
+        for number in (79, 40, 3):
+            time = [float(one.info.pts_seconds[number])]
+            assert np.array_equal(two.frames(time).video.numpy(), one.frames(time).video.numpy())
+    assert [finding for finding in audit_file(split) if finding.severity == "error"] == []

@@ -71,7 +71,7 @@ def audit_shards(
     corpus = scan(source, media=media, num_workers=num_workers, progress=progress)
     assert isinstance(corpus.entries, ShardEntries)
     sums = [
-        (part.shard(number), one["sha256"])
+        (part.shard(number), one["sha256"], one["num_bytes"])
         for part in corpus.entries.parts
         for number, one in enumerate(part.facts["shards"])
         if one["sha256"] and not is_url(part.shard(number))
@@ -80,20 +80,25 @@ def audit_shards(
     files: list[tuple[Path, tuple[Finding, ...]]] = [
         (path, (Finding("error", "cannot be read", reason),)) for path, reason in corpus.bad
     ]
-    for paths, target, requests in (
+    for paths, target, requests, sizes in (
         (
-            [Path(shard) for shard, _ in sums],
+            [Path(shard) for shard, _, _ in sums],
             "vidssl.data.media.audit:examine_shard",
-            [json.dumps(one) for one in sums],
+            [json.dumps([shard, sha256]) for shard, sha256, _ in sums],
+            [num_bytes for _, _, num_bytes in sums],
         ),
         (
             [Path(one) for one in members],
             "vidssl.data.media.audit:examine_member",
             [one.spelled() for one in members],
+            [one.num_bytes for one in members],
         ),
     ):
         answers = call_each(
-            target, requests, num_workers=num_workers or default_workers(), timeout_seconds=timeout_seconds
+            target,
+            requests,
+            num_workers=num_workers or default_workers(),
+            timeout_seconds=[allowed_seconds(size, timeout_seconds=timeout_seconds) for size in sizes],
         )
         found = dict(with_progress(answers, len(requests), f"check {printable(source)}", show=progress))
         for number, path in enumerate(paths):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 # Part of every cache record; raise it when what `probe` returns or how files are read changes.
-_PROBE_VERSION = 7
+_PROBE_VERSION = 8
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..media.audio import AudioReader, audio_stream, without_cancelling
+from ..media.audio import AudioReader, audio_stream
 from ..media.audit import SLOW, audit_file
+from ..media.channels import without_cancelling
 from ..media.container import MediaError, describe, open_container, packets_of, printable, sniff
 from ..media.packets.index import read_index, stated_index, statement
 from ..media.pyav import PyAVReader
@@ -81,7 +82,7 @@ def encode(request: str) -> dict[str, Any]:
         _publish(temporary, target)
         return answer
     except MediaError as error:
-        return {"reason": error.reason}
+        return {"reason": error.reason_for(source)}
     except Exception as error:  # damaged files make decoders raise nearly anything
         if getattr(error, "errno", None) in _OUTPUT_ERRNOS:
             return {"unwritable": f"{printable(target)} cannot be written ({describe(error)})"}

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from ...files import replacing
 from ..lists.sources import Source, find
 from ..media.container import printable
-from ..media.isolation import call_each
+from ..media.isolation import allowed_seconds, call_each
 from .cache import stamp_of
 from .ledger import _Ledger
 from .timing import _CLIP_FRAMES, _CLIP_STRIDE, _clips_per_second
@@ -133,8 +133,9 @@ def prepare(
         gop_frames: Frames from one key frame to the next.
         crf: Quality of H.264 from 0 (lossless) to 51; 6 less is about twice the size.
         num_workers: Files encoded at a time; None is the number of processors.
-        bad_file_budget: Share of the files that may turn out unreadable (one always may).
-        timeout_seconds: Longest time for one file; a file that takes longer is bad.
+        bad_file_budget: Share of the files that may turn out unreadable (one of several always may).
+        timeout_seconds: Longest time for one file, and 4 s more for each of its megabytes; a file that takes longer
+            is bad.
         num_timed_clips: Random clips that are timed before and after, at the end.
         progress: Show a progress bar.
         shards: Pack the prepared files into tar files (vidssl.data.corpus.shards), in the order of the source, with the
@@ -157,6 +158,8 @@ def prepare(
     base = found.root if found.root.is_dir() else found.root.parent
     out = Path(out).absolute()
     _check_places(found, base, out)
+    if found.root in found.paths:  # it is one video, a folder of frames
+        base = found.root.parent
     paths = {os.fspath(path.relative_to(base)): path for path in found.paths}
     stamps = {name: stamp_of(path) for name, path in paths.items()}
     closed = {os.fspath(folder.relative_to(base)): reason for folder, reason in found.closed}
@@ -169,10 +172,16 @@ def prepare(
         if len(todo) < len(stamps):
             _log.info("%d of %d files are finished already", len(stamps) - len(todo), len(stamps))
         bad = dict(closed)
-        answers = _encode_all(
-            todo, paths, ledger, settings, num_workers=num_workers, timeout_seconds=timeout_seconds
-        )
         sizes = {name: max(0, stamps[name][0]) for name in todo}
+        answers = _encode_all(
+            todo,
+            paths,
+            ledger,
+            settings,
+            num_bytes=sizes,
+            num_workers=num_workers,
+            timeout_seconds=timeout_seconds,
+        )
         with _stoppable(answers), _bar(f"prepare {printable(base)}", sizes, show=progress) as advance:
             for name, answer in answers:
                 if "unwritable" in answer:
@@ -226,6 +235,7 @@ def _encode_all(
     ledger: _Ledger,
     settings: Mapping[str, int],
     *,
+    num_bytes: Mapping[str, int],
     num_workers: int | None,
     timeout_seconds: float,
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
@@ -245,7 +255,7 @@ def _encode_all(
         "vidssl.data.corpus.pack:encode_and_look" if ledger.packer else "vidssl.data.corpus.encode:encode",
         requests,
         num_workers=num_workers or os.cpu_count() or 1,
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=[allowed_seconds(num_bytes[name], timeout_seconds=timeout_seconds) for name in names],
     )
     for place, answer in answers:
         yield names[place], answer
@@ -275,12 +285,13 @@ def _check_places(found: Source, base: Path, out: Path) -> None:
                 f"{printable(found.root)} lists {printable(path)}, which does not lie below the list's folder; "
                 "put the list where all its files are below it"
             )
-        if path.resolve().is_relative_to(true_out):
+        if Path(os.path.realpath(path)).is_relative_to(true_out):  # `resolve` raises where links lead in circles
             raise ValueError(f"{printable(path)} lies in --out {printable(out)}; give another folder")
 
 
 def _check_budget(bad: Mapping[str, str], paths: Mapping[str, Path], *, budget: float) -> None:
-    if len(bad) <= max(1, math.floor(budget * len(paths))):
+    one_of_several = min(1, len(paths) - 1)
+    if len(bad) <= max(one_of_several, math.floor(budget * len(paths))):
         return
     shown = "".join(f"\n  {printable(paths[name])}: {reason}" for name, reason in bad.items())
     raise ValueError(

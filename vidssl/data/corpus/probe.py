@@ -42,7 +42,7 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
                 else []
             )
     except MediaError as error:
-        return {"reason": error.reason}
+        return {"reason": error.reason_for(path)}
     errors = [str(one) for one in findings if one.severity == "error"]
     return found | {"damage": "; ".join(errors or said[:1])}
 

@@ -125,7 +125,15 @@ def scan(
             told = {**record, "index": index, "parts": parts}
             entries.append(Entry(path=path, label=label, source=origin, **told))
     if bad:
-        _log.warning("%d of %d files of %s cannot be read, see Corpus.bad", len(bad), len(found.paths), found.root)
+        _log.warning(
+            "%d of %d files of %s cannot be read (%s: %s%s); `vidssl data check` names all",
+            len(bad),
+            len(found.paths),
+            printable(found.root),
+            printable(bad[0][0]),
+            bad[0][1],
+            ", ..." * (len(bad) > 1),
+        )
     damaged = [entry for entry in entries if entry.damage]
     if damaged:
         _log.warning(

@@ -234,7 +234,14 @@ def scan_shards(
         raise ValueError(f"the shards of {printable(source)} hold no {media} that can be read{reasons}")
     entries = ShardEntries(parts, labels=labels, source_pattern=source_pattern)
     if bad:
-        _log.warning("%d files of %s cannot be read, see Corpus.bad", len(bad), printable(source))
+        _log.warning(
+            "%d files of %s cannot be read (%s: %s%s); `vidssl data check` names all",
+            len(bad),
+            printable(source),
+            printable(bad[0][0]),
+            bad[0][1],
+            ", ..." * (len(bad) > 1),
+        )
     return Corpus(
         root=Path(source) if is_url(source) else Path(source).absolute(),
         entries=entries,

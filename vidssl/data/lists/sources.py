@@ -137,7 +137,8 @@ def find(
             wanted = f"{_wanted('video')}, nor {_wanted('image')}" if media == "any" else _wanted(media)
             passed_over = f": {found.others}" if found.others else ""
             raise ValueError(
-                f"{printable(source)} holds no {wanted}; {len(found.others)} other files were passed over{passed_over}"
+                f"{printable(source)} holds no {wanted}; {len(found.others)} other files were passed over{passed_over} "
+                "(hidden ones, .NAME, are not looked at)"
             )
         if found.others:
             _log.info("%s: passed over: %s", printable(source), found.others)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .channels import SILENCE, without_cancelling
 from .container import (
     ENCRYPTED,
     MAX_SAMPLE_RATE_HZ,
@@ -21,7 +22,7 @@ from .container import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from types import TracebackType
 
     from av.audio.frame import AudioFrame
@@ -48,17 +49,15 @@ _REMEMBERING = {
     "truespeech", "wmavoice",
 }  # fmt: skip
 
+# Pieces of sound that are held back until one of them has a time.
+_MAX_WAITING = 64
+
 # Samples added on both sides before resampling, so that the filter sees real sound at the ends (32 taps at 1:1).
 _CONTEXT_SAMPLES = 256
 
 # AMR frames of higher modes hold no speech but a pause between words (3GPP TS 26.101 and 26.201, table 1a); FFmpeg
 # refuses them.
 _SPEECH_MODES = {"amrnb": 8, "amrwb": 9}
-
-# Channels cancel in a stretch of this length whose mean has less than this share of the power that the mean of
-# unrelated channels has. Of 44 files with stereo and 5.1 sound one had such a stretch: its loudest, in opposite phase.
-BLOCK_SECONDS = 0.25
-_CANCELLED_POWER = 0.05
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
@@ -81,16 +80,15 @@ class AudioReader:
         sample_rate_hz: As stored.
         channels: As stored.
         num_refused: Packets at the end that no sound came of, as far as was decoded last.
+        num_refused_first: Likewise before the first sound.
 
     Raises:
         MediaError: The file cannot be opened, or has no audio stream.
     """
 
-    SILENCE = 1e-4  # largest magnitude of a silent sample: -80 dB, three steps of 16 bits
-
     def __init__(self, path: Path, *, zero_seconds: float | None = None) -> None:
         self._path = path
-        self.num_refused = 0
+        self.num_refused = self.num_refused_first = 0
         self._open()
         self.sample_rate_hz: int = self._stream.sample_rate
         self.channels: int = self._stream.channels
@@ -139,7 +137,7 @@ class AudioReader:
 
     def is_silent(self) -> bool:
         """Tell whether no sample exceeds -80 dB of full scale; stops at the first that does."""
-        return all(float(np.abs(samples).max(initial=0.0)) <= self.SILENCE for _, samples in self.pieces())
+        return all(float(np.abs(samples).max(initial=0.0)) <= SILENCE for _, samples in self.pieces())
 
     def read(self, start_seconds: float, duration_seconds: float, *, sample_rate_hz: int) -> Tensor:
         """Read mono sound; see `Reader.audio`."""
@@ -193,23 +191,35 @@ class AudioReader:
         import av
 
         try:
-            following, unstamped = None, []
+            following, waiting = None, []
             for frame in self._frames(from_seconds):
                 # A packet of several frames (AMR, WMA) gives a time to one of them alone.
                 seconds = following if frame.pts is None else _seconds(frame)
-                if not frame.samples:
+                if frame.samples:
+                    waiting.append(_to_float(frame))
+                if seconds is not None and frame.samples:
+                    seconds -= sum(samples.shape[1] for samples in waiting[:-1]) / self._stream.sample_rate
+                elif len(waiting) < _MAX_WAITING:
                     continue
-                unstamped.append(_to_float(frame))
-                if seconds is None:
-                    continue
-                seconds -= sum(samples.shape[1] for samples in unstamped[:-1]) / self._stream.sample_rate
-                for samples in unstamped:
-                    yield seconds, samples
-                    seconds += samples.shape[1] / self._stream.sample_rate
-                following, unstamped = seconds, []
+                following = yield from self._placed(waiting, seconds)
+                waiting = []
                 check_seconds(self._path, following)
+            yield from self._placed(waiting, None)
         except av.FFmpegError as error:
             raise MediaError(self._path, f"sound cannot be decoded ({describe(error)})") from error
+
+    def _placed(
+        self, pieces: list[NDArray[np.float32]], seconds: float | None
+    ) -> Generator[tuple[float, NDArray[np.float32]], None, float]:
+        """Yield pieces of sound with their times; those without any (WMA Pro) begin where the packets do."""
+        if seconds is None:
+            seconds = (
+                _seconds(self._first_packet) if self._first_packet and self._first_packet.pts is not None else 0.0
+            )
+        for samples in pieces:
+            yield seconds, samples
+            seconds += samples.shape[1] / self._stream.sample_rate
+        return seconds
 
     def _frames(self, from_seconds: float | None) -> Iterator[AudioFrame]:
         if from_seconds is not None and self._stream.codec_context.codec.name in _REMEMBERING:
@@ -252,15 +262,16 @@ class AudioReader:
     def _decoded(self) -> Iterator[AudioFrame]:
         """Decode on from where the container is, passing over packets that hold nothing: decoders refuse them.
 
-        What cannot be decoded behind the last sound (a packet that was cut off, a tag) ends it; before other sound,
-        or where there is none, it is an error.
+        What cannot be decoded behind the last sound (a packet that was cut off, a tag) ends it, and what comes before
+        the first (a recording that was cut out of a longer one) is left out; between sounds, or where there are none,
+        it is an error.
         """
         import av
 
         self._is_at_start = False
         speech_modes = _SPEECH_MODES.get(self._stream.codec_context.codec.name)
         refused: av.FFmpegError | None = None
-        self.num_refused, is_empty = 0, True
+        self.num_refused, self.num_refused_first, self._first_packet, is_empty = 0, 0, None, True
         packets = itertools.chain(packets_of(self._container, self._stream), [None])
         packet: Packet | None = None
         is_end = False
@@ -270,6 +281,7 @@ class AudioReader:
                 is_end = packet is None
                 if packet is not None and packet.size == 0:
                     continue
+                self._first_packet = self._first_packet or packet
                 if packet is not None and is_encrypted(packet):
                     raise MediaError(self._path, ENCRYPTED)
                 if packet is not None and speech_modes and memoryview(packet)[0] >> 3 & 15 >= speech_modes:
@@ -282,7 +294,9 @@ class AudioReader:
                 refused, self.num_refused = refused or error, self.num_refused + 1
                 continue
             if frames and refused:
-                raise refused
+                if not is_empty:
+                    raise refused
+                refused, self.num_refused_first, self.num_refused = None, self.num_refused, 0
             is_empty = is_empty and not frames
             yield from frames
         if refused and is_empty:
@@ -301,54 +315,7 @@ class AudioReader:
         self.close()
 
 
-def in_blocks(
-    pieces: Iterator[tuple[float, NDArray[np.float32]]], *, num_samples: int
-) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Join pieces of sound (start, samples (C, S)) to blocks of at least `num_samples`, unless there is less."""
-    start, pending = 0.0, np.zeros((0, 0), dtype=np.float32)
-    for seconds, samples in pieces:
-        if len(samples) != len(pending):
-            if pending.size:
-                yield start, pending
-            start, pending = seconds, samples
-        else:
-            pending = np.concatenate([pending, samples], axis=1)
-        if pending.shape[1] >= 2 * num_samples:  # so that what is left at the end is not too short to judge
-            yield start, pending[:, :num_samples]
-            start, pending = seconds, pending[:, num_samples:]
-    if pending.size:
-        yield start, pending
-
-
-def cancels(mono: NDArray[np.float32], channels: NDArray[np.float32]) -> bool:
-    """Tell whether the mean of channels (C, S), given as mono (S,), has lost what can be heard in them."""
-    if np.abs(channels).max(initial=0.0) <= AudioReader.SILENCE:
-        return False
-    power = np.square(channels, dtype=np.float64).sum() / len(channels) ** 2  # of the mean, were they unrelated
-    return bool(np.square(mono, dtype=np.float64).sum() < _CANCELLED_POWER * power)
-
-
-def without_cancelling(
-    mono: NDArray[np.float32], channels: NDArray[np.float32], *, sample_rate_hz: int
-) -> NDArray[np.float32]:
-    """Return the mean of all channels, and the loudest of them where they cancel (opposite phase).
-
-    Args:
-        mono: Mean of the channels (S,).
-        channels: What it was made of (C, S).
-        sample_rate_hz: Of both; the choice is made for each quarter of a second or what there is of it.
-    """
-    if len(channels) == 1:
-        return mono
-    num_blocks = max(1, int(mono.size / (BLOCK_SECONDS * sample_rate_hz)))
-    parts = []
-    for mean, block in zip(np.array_split(mono, num_blocks), np.array_split(channels, num_blocks, 1), strict=True):
-        loudest = int(np.square(block, dtype=np.float64).sum(axis=1).argmax())
-        parts.append(block[loudest] if cancels(mean, block) else mean)
-    return np.concatenate(parts)
-
-
-def _seconds(frame: AudioFrame) -> float:
+def _seconds(frame: AudioFrame | Packet) -> float:
     assert frame.pts is not None and frame.time_base is not None
     return float(frame.pts * frame.time_base)
 

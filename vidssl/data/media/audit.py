@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ...files import file_sha256
-from .audio import BLOCK_SECONDS, AudioReader, audio_stream, cancels, in_blocks
+from .audio import AudioReader, audio_stream
+from .channels import BLOCK_SECONDS, SILENCE, cancels, in_blocks
 from .container import ENCRYPTED, MediaError, complaints, describe, open_container, packets_of, regular_file, sniff
 from .findings import Finding, gap_notes, stream_notes
 from .images import ImagesReader, refused_depth
@@ -58,7 +59,7 @@ def audit_file(path: str | Path | Member) -> list[Finding]:
         found = list(_audit_video(path))
         return found if found == [_ENCRYPTED] else [*found, *_audit_sound(path)]
     except MediaError as error:
-        return [Finding("error", "cannot be read", error.reason)]
+        return [Finding("error", "cannot be read", error.reason_for(path))]
 
 
 def examine(path: str) -> dict[str, Any]:
@@ -296,10 +297,13 @@ def _audit_sound(path: Path) -> Iterator[Finding]:
     except MediaError as error:
         yield Finding("error", "sound cannot be decoded", error.reason)
         return
+    if sound.num_refused_first:
+        detail = f"{sound.num_refused_first} packets at its start do not decode; it is read from there on"
+        yield Finding("note" if sound.num_refused_first == 1 else "error", "sound begins late", detail)
     if sound.num_refused:
         detail = f"{sound.num_refused} packets at its end do not decode; it is read up to there"
         yield Finding("note" if sound.num_refused == 1 else "error", "sound ends early", detail)
-    if peak <= AudioReader.SILENCE:
+    if peak <= SILENCE:
         yield Finding("note", "silent sound track")
     if cancelled_seconds:
         detail = f"the mean of them is all but silent for {cancelled_seconds:.2f} s; the loudest is read there"

@@ -72,6 +72,14 @@ class MediaError(ValueError):
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.reason}"
 
+    def reason_for(self, path: str | os.PathLike[str]) -> str:
+        """What is wrong with `path`: the reason, behind the name of a frame if it is the folder that holds it."""
+        return (
+            self.reason
+            if self.path.parent != Path(path).absolute()
+            else f"{printable(self.path.name)} {self.reason}"
+        )
+
 
 def printable(path: str | os.PathLike[str]) -> str:
     """Spell a file name so that any terminal shows it on one line, whatever bytes it holds."""

@@ -7,7 +7,6 @@ arXiv:2002.05709.
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -76,7 +75,7 @@ class SimCLR(Method):
         num_clips = len(candidates) // 2
         own = rank() * len(first) + torch.arange(len(first), device=first.device)
         own, positive = torch.cat([own, own + num_clips]), torch.cat([own + num_clips, own])
-        exclude = F.one_hot(own, 2 * num_clips).bool()
+        exclude = own[:, None] == torch.arange(2 * num_clips, device=own.device)
         if source_id is not None:
             same = same_source(source_id, gather(source_id))
             assert same is not None

@@ -32,7 +32,7 @@ class VideoMAE(MAE):
 
     Differences from the paper: where the authors' code differs from MAE's, this is as MAE's: the map from encoder to
     decoder has a bias, patches are embedded by a map drawn by Glorot's rule, and the mask token (`mask_token_std`) is
-    not cut off at one deviation.
+    not cut off at one deviation and has weight decay.
     """
 
     def __init__(

@@ -201,6 +201,8 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
     picture = Picture(is_entry=packet.is_keyframe)
     if codec == "vp8":
         is_shown = is_shown and bool(memoryview(packet)[0] & 0x10)  # show_frame, RFC 6386 section 9.1
+    elif codec == "vp9":
+        is_shown = is_shown and _is_vp9_shown(memoryview(packet))
     elif look is not None:
         try:
             picture = look(memoryview(packet))
@@ -210,6 +212,20 @@ def _look_into(packet: Packet, codec: str, look: Callable[[memoryview], Picture]
     return _Packet(
         packet.pts, packet.dts, packet.is_keyframe, is_shown, is_corrupt, picture, ticks, is_encrypted(packet)
     )
+
+
+def _is_vp9_shown(packet: memoryview) -> bool:
+    """Whether a packet shows a picture; streams that were split (Android) have packets that hold a reference alone.
+
+    VP9 bitstream specification, 6.2 (uncompressed header) and annex B (superframes, the last of which is shown).
+    """
+    marker = packet[-1]
+    num_index_bytes = 2 + ((marker >> 3 & 3) + 1) * ((marker & 7) + 1)
+    if marker & 0xE0 == 0xC0 and packet[-num_index_bytes:][0] == marker:
+        return True
+    has_fourth_profile = packet[0] & 0x30 == 0x30  # after it comes a reserved bit
+    shows_existing, show_frame = (0x04, 0x01) if has_fourth_profile else (0x08, 0x02)
+    return bool(packet[0] & (shows_existing | show_frame))
 
 
 def _distrust(
