@@ -2,8 +2,8 @@
 arXiv:1905.09272), on images or on frames of videos.
 
 Both versions: 7 x 7 patches of 64 pixels, half overlapping, of a picture of 256; Adam with learning rate 2e-4 for 512
-pictures (v1). Version 1: rows 2 to 5 below, features themselves. Version 2: rows 3 to 5 in four directions, a linear map
-to 64 numbers scaled by 0.1, and colours changed patch by patch.
+pictures (v1). Version 1: rows 2 to 5 below, features themselves. Version 2: rows 3 to 5 in four directions, a linear
+map to 64 numbers scaled by 0.1, and colours changed patch by patch.
 
 Differences from the paper: ResNet-18 with layer norm instead of a ResNet-101 without norm (v1) or a ResNet-161 (v2,
 with patches of 80 pixels); of v2's augmentations of patches those of colour alone; v2 has v1's optimizer and steps.
