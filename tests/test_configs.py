@@ -33,6 +33,8 @@ SMALL = {
     "predictor_dim": 48,
     "predictor_depth": 1,
     "num_clusters": 3,
+    "num_words": 6,
+    "num_negatives": 5,
     "num_keys": 64,
     "num_permutations": 10,
     "num_local_views": 2,
@@ -44,6 +46,8 @@ SMALL = {
 }
 FURTHER = {
     "image/distillation_resnet18": {"teacher": "random:resnet18", "stride": 32},
+    "image/amdim_convnet": {"crop_px": 128},
+    "image/cpc_resnet18": {"patch_px": 16},
     "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
     "image/relative_patch_resnet18": {"patch_px": 16, "gap_px": 6, "jitter_px": 2},
     "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},

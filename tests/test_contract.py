@@ -193,6 +193,50 @@ def distillation() -> methods.Distillation:
     return methods.Distillation(encoder(), teacher=teacher, view=RandomResizedCrop(16))
 
 
+def instdisc() -> methods.InstDisc:
+    sizes = {"num_samples": len(VIDEOS), "out_dim": 8, "num_negatives": 6}
+    made = methods.InstDisc(encoder(), view=recipes.moco_v1(16), **sizes)
+    # Rows of pictures: from directions at random embeddings, which are much alike at first, are far at once.
+    with torch.no_grad():
+        made.bank.copy_(F.normalize(made.projector(made.encoder(torch.rand(len(VIDEOS), 1, 3, 16, 16))), dim=1))
+    return made
+
+
+def exemplar() -> methods.Exemplar:
+    return methods.Exemplar(encoder(), view=recipes.exemplar(), num_samples=len(VIDEOS), patch_px=12)
+
+
+def cpc() -> methods.CPC:
+    sizes = {"patch_px": 8, "stride_px": 4, "rows_ahead": (2,), "num_directions": 2, "target_dim": 8}
+    return methods.CPC(encoder(norm="group"), view=RandomResizedCrop(20), context_dim=16, hidden_dim=8, **sizes)
+
+
+def bownet() -> methods.BoWNet:
+    views = {"view": recipes.moco_v2(16), "teacher_view": RandomResizedCrop(16, scale=(1.0, 1.0), flip=0.0)}
+    return methods.BoWNet(encoder(), teacher=encoder(), num_words=4, cells_per_sample=4, **views)
+
+
+def obow() -> methods.OBoW:
+    views = {"large_view": recipes.moco_v2(16), "teacher_view": RandomResizedCrop(20, scale=(1.0, 1.0), flip=0.0)}
+    sizes = {"layers": ("0", "1"), "num_words": 16, "num_small": 1, "momentum": 0.9, "inverse_delta": 5.0}
+    made = methods.OBoW(encoder(strides=(2, 2)), small_view=recipes.dino_local(8), **views, **sizes)
+    # Words of pictures: the first ones are far from all features.
+    with torch.no_grad():
+        maps = made.teacher.layers(torch.rand(16, 1, 3, 20, 20), made.layers)
+        for vocabulary, level in zip(made.vocabularies, maps.values(), strict=True):
+            vocabulary.words.copy_(level[:, 0, :, 2, 2])
+    return made
+
+
+def amdim() -> methods.AMDIM:
+    net = encoder(widths=(8, 8, 16), strides=(2, 1, 1), padding_mode="none")
+    return methods.AMDIM(net, view=recipes.amdim(16), local_layers=("0", "1"), dim=8)
+
+
+def yadim() -> methods.YADIM:
+    return methods.YADIM(encoder(), view=recipes.yadim(16), dim=8)
+
+
 def rotation() -> methods.Rotation:
     return methods.Rotation(encoder(), view=RandomResizedCrop(16))
 
@@ -265,6 +309,13 @@ METHODS = {
     "MoCoV3": partial(check_method, moco_v3, clips=VIDEOS),
     "DeepClusterV2": partial(check_method, deepcluster_v2, clips=VIDEOS),
     "Distillation": partial(check_method, distillation, clips=VIDEOS),
+    "AMDIM": partial(check_method, amdim, clips=VIDEOS),
+    "YADIM": partial(check_method, yadim, clips=VIDEOS),
+    "BoWNet": partial(check_method, bownet, clips=VIDEOS),
+    "OBoW": partial(check_method, obow, clips=VIDEOS),
+    "CPC": partial(check_method, cpc, clips=VIDEOS),
+    "Exemplar": partial(check_method, exemplar, clips=VIDEOS),
+    "InstDisc": partial(check_method, instdisc, clips=VIDEOS),
     "Rotation": partial(check_method, rotation, clips=VIDEOS),
     "ShuffleAndLearn": partial(check_method, shuffle_and_learn, clips=VIDEOS),
     "OPN": partial(check_method, opn, clips=VIDEOS),
@@ -351,7 +402,7 @@ class ToUnit(nn.Module):
 
 def without_views(method, *, put=ToUnit):
     """Put `ToUnit` in the place of every augmentation of pictures."""
-    sizes_px = {"local_view": 8, "ContrastiveRandomWalk": 24, "OPN": 20}
+    sizes_px = {"local_view": 8, "small_view": 8, "ContrastiveRandomWalk": 24, "OPN": 20, "CPC": 20, "OBoW": 20}
     for name, module in list(method.named_modules()):
         if isinstance(module, RandomResizedCrop | Pipeline) and ".operators." not in name:
             parent, _, child = name.rpartition(".")
@@ -432,16 +483,21 @@ def gradients_of_outputs(name: str, *, dtype: torch.dtype) -> list[torch.Tensor]
 
     def called_in_float32(function, *inputs, **options):
         with torch.autocast("cpu", enabled=False):
-            output = function(*inputs, **options) * TRAINED_SIZE.get(name, 1.0)
-        if output.requires_grad:
-            output.retain_grad()
-            outputs.append(output)
+            output = function(*inputs, **options)
+        size = TRAINED_SIZE.get(name, 1.0)
+        output = (
+            {key: size * value for key, value in output.items()} if isinstance(output, dict) else size * output
+        )
+        for value in output.values() if isinstance(output, dict) else [output]:
+            if value.requires_grad:
+                value.retain_grad()
+                outputs.append(value)
         return output
 
     networks = [module for child, module in method.named_children() if child not in LOGITS]
     for network in networks:
-        for call in ("forward", "features", "tokens"):
-            if hasattr(network, call):
+        for call in ("forward", "features", "layers", "tokens"):
+            if hasattr(type(network), call):
                 setattr(network, call, partial(called_in_float32, getattr(network, call)))
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):

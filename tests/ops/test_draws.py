@@ -58,3 +58,12 @@ def test_permutation():
     counts = torch.bincount((orders * torch.tensor([9, 3, 1])).sum(1))
     counts = counts[counts > 0]
     assert len(counts) == 6 and (counts - 1000).abs().max() < 130
+
+
+def test_whole_numbers_beyond_20_bits_are_drawn_evenly():
+    """Of 3 * 2**22 numbers, 24 bits would give every third twice as often as the others."""
+    high = 3 * 2**22
+    drawn = draws.integers(torch.arange(300), high, 1000)
+    assert 0 <= int(drawn.min()) and int(drawn.max()) < high
+    counts = torch.bincount(drawn.flatten() % 3).double() / 300_000
+    assert float((counts - 1 / 3).abs().max()) < 0.004  # four deviations

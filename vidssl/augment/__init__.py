@@ -12,6 +12,7 @@ from .color import (
 )
 from .geometry import MultiScaleCrop, RandomResizedCrop
 from .pipeline import FromKornia, MultiCrop, Pipeline
+from .principal import PowerHSV, PrincipalContrast
 from .temporal import RandomReverse, RandomTemporalCrop
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "MultiScaleCrop",
     "Normalize",
     "Pipeline",
+    "PowerHSV",
+    "PrincipalContrast",
     "RandomErasing",
     "RandomGray",
     "RandomInvert",

@@ -12,9 +12,10 @@ and DINO as well, where it is not cut off.
 
 from torch import nn
 
-from .color import ColorJitter, GaussianBlur, RandomGray, Solarize
+from .color import ColorJitter, GaussianBlur, RandomGray, RandomInvert, Solarize
 from .geometry import MultiScaleCrop, RandomResizedCrop
 from .pipeline import MultiCrop, Pipeline
+from .principal import PowerHSV, PrincipalContrast
 
 
 def moco_v1(size_px: int) -> Pipeline:
@@ -27,6 +28,42 @@ def moco_v1(size_px: int) -> Pipeline:
         RandomGray(probability=0.2),
         ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4),
     )
+
+
+def amdim(size_px: int) -> Pipeline:
+    """Views of AMDIM on ImageNet (Bachman et al. 2019, arXiv:1906.00910, and released code).
+
+    None is mirrored by itself: both views of a clip are, or none.
+    """
+    return Pipeline(
+        RandomResizedCrop(size_px, scale=(0.3, 1.0), ratio=(0.7, 1.4), flip=0.0),
+        ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8),
+        RandomGray(probability=0.25),
+    )
+
+
+def yadim(size_px: int) -> Pipeline:
+    """Views of YADIM (Falcon and Cho 2020, arXiv:2009.00104): those of AMDIM, then colours of CPC v2."""
+    return Pipeline(*amdim(size_px).operators, *cpc_patch().operators)
+
+
+def cpc_patch() -> Pipeline:
+    """Colours of CPC v2 (Henaff et al. 2019, arXiv:1905.09272), drawn for every patch by itself.
+
+    SimCLR's distortion in four of five patches, a quarter grey, some inverted or solarized; of the paper's, those that
+    shear, turn or cut out are not here.
+    """
+    return Pipeline(
+        *_simclr_colors(0.5)[:1],
+        RandomGray(probability=0.25),
+        RandomInvert(probability=0.1),
+        Solarize(threshold=0.5, probability=0.1),
+    )
+
+
+def exemplar() -> Pipeline:
+    """Colours of Exemplar-CNN (Dosovitskiy et al. 2014, arXiv:1406.6909); frames keep their size."""
+    return Pipeline(PrincipalContrast(), PowerHSV())
 
 
 def moco_v2(size_px: int) -> Pipeline:

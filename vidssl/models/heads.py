@@ -38,6 +38,30 @@ class FrameHead(nn.Sequential):
         return rearrange(cells, "(b t) d h w -> b t d h w", t=num_frames)
 
 
+class CellHead(nn.Module):
+    """Embedding of every cell by itself: two 1x1 convolutions beside a straight one, batch norm (AMDIM's, model.py).
+
+    Shapes: (B, dim, ...) -> (B, out_dim, ...), cells of any number of dimensions in one row: (B, out_dim, cells).
+
+    Args:
+        dim: Width of the features.
+        out_dim: Width of the embedding.
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.bent = nn.Sequential(
+            nn.Conv1d(dim, out_dim, 1, bias=False), nn.ReLU(), nn.Conv1d(out_dim, out_dim, 1, bias=False)
+        )
+        self.straight = nn.Conv1d(dim, out_dim, 1)
+        self.norm = nn.BatchNorm1d(out_dim)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Embed."""
+        flat = cells.flatten(2)
+        return self.norm(self.bent(flat) + self.straight(flat))
+
+
 class VolumeHead(nn.Module):
     """Five 3-D convolutions over the frames of a clip, with pixel coordinates appended (Vondrick et al. 2018, Sec. 4).
 

@@ -4,6 +4,7 @@ The blocks are torchvision's, and so are the names in the state dict: torchvisio
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -37,6 +38,7 @@ class ResNet(Encoder):
         zero_init_residual: Start the last batch norm of every block at weight 0, so that a block passes its input on
             (Goyal et al. 2017, arXiv:1706.02677, Sec. 5.1); torchvision's option of that name. It is no part of the
             architecture: only of how a training begins.
+        norm: "batch", or "group" (one group: layer norm of a map), which keeps samples apart.
 
     Raises:
         ValueError: Unknown depth, or a stride that the layer does not have.
@@ -54,6 +56,7 @@ class ResNet(Encoder):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         zero_init_residual: bool = False,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         if depth not in BLOCKS:
             raise ValueError(f"ResNet has no depth {depth}; depths: {', '.join(map(str, BLOCKS))}")
@@ -65,6 +68,8 @@ class ResNet(Encoder):
             raise ValueError(f"stride {stride} cannot be had at {layer}; strides: {', '.join(map(str, strides))}")
         if color not in ("rgb", "gray"):
             raise ValueError(f"color is {color!r}, expected 'rgb' or 'gray'")
+        if norm not in ("batch", "group"):
+            raise ValueError(f"norm is {norm!r}, expected 'batch' or 'group'")
         from torchvision.models.resnet import BasicBlock, Bottleneck
 
         block = BasicBlock if depth < 50 else Bottleneck
@@ -83,12 +88,15 @@ class ResNet(Encoder):
                 "padding_mode": padding_mode,
                 "color": color,
                 "width": width,
+                # Files of before know of one norm alone.
+                **({} if norm == "batch" else {"norm": norm}),
             },
             unused_keys=("fc.", *(f"{name}." for name in LAYERS[num_layers:])),
         )
         self.color = color
         self.conv1 = nn.Conv2d(len(mean), width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        norm_layer = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, 1)
+        self.bn1 = norm_layer(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.kept_layers = LAYERS[:num_layers]
@@ -104,9 +112,9 @@ class ResNet(Encoder):
                 if step != 1 or channels != out_channels:
                     downsample = nn.Sequential(
                         nn.Conv2d(channels, out_channels, kernel_size=1, stride=step, bias=False),
-                        nn.BatchNorm2d(out_channels),
+                        norm_layer(out_channels),
                     )
-                blocks.append(block(channels, width * 2**position, step, downsample))
+                blocks.append(block(channels, width * 2**position, step, downsample, norm_layer=norm_layer))
                 channels = out_channels
             self.add_module(name, nn.Sequential(*blocks))
             self.layer_sizes[name] = (channels, min(strides[position], stride))

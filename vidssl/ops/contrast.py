@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gather import gather, rank
+
 
 def info_nce(
     logits: Tensor, positive: Tensor, *, exclude: Tensor | None = None
@@ -39,6 +41,39 @@ def same_source(source_id: Tensor | None, other_id: Tensor | None) -> Tensor | N
     if source_id is None or other_id is None:
         return None
     return source_id[:, None] == other_id[None, :]
+
+
+def map_nce(
+    sources: Tensor, maps: Tensor, *, tanh_clip: float, exclude: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of naming each cell of the own map among all cells of other clips (AMDIM, Bachman et al. 2019).
+
+    Scores are dot products over sqrt(D), bent into [-tanh_clip, tanh_clip]; other cells of the own map are no negatives
+    (arXiv:1906.00910, and the authors' costs.py). Maps of all processes are candidates.
+
+    Args:
+        sources: A vector of each clip, (B, D).
+        maps: Of the same clips, (B, D, ...) with any number of dimensions of cells.
+        tanh_clip: Largest score.
+        exclude: Clips of all processes that are no negatives, bool (B, M); the own one never is.
+
+    Returns:
+        Mean loss, float32; mean square of the scores before they are bent, which the authors keep small; and how often
+        the own cell has the highest score.
+    """
+    keys = gather(maps.flatten(2).contiguous())  # (M, D, L)
+    with torch.autocast(maps.device.type, enabled=False):
+        scores = torch.einsum("bd, mdl -> bml", sources.float(), keys.float()) / sources.shape[1] ** 0.5
+    size = scores.square().mean()
+    scores = tanh_clip * (scores / tanh_clip).tanh()
+    own = rank() * len(sources) + torch.arange(len(sources), device=sources.device)
+    positive = scores.gather(1, own.view(-1, 1, 1).expand(-1, 1, scores.shape[2]))  # (B, 1, L)
+    left_out = torch.arange(len(keys), device=own.device) == own[:, None]
+    left_out = left_out if exclude is None else left_out | exclude
+    negative = scores.masked_fill(left_out[..., None], -torch.inf).flatten(1)
+    total = negative.logsumexp(1).view(-1, 1, 1)
+    accuracy = (positive > negative.amax(1).view(-1, 1, 1)).float().mean()
+    return (torch.logaddexp(positive, total) - positive).mean(), size, accuracy
 
 
 def usage_entropy(probabilities: Tensor) -> Tensor:

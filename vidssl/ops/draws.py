@@ -47,9 +47,13 @@ def uniform(seed: Tensor, *shape: int, stream: int = 0) -> Tensor:
         shape: Of what is drawn for a sample.
         stream: Another number gives unrelated draws of the same seed.
     """
+    return (_shift(_bits(seed, shape, stream), 40).float() / 2**24).view(len(seed), *shape)
+
+
+def _bits(seed: Tensor, shape: tuple[int, ...], stream: int) -> Tensor:
+    """64 random bits each: (B,) -> int64 (B, numbers of the shape)."""
     counter = torch.arange(1, math.prod(shape) + 1, device=seed.device)
-    bits = _scramble(mix(seed, stream)[:, None] + _GOLDEN * counter)
-    return (_shift(bits, 40).float() / 2**24).view(len(seed), *shape)
+    return _scramble(mix(seed, stream)[:, None] + _GOLDEN * counter)
 
 
 def normal(seed: Tensor, *shape: int, stream: int = 0) -> Tensor:
@@ -59,7 +63,9 @@ def normal(seed: Tensor, *shape: int, stream: int = 0) -> Tensor:
 
 
 def integers(seed: Tensor, high: int, *shape: int, stream: int = 0) -> Tensor:
-    """Draw whole numbers from [0, high): int64 (B,) -> int64 (B, *shape). `high` is at most 2**20."""
+    """Draw whole numbers from [0, high): int64 (B,) -> int64 (B, *shape)."""
+    if high > 2**20:  # 24 bits would give some numbers more often than others
+        return (_shift(_bits(seed, shape, stream), 1) % high).view(len(seed), *shape)
     return (uniform(seed, *shape, stream=stream) * high).long()
 
 
