@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,19 @@ def test_an_unknown_option_is_refused_with_the_valid_one_named(capsys):
 def test_a_device_that_is_not_there(capsys, config, small_corpus, device, answer):
     assert main(["pretrain", str(config), "--root", str(small_corpus), "--device", device]) == 2
     assert answer in said(capsys)
+
+
+def test_torchvision_of_another_torch_is_said_in_a_line(capsys, monkeypatch):
+    """What importing it raises then, for its operators need the torch that they were compiled with."""
+
+    def command(words):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("vidssl.cli._dispatch", command)
+    assert main(["methods"]) == 2
+    assert f"error: torch {version('torch')} and torchvision {version('torchvision')} were not built" in said(
+        capsys
+    )
 
 
 def test_ctrl_c_outside_of_the_loop(capsys, tmp_path):

@@ -61,7 +61,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
                 picture[:8] = 40 * number
                 Image.fromarray(picture).save(tmp_path / "UCF101" / split / label / f"{number}.png")
     (code,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
-    names = {"clip": torch.rand(1, 2, 3, 32, 40)}
+    names = {}
     exec(code, names)  # noqa: S102
     torch.testing.assert_close(names["features"], encoder.eval().features(names["clip"]))
     *carried, top1, found = capsys.readouterr().out.splitlines()

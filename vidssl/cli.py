@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version as _version
 from typing import Any
 
 import rich
@@ -91,6 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         _complain(str(error) or type(error).__name__)
         logger.debug("where it was raised:", exc_info=True)
+        return 2
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        _complain(
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} were not built for each other "
+            f"({error}); install both anew from one index, as https://pytorch.org/get-started/locally says"
+        )
         return 2
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C")

@@ -120,6 +120,9 @@ def test_the_last_frame_is_shown_where_times_end():
             sampler = at_rate(partial(clips.uniform_clips, num_clips=2, num_frames=1), frame_rate_hz=rate_hz)
             last = float(sampler(duration, fps, generator()).max())
             assert last <= duration - 0.5 / fps + 1e-9
+    # 63 frames of 30 per second: the last one is shown from 2.067 s on, so 13 of 6 per second fit, 2 s apart.
+    sampler = at_rate(partial(clips.frame_tuple, offsets_frames=(0, 12)), clip_seconds=2.0)
+    torch.testing.assert_close(sampler(2.1, 30.0, generator()).diff().squeeze(), torch.tensor(2.0).double())
 
 
 def test_a_clip_lasts_as_long_as_asked_for(recordings):

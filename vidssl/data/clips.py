@@ -154,7 +154,7 @@ def _at_rate(
     parts = [
         Part(
             part.start_seconds,
-            max(min(1, part.num_frames), math.floor(part.num_frames / part.fps * frame_rate_hz + _ROUNDING)),
+            math.floor((part.num_frames - 1) / part.fps * frame_rate_hz + _ROUNDING) + 1,  # up to the last frame
             frame_rate_hz,
         )
         for part in parts_of(duration_seconds, fps)
