@@ -53,6 +53,10 @@ FURTHER = {
     "video/crw_resnet18": {"patch_px": 32, "patch_stride_px": 16},
     "video/dpc_resnet18": {"stride_frames": 2},  # of 96 frames
     "video/opn_resnet18": {"patch_px": 40},
+    **{
+        f"image/cifar10_{name}": {"size_px": 32, "crop_px": 32}
+        for name in ("simclr", "moco", "byol", "simsiam", "swav", "dino", "barlow_twins")
+    },
 }
 # What they tell at the first of two steps, with four samples each; by what formulas, tests/test_recipe_figures.py says.
 FIRST_STEP = {

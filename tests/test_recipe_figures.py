@@ -118,6 +118,26 @@ def moco_v3(progress: float, batch: int) -> dict[str, float]:
     }
 
 
+def lightly(progress: float, batch: int) -> dict[str, float]:
+    """lightly, cifar10_benchmark.py: SGD, rate 0.06 for 128 by a cosine (there by epoch), decay 5e-4."""
+    return {"learning_rate": half_cosine(0.06 * batch / 128, 0.0, progress), "weight_decay": 5e-4}
+
+
+def lightly_byol(progress: float, batch: int) -> dict[str, float]:
+    """A quarter of the rate and four times the decay: its loss is (c + c') / -2, ours 4 - 2 (c + c')."""
+    rate = lightly(progress, batch)["learning_rate"]
+    return {"learning_rate": rate / 4, "weight_decay": 2e-3, "momentum": 0.99}
+
+
+def lightly_dino(progress: float, batch: int) -> dict[str, float]:
+    return lightly(progress, batch) | {"momentum": 0.99, "teacher_temperature": 0.04}
+
+
+def lightly_swav(progress: float, batch: int) -> dict[str, float]:
+    """Adam, 0.001, decay 1e-6."""
+    return {"learning_rate": half_cosine(1e-3 * batch / 128, 0.0, progress), "weight_decay": 1e-6}
+
+
 # Recipe, formulas, samples per process, and processes and samples per step of the paper.
 TABLE = [
     ("image/dino_vits16", dino, 64, 16, 1024),
@@ -133,6 +153,10 @@ TABLE = [
     ("image/swav_resnet18", swav, 256, 1, 256),
     ("image/deepcluster_v2_resnet18", deepcluster_v2, 256, 16, 4096),
     ("image/moco_v3_vits16", moco_v3, 256, 16, 4096),
+    *((f"image/cifar10_{name}", lightly, 128, 1, 128) for name in ("simclr", "moco", "simsiam", "barlow_twins")),
+    ("image/cifar10_byol", lightly_byol, 128, 1, 128),
+    ("image/cifar10_dino", lightly_dino, 128, 1, 128),
+    ("image/cifar10_swav", lightly_swav, 128, 1, 128),
 ]
 
 

@@ -97,6 +97,12 @@ def fuse(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def plain_sgd(params: Any, *, lr: float, momentum: float, weight_decay: float) -> Optimizer:
+    """SGD whose weight decay takes all parameters, biases and norms as well, whatever their groups say."""
+    groups = [{name: value for name, value in group.items() if name != "weight_decay"} for group in params]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
 def as_one(network: nn.Module) -> list[list[nn.Parameter]]:
     """All parameters in one part: the usual clipping."""
     return [list(network.parameters())]

@@ -32,6 +32,7 @@ from vidssl.evidence.benchmark import (
     at_least,
     at_most,
     augmenting,
+    cifar,
     decoding,
     end_to_end,
     evaluation,
@@ -464,6 +465,23 @@ def test_both_sides_of_augmentation_draw_the_same_views(name, monkeypatch):
         figures = case.compare(mine, theirs)
         assert figures["launches_more_for_other_sizes"] == figures["host_syncs"] == 0
         assert 100 < figures["launches"] <= 200
+
+
+def test_both_sides_of_the_cifar_rows_do_the_same(monkeypatch):
+    """Colours of all views in mean and deviation, to some standard errors; losses of the same weights and views."""
+    for name, value in {"NUM_PICTURES": 128, "BATCH_SIZE": 32, "STEPS": 2, "STEP_PICTURES": 8, "WIDTH": 4}.items():
+        monkeypatch.setattr(cifar, name, value)
+    views = cifar._views(Peers())
+    mine, theirs = views.ours(), views.peer()
+    assert mine.shape == theirs.shape == (2, 128, 3, 32, 32) and not torch.equal(mine[0], mine[1])
+    figures = views.compare(mine, theirs)
+    assert figures["largest_difference_of_means"] < 0.2 and figures["largest_difference_of_deviations"] < 0.1
+    assert views.compare(mine * 0.229, theirs)["largest_difference_of_deviations"] > 0.5  # not normalised
+    step = cifar._step(Peers())
+    losses, others = step.ours(), step.peer()
+    assert step.compare(losses, others)["difference_of_first_losses"] < 1e-5 and losses[1] != losses[2]
+    seconds = step.in_turns()
+    assert set(seconds) == {"ours", "peer"} and min(seconds.values()) > 0
 
 
 def test_both_sides_of_the_loader_row_make_the_same_numbers(monkeypatch):

@@ -140,7 +140,7 @@ def dino(global_px: int = 224, local_px: int = 96, *, num_local_views: int = 8) 
     return MultiCrop(*large, *[dino_local(local_px)] * num_local_views)
 
 
-def swav_global(size_px: int, *, scale: tuple[float, float] = (0.14, 1.0)) -> Pipeline:
+def swav_global(size_px: int, *, scale: tuple[float, float] = (0.14, 1.0), strength: float = 1.0) -> Pipeline:
     """Large views of SwAV and of DeepCluster v2 (Caron et al. 2020, arXiv:2006.09882, App. A, and released code).
 
     Colours as SimCLR's; the released code blurs views of all sizes with a window of 23 pixels.
@@ -148,9 +148,12 @@ def swav_global(size_px: int, *, scale: tuple[float, float] = (0.14, 1.0)) -> Pi
     Args:
         size_px: Height and width of the view.
         scale: Range of the window's area.
+        strength: Of the colour distortion.
     """
     return Pipeline(
-        RandomResizedCrop(size_px, scale=scale), *_simclr_colors(), GaussianBlur(kernel_px=23, probability=0.5)
+        RandomResizedCrop(size_px, scale=scale),
+        *_simclr_colors(strength),
+        GaussianBlur(kernel_px=23, probability=0.5),
     )
 
 
@@ -192,6 +195,11 @@ def cvrl(size_px: int, *, view: int) -> Pipeline:
         GaussianBlur(kernel_px=_tenth(size_px), probability=(1.0, 0.1)[view]),
         Solarize(threshold=0.5, probability=(0.0, 0.2)[view]),
     )
+
+
+def without_blur(view: Pipeline) -> Pipeline:
+    """Leave the blur out, as for pictures of 32 pixels (Chen et al. 2020, arXiv:2002.05709, App. B.9)."""
+    return Pipeline(*(operator for operator in view.operators if not isinstance(operator, GaussianBlur)))
 
 
 def _simclr_colors(strength: float = 1.0) -> list[nn.Module]:

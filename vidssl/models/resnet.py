@@ -26,7 +26,8 @@ class ResNet(Encoder):
 
     Args:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
-        stride: Pixels per feature cell: 4, 8, 16 or 32; at most what `layer` reaches.
+        stride: Pixels per feature cell: 4, 8, 16 or 32 (a quarter of that with stem="cifar"); at most what `layer`
+            reaches.
         layer: The last layer kept.
         padding_mode: Of every padded convolution: "zeros", or "reflect" as in CRW's own encoder.
         color: "gray" turns RGB into luminance first, and the first convolution takes one channel.
@@ -39,6 +40,8 @@ class ResNet(Encoder):
             (Goyal et al. 2017, arXiv:1706.02677, Sec. 5.1); torchvision's option of that name. It is no part of the
             architecture: only of how a training begins.
         norm: "batch", or "group" (one group: layer norm of a map), which keeps samples apart.
+        stem: "imagenet" is a convolution of 7 x 7 at stride 2, then max-pooling; "cifar", for pictures of 32 pixels,
+            one of 3 x 3 at stride 1 and no pooling (Chen et al. 2020, arXiv:2002.05709, App. B.9).
 
     Raises:
         ValueError: Unknown depth, or a stride that the layer does not have.
@@ -57,13 +60,16 @@ class ResNet(Encoder):
         std: tuple[float, ...] | None = None,
         zero_init_residual: bool = False,
         norm: Literal["batch", "group"] = "batch",
+        stem: Literal["imagenet", "cifar"] = "imagenet",
     ) -> None:
         if depth not in BLOCKS:
             raise ValueError(f"ResNet has no depth {depth}; depths: {', '.join(map(str, BLOCKS))}")
         if layer not in LAYERS:
             raise ValueError(f"ResNet has no layer {layer!r}; layers: {', '.join(LAYERS)}")
         num_layers = LAYERS.index(layer) + 1
-        strides = [4 * 2**position for position in range(num_layers)]
+        if stem not in ("imagenet", "cifar"):
+            raise ValueError(f"stem is {stem!r}, expected 'imagenet' or 'cifar'")
+        strides = [(4 if stem == "imagenet" else 1) * 2**position for position in range(num_layers)]
         if stride not in strides:
             raise ValueError(f"stride {stride} cannot be had at {layer}; strides: {', '.join(map(str, strides))}")
         if color not in ("rgb", "gray"):
@@ -88,17 +94,21 @@ class ResNet(Encoder):
                 "padding_mode": padding_mode,
                 "color": color,
                 "width": width,
-                # Files of before know of one norm alone.
+                # Files of before know of one norm and one stem alone.
                 **({} if norm == "batch" else {"norm": norm}),
+                **({} if stem == "imagenet" else {"stem": stem}),
             },
             unused_keys=("fc.", *(f"{name}." for name in LAYERS[num_layers:])),
         )
         self.color = color
-        self.conv1 = nn.Conv2d(len(mean), width, kernel_size=7, stride=2, padding=3, bias=False)
+        side, stem_stride = (7, 2) if stem == "imagenet" else (3, 1)
+        self.conv1 = nn.Conv2d(
+            len(mean), width, kernel_size=side, stride=stem_stride, padding=side // 2, bias=False
+        )
         norm_layer = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, 1)
         self.bn1 = norm_layer(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         self.kept_layers = LAYERS[:num_layers]
         self.layer_sizes: dict[str, tuple[int, int]] = {}
         channels = width

@@ -41,9 +41,9 @@ __all__ = [
 
 def all_rows() -> dict[str, Row]:
     """Give all rows by their names, in the order of the table."""
-    from . import augmenting, decoding, end_to_end, evaluation, loading, training
+    from . import augmenting, cifar, decoding, end_to_end, evaluation, loading, training
 
-    modules = (decoding, loading, augmenting, evaluation, end_to_end, training)
+    modules = (decoding, loading, augmenting, evaluation, end_to_end, training, cifar)
     return {row.name: row for module in modules for row in module.ROWS}
 
 

@@ -33,6 +33,7 @@ class BarlowTwins(Method):
         views: Two operators (uint8 clips (B, T, 3, H, W), seeds (B,)) -> float clips in [0, 1], for example
             augment.recipes.byol(224, view=0) and (224, view=1).
         projector_dim: Width of the projector's three layers.
+        projector: Features (B, D) -> embeddings (B, E), in place of those.
         redundancy_weight: lambda of Eq. 1.
         bias_lr_scale: Learning rate of biases and norms over that of matrices: 0.0048 / 0.2 in Sec. 2.2.
         clips: Which frames; by default one.
@@ -41,12 +42,15 @@ class BarlowTwins(Method):
     it; the correlation is that of all processes in any case.
     """
 
+    projector: nn.Module
+
     def __init__(
         self,
         encoder: Encoder,
         *,
         views: tuple[nn.Module, nn.Module],
         projector_dim: int = 8192,
+        projector: nn.Module | None = None,
         redundancy_weight: float = 0.0051,
         bias_lr_scale: float = 0.024,
         clips: ClipSampler = CLIPS,
@@ -54,7 +58,7 @@ class BarlowTwins(Method):
         super().__init__()
         self.encoder = encoder
         self.views = nn.ModuleList(views)
-        self.projector = mlp(encoder.dim, projector_dim, projector_dim, projector_dim)
+        self.projector = projector or mlp(encoder.dim, projector_dim, projector_dim, projector_dim)
         self.redundancy_weight = redundancy_weight
         self.bias_lr_scale = bias_lr_scale
         self.clips = clips
@@ -73,7 +77,7 @@ class BarlowTwins(Method):
         return {"loss": loss, "diagonal": diagonal.mean(), "off_diagonal": rest.abs().sum() / num_pairs}
 
     def embed(self, batch: Batch) -> Tensor:
-        """Project the first clip of each sample, (B, projector_dim): a collapse begins here."""
+        """Project the first clip of each sample, (B, E): a collapse begins here."""
         return self.projector(super().embed(batch))
 
     def param_groups(self) -> list[dict[str, Any]]:

@@ -26,12 +26,13 @@ CLIPS = partial(random_clips, num_frames=1)
 
 
 class DINOHead(nn.Module):
-    """Three layers to a narrow unit vector, then its cosine to each prototype (App. C).
+    """Layers to a narrow unit vector, three in all, then its cosine to each prototype (App. C).
 
     Args:
         dim: Width of the features.
         num_prototypes: K.
-        hidden_dim: Width of the two hidden layers.
+        hidden_dim: Width of the hidden layers.
+        num_hidden_layers: Their number, two in the paper.
         bottleneck_dim: Width of the unit vector.
         batch_norm: Normalise the hidden layers, an option of the released code; small encoders need it.
         norm_last_layer: Keep prototypes at length 1; else their lengths are learned, from 1 on, which the released code
@@ -44,13 +45,14 @@ class DINOHead(nn.Module):
         *,
         num_prototypes: int = 65_536,
         hidden_dim: int = 2048,
+        num_hidden_layers: int = 2,
         bottleneck_dim: int = 256,
         batch_norm: bool = False,
         norm_last_layer: bool = True,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for width in (dim, hidden_dim):
+        for width in (dim, *[hidden_dim] * (num_hidden_layers - 1)):
             layers += [nn.Linear(width, hidden_dim)]
             layers += [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
             layers += [nn.GELU()]

@@ -43,6 +43,8 @@ class MoCo(Method):
         momentum: m of Eq. 2.
         num_groups: Parts of the batch that batch norm sees, per process; the paper's eight devices are eight groups.
             Batch norms of encoder and projector are told so, in place (`normalize_in_groups`).
+        symmetric: Each view is the query once and the key once; the loss is the mean of both ways, and the queue takes
+            the keys of both afterwards (the authors' MoCo for CIFAR-10; MoCo v3).
         clips: Which frames; by default one.
 
     Differences from the paper: the keys' order is drawn within each process; clips of one source (batch.source_id)
@@ -66,6 +68,7 @@ class MoCo(Method):
         temperature: float = 0.2,
         momentum: float = 0.999,
         num_groups: int = 8,
+        symmetric: bool = False,
         clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
@@ -78,6 +81,7 @@ class MoCo(Method):
         self.teacher = teacher_of(nn.Sequential(self.encoder, self.projector))
         self.temperature = temperature
         self.momentum = momentum
+        self.symmetric = symmetric
         self.clips = clips
         # Directions at random, of no source, until real keys have replaced them: the same in every process, however
         # it was seeded.
@@ -89,15 +93,22 @@ class MoCo(Method):
         """InfoNCE of each query against its key and the queue (Eq. 1); then, in training, the queue takes the keys."""
         assert batch.seed is not None
         video = rearrange(batch.video, "b 1 t c h w -> b t c h w")
-        query = self.projector(self.encoder(self.view(video, draws.mix(batch.host_seed, 0), *batch.stretch)))
-        with torch.no_grad():
-            order = draws.uniform(batch.seed).argsort()
-            key = self.teacher(self.view(video, draws.mix(batch.host_seed, 1), *batch.stretch)[order])
-            key = F.normalize(key[order.argsort()].float(), dim=1)
-        loss, logged = self.contrast(query, key, batch.source_id)
+        seeds = [draws.mix(batch.host_seed, number) for number in range(2)]
+        first, second = (self.view(video, seed, *batch.stretch) for seed in seeds)
+        ways = [(first, second), (second, first)][: 2 if self.symmetric else 1]
+        queries = [self.projector(self.encoder(view)) for view, _ in ways]
+        keys = [self.keys(view, draws.uniform(batch.seed).argsort()) for _, view in ways]
+        found = [self.contrast(query, key, batch.source_id) for query, key in zip(queries, keys, strict=True)]
         if self.training:
-            self.push(key, batch.source_id)
-        return {"loss": loss, **logged}
+            for key in keys:
+                self.push(key, batch.source_id)
+        losses = [{"loss": loss, **logged} for loss, logged in found]
+        return {name: torch.stack([each[name] for each in losses]).mean(0) for name in losses[0]}
+
+    @torch.no_grad()
+    def keys(self, view: Tensor, order: Tensor) -> Tensor:
+        """Unit keys (B, E) of a view (B, T, 3, H, W), of which batch norm sees groups in another order, (B,)."""
+        return F.normalize(self.teacher(view[order])[order.argsort()].float(), dim=1)
 
     def contrast(self, query: Tensor, key: Tensor, source_id: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of queries and their keys, (B, E) each, of sources int64 (B,); candidate 0 is the key."""

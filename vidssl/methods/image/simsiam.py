@@ -36,6 +36,7 @@ class SimSiam(Method):
             last_norm=True).
         out_dim: Width of the projections.
         hidden_dim: Of the predictor h; a quarter of out_dim in the paper.
+        constant_predictor_lr: The predictor keeps the first learning rate.
         clips: Which frames; by default one.
 
     Differences from the paper: every process normalises its own batch unless `fit` synchronises batch norm.
@@ -52,6 +53,7 @@ class SimSiam(Method):
         projector: nn.Module | None = None,
         out_dim: int = 2048,
         hidden_dim: int = 512,
+        constant_predictor_lr: bool = True,
         clips: ClipSampler = CLIPS,
     ) -> None:
         super().__init__()
@@ -59,6 +61,7 @@ class SimSiam(Method):
         self.view = view
         self.projector = projector or mlp(encoder.dim, encoder.dim, encoder.dim, out_dim, last_norm=True)
         self.predictor = mlp(out_dim, hidden_dim, out_dim, last_bias=True)
+        self.constant_predictor_lr = constant_predictor_lr
         self.clips = clips
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -87,7 +90,7 @@ class SimSiam(Method):
         projecting = [*self.encoder.parameters(), *self.projector.parameters()]
         return [
             {"params": [parameter for parameter in projecting if parameter.requires_grad]},
-            {"params": list(self.predictor.parameters()), "constant_lr": True},
+            {"params": list(self.predictor.parameters()), "constant_lr": self.constant_predictor_lr},
         ]
 
 
