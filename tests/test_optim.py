@@ -136,6 +136,21 @@ def test_lars_of_vectors_moves_them_in_proportion_to_their_norm():
     assert vector.tolist() == pytest.approx([3 - 5 * step, 4 - 12 * step])
 
 
+def test_plain_sgd_lets_all_parameters_decay():
+    """Two steps without gradient; groups keep what else they say."""
+    matrix, vector = (nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,)))
+    groups = [{"params": [matrix]}, {"params": [vector], "weight_decay": 0.0, "lr_scale": 2.0}]
+    optimizer = optim.plain_sgd(groups, lr=0.1, momentum=0.9, weight_decay=0.5)
+    for parameter in (matrix, vector):
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.step()
+    once = 1 - 0.1 * 0.5
+    assert torch.allclose(vector, torch.full((2,), once - 0.1 * (0.9 * 0.5 + 0.5 * once)))
+    assert torch.equal(matrix[0], vector) and optimizer.param_groups[1]["lr_scale"] == 2.0
+    assert groups[1]["weight_decay"] == 0.0
+
+
 def test_lars_moves_a_zero_matrix_like_sgd():
     weight = nn.Parameter(torch.zeros(1, 2))
     weight.grad = torch.tensor([[1.0, 2.0]])

@@ -34,6 +34,9 @@ RECIPES = {
     "moco_v3_1": partial(recipes.moco_v3, view=1, min_scale=0.2),
     "cvrl_0": partial(recipes.cvrl, view=0),
     "cvrl_1": partial(recipes.cvrl, view=1),
+    "cifar10_simclr": lambda size_px: recipes.without_blur(recipes.simclr(size_px, strength=0.5)),
+    "cifar10_swav": lambda size_px: recipes.without_blur(recipes.swav_global(size_px, strength=0.5)),
+    "cifar10_byol_1": lambda size_px: recipes.without_blur(recipes.byol(size_px, view=1)),
 }
 
 # Crop area from, jitter ranges, and the probabilities of jitter, grey, blur and solarization, as published.
@@ -49,6 +52,10 @@ PUBLISHED = {
     "moco_v3_1": (0.2, 1.0, (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.1, 0.2),
     "cvrl_0": (0.3, 1.0, (0.8, 0.8, 0.8, 0.2), 0.8, 0.2, 1.0, 0.0),
     "cvrl_1": (0.3, 1.0, (0.8, 0.8, 0.8, 0.2), 0.8, 0.2, 0.1, 0.2),
+    # lightly's benchmark: SimCLRTransform and SwaVTransform of strength 0.5, BYOLView2Transform, none blurred.
+    "cifar10_simclr": (0.08, 1.0, (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.0, 0.0),
+    "cifar10_swav": (0.14, 1.0, (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.0, 0.0),
+    "cifar10_byol_1": (0.08, 1.0, (0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.0, 0.2),
 }
 
 

@@ -53,6 +53,20 @@ def test_loss_equals_the_equation_written_out():
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_both_ways_are_averaged_and_both_keys_queued():
+    moco, clips = method(symmetric=True), batch()
+    first, second = (moco.view(clips.video[:, 0], draws.mix(clips.seed, number)) for number in range(2))
+    losses, keys = [], []
+    for mine, other in ((first, second), (second, first)):
+        with torch.no_grad():
+            keys.append(F.normalize(moco.teacher(other), dim=1))
+        query = moco.projector(moco.encoder(mine))
+        losses.append(oracle(query, keys[-1], moco.queue, [0] * 4, [-1] * 10, 0.3))
+    assert moco(clips, 0.0)["loss"].item() == pytest.approx(sum(losses) / 2, abs=1e-5)
+    torch.testing.assert_close(moco.queue[:8], torch.cat(keys), atol=1e-5, rtol=0)
+    assert moco.pointer == 8
+
+
 def test_equal_embeddings_score_chance():
     moco, equal = method(), torch.ones(3, 6) / math.sqrt(6)
     moco.queue.copy_(equal[:1].expand(10, -1))

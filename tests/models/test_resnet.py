@@ -50,6 +50,27 @@ def test_equals_torchvision(depth, layer, stride, dim):
     torch.testing.assert_close(ours(clip), features.mean(dim=(1, 3, 4)))
 
 
+@torch.no_grad()
+def test_the_stem_for_small_pictures_neither_strides_nor_pools():
+    theirs = torchvision.models.resnet18(weights=None)
+    theirs.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    theirs = theirs.eval().to(memory_format=torch.channels_last)
+    ours = ResNet(18, stem="cifar", stride=8, layer="layer4").eval()
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert not missing and set(unexpected) == {"fc.weight", "fc.bias"}
+    clip = torch.rand(2, 1, 3, 32, 29)
+    features = ours.features(clip)
+    assert features.shape == (2, 1, 512, 4, 4) and ours.stride == 8
+    expected = torchvision_maps(theirs, normalised(clip[:, 0]), "layer4")
+    torch.testing.assert_close(features[:, 0], expected, atol=1e-5, rtol=0)
+    assert ours.architecture["stem"] == "cifar" and "stem" not in ResNet(18).architecture
+    with pytest.raises(ValueError, match=r"stride 16 cannot be had at layer4; strides: 1, 2, 4, 8"):
+        ResNet(18, stem="cifar", stride=16, layer="layer4")
+    with pytest.raises(ValueError, match=r"stem is 'small', expected 'imagenet' or 'cifar'"):
+        ResNet(18, stem="small")
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 def test_blocks_start_as_identities_where_torchvisions_do(depth):
     def zeros(network: nn.Module) -> set[str]:
