@@ -72,6 +72,7 @@ setup(
             DECORD,
             "faiss-cpu>=1.10",
             "imageio>=2.30",
+            "lightly>=1.6",
             "opencv-python-headless>=4.10",
             "scikit-image>=0.24",
             "scikit-learn>=1.6",
