@@ -229,4 +229,5 @@ def test_first_steps_of_the_others_are_those_of_lightly(name, pictures, monkeypa
         scheduler.step()
         lightly("models.utils").update_momentum(theirs, teacher, m=0.99)
         wanted = 4 + 4 * expected.item() if name == "byol" else expected.item()
-        assert loss.item() == pytest.approx(wanted, rel=1e-6, abs=1e-6), step
+        tolerance = 1e-6 if name == "dino" else 1e-9  # lightly's temperature is a float32
+        assert loss.item() == pytest.approx(wanted, rel=tolerance, abs=tolerance), step
