@@ -61,7 +61,7 @@ def video(shared, name, count):
 
 # Sequence, case of the reference, frames that are followed, which depend on earlier ones alone: of car-shadow until no
 # copy of the first frame is left in the context. Measured on all 64 frames of the cases: the masks as here, and soft
-# labels within 2e-6 but for one cell (1.5e-5), where the reference names a tie.
+# labels within 1e-5 but for one cell (1.5e-5), where the reference names a tie.
 @pytest.mark.parametrize(
     ("name", "case", "count"),
     [

@@ -223,10 +223,10 @@ DINOV3 = Protocol(  # facebookresearch/dinov3, notebooks/segmentation_tracking.i
 # CropMAE (5d0dab2) and T-CoRe (0ffcabe) have the same but for frames resized by OpenCV's bilinear filter, a first frame
 # that is not predicted (the same to 6e-8), and J and F of DAVIS at 480 x 880.
 #
-# Differences from the notebook: where the patch does not divide the frame, frames and labels go to the multiples below,
-# so that both cover the same; there labels cover the whole frame, the cells not its last rows and columns. The last step
-# takes the pixel at the exact centre, as PyTorch, Pillow and OpenCV 5 do: OpenCV 4 takes the one left of it for columns
-# 213 and 640 of 854 from 880.
+# Differences from the notebook: where the patch does not divide the frame, frames and labels go to the multiples
+# below, so that both cover the same; there labels cover the whole frame, the cells not its last rows and columns. The
+# last step takes the pixel at the exact centre, as PyTorch, Pillow and OpenCV 5 do: OpenCV 4 takes the one left of it
+# for columns 213 and 640 of 854 from 880.
 SIAMMAE = Protocol(
     name="siammae",
     version=1,
