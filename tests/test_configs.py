@@ -46,7 +46,7 @@ SMALL = {
 }
 FURTHER = {
     "image/distillation_resnet18": {"teacher": "random:resnet18", "stride": 32},
-    "image/amdim_convnet": {"crop_px": 128},
+    "image/amdim_convnet": {"crop_px": 128, "size_px": 128},
     "image/cpc_resnet18": {"patch_px": 16},
     "image/jigsaw_resnet18": {"crop_px": 63, "tile_px": 16},
     "image/relative_patch_resnet18": {"patch_px": 16, "gap_px": 6, "jitter_px": 2},

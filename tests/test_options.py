@@ -28,6 +28,8 @@ ZERO_IS_LEGAL = {
     "offsets_frames": "the first frame",
     "weight_decay": "none",
     "alignment_penalty": "none",
+    "redundancy_weight": "none",
+    "relation_weight": "none",
     "lr_backbone": "a frozen encoder",
     "notice_seconds": "no notice",
     "hours": "the shortest job",
@@ -38,6 +40,7 @@ ZERO_IS_LEGAL = {
     "bad_file_budget": "no file may be unreadable",
     "missing_budget": "no file may be missing",
     "test_share": "nothing is tested",
+    "lost_share": "nothing is lost",
     "visible_share": "all is visible",
 }
 INFINITY_IS_LEGAL = {"temperatures": "votes without weights"}
@@ -86,7 +89,7 @@ def everything() -> list[Option]:
 def needed(command: str) -> list[str]:
     """Words without which a command does not begin to look at its options."""
     if command.startswith(("pretrain", "slurm")):
-        return ["--root", "absent"]
+        return ["--root", "absent", *(["--teacher", "absent"] if "distillation" in command else [])]
     words = []
     for parameter in inspect.signature(cli.command(command), eval_str=True).parameters.values():
         kinds = fields_of(typing.get_args(parameter.annotation)[0]) if _is_group(parameter.annotation) else {}

@@ -45,16 +45,16 @@ SHARE = Rule(0, 1)
 # processes, no decay, no jitter, a frozen encoder, no smaller views, the first frame or step.
 RULES = {
     r"seed|num_workers|gpus|rank|step|jitter_px|num_local_views|offsets_frames": FROM_ZERO,
-    r"weight_decay|alignment_penalty|lr_backbone|notice_seconds|hours": FROM_ZERO,
+    r"weight_decay|alignment_penalty|\w+_weight|lr_backbone|notice_seconds|hours": FROM_ZERO,
     r"crf": Rule(0, 51),
     r"momentum|mask_ratio|drop_path": SHARE,
     r"\w+_budget|\w+_share": SHARE,
     r"fractions|crop_scale": Rule(0, 1, is_open=True),
     r"temperatures": Rule(0, is_open=True, may_be_infinite=True),  # votes without weights
-    r"lr|lr_head|learning_rate|temperature|\w+_temperature|\w+_seconds|\w+_gib|frame_rate_hz": POSITIVE,
+    r"lr|lr_head|learning_rate|temperature|content_scale|\w+_temperature|\w+_seconds|\w+_gib|frame_rate_hz": POSITIVE,
     r"num_\w+|\w+_(px|frames|hz|every|gb|topk|dim|depth|samples|per_process)": COUNT,
     r"steps|batch_size|width|dim|depth|frames|clips|crops|stride|accumulate|shard_window|nodes|short_side": COUNT,
-    r"neighbours|ranks|shots|split": COUNT,
+    r"neighbours|ranks|shots|split|scale|epochs_per_round": COUNT,
 }
 
 

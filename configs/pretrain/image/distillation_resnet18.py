@@ -27,7 +27,7 @@ def run(
     root: str,
     *,
     teacher: str,
-    weights: Path | None = None,
+    teacher_weights: Path | None = None,
     steps: int = 100_000,
     batch_size: int = 64,
     lr: float = 1e-3,
@@ -44,7 +44,7 @@ def run(
         root: Folder, list file or CSV of images or videos.
         teacher: A run folder, an exported .safetensors file, timm:NAME, torchvision:NAME, hub:FOLDER:ENTRY or hf:FOLDER
             (vidssl.models.load_encoder).
-        weights: File of weights for timm:, torchvision: and hub:.
+        teacher_weights: File of weights for timm:, torchvision: and hub:.
         steps: Number of optimizer steps.
         batch_size: Pictures per step and process.
         lr: Highest learning rate for 64 pictures per step, all processes together (optim.scaled_rate).
@@ -58,7 +58,7 @@ def run(
     student = ResNet(18, stride=stride, layer="layer4", width=width)
     method = Distillation(
         student,
-        teacher=load_encoder(teacher, weights=weights),
+        teacher=load_encoder(teacher, weights=teacher_weights),
         view=RandomResizedCrop(crop_px),
         difference=difference,
         relation_weight=relation_weight,

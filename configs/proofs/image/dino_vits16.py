@@ -32,7 +32,7 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         padding_mode="reflect",
     )
     head = DINOHead(encoder.dim, num_prototypes=32, hidden_dim=128, bottleneck_dim=64, batch_norm=True)
-    view = Pipeline(RandomResizedCrop(32, scale=(0.3, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
+    view = Pipeline(RandomResizedCrop(32, scale=(0.5, 1.0), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
 
     local = Pipeline(RandomResizedCrop(24, scale=(0.2, 0.5), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
 
