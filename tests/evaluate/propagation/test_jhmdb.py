@@ -135,8 +135,9 @@ def test_joints_follow_the_video_through_maps_in_pixels():
     np.testing.assert_allclose(found[1] - moving_joints(FIRST)[1], np.broadcast_to([0.5, 1.5], (15, 2)), atol=0.3)
 
 
-def test_a_joint_that_starts_outside_stays_lost():
-    protocol, maps = small("crw")
+@pytest.mark.parametrize("name", ["crw", "siammae"])
+def test_a_joint_that_starts_outside_stays_lost(name):
+    protocol, maps = small(name)
     joints = FIRST.copy()
     joints[4] = (-60, 20)
     carrier = Carrier(Patches(), protocol, CPU)
