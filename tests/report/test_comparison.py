@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from vidssl.cli import main
-from vidssl.evaluate.propagation import jhmdb
-from vidssl.evaluate.propagation.protocols import CRW, DINO, VFS
+from vidssl.evaluate.propagation import jhmdb, vip
+from vidssl.evaluate.propagation.protocols import CRW, DINO, SIAMMAE, VFS
 from vidssl.report import charts, published
 from vidssl.report.comparison import overview, sections, write_comparison
 from vidssl.report.finding import find
@@ -284,8 +284,44 @@ def test_published_figures_stand_apart_from_other_data(runs, tmp_path):
     assert "it is of DAVIS-2017 val, 30 sequences; here are 2" in text
 
 
+def test_figures_of_a_protocol_that_differs_in_little_stand_beside_with_what_differs(tmp_path):
+    write_result(tmp_path / "a", 0.6, num_sequences=30, protocol=SIAMMAE)
+    write_result(tmp_path / "b", 0.7, num_sequences=30)
+    (section,) = sections(find(tmp_path))
+    beside = {group["title"]: {figure.label for figure in group["published"]} for group in section["groups"]}
+    family = {
+        "SiamMAE, ViT-S/16",
+        "CropMAE, ImageNet, ViT-S/16",
+        "T-CoRe, Kinetics-400, ViT-B/16",
+        "MAE, ViT-B/16",
+    }
+    assert family <= beside["protocol siammae"] and not family & beside["protocol crw"]
+    text = write_comparison([tmp_path], tmp_path / "page.html").read_text()
+    assert rows_of(text)["T-CoRe, Kinetics-400, ViT-B/16"][0] == "66.4"
+    (core,) = re.findall(r'<tr class="published"><td class="name">T-CoRe, ImageNet.*?</tr>', text)
+    (crw,) = re.findall(r'<tr class="published"><td class="name">CRW, ResNet-18.*?</tr>', text)
+    assert "differs: frames resized by OpenCV&#39;s bilinear filter, J and F at 480x880" in core
+    assert "differs" not in crw
+
+
+def test_figures_stand_beside_their_own_protocol_rather_than_one_much_like_it(tmp_path):
+    for name in ("siammae", "cropmae"):
+        protocol, maps, variant = jhmdb.PROTOCOLS[name]
+        settings = {"split": 1, "pck": variant, "joint_maps": dataclasses.asdict(maps)}
+        write_result(
+            tmp_path / name, 0, task="jhmdb", protocol=protocol, settings=settings, num_sequences=268,
+            parts={}, figures={"PCK@0.1": 0.4},
+        )  # fmt: skip
+    both, one = sections(find(tmp_path)), sections(find(tmp_path / "siammae"))
+    (found,) = [{g["title"]: {f.method for f in g["published"]} for g in section["groups"]} for section in both]
+    assert "CropMAE, ImageNet" in found["protocol cropmae"] - found["protocol siammae"]
+    assert "SiamMAE" in found["protocol siammae"] - found["protocol cropmae"]
+    assert "CropMAE, ImageNet" in {figure.method for figure in one[0]["groups"][0]["published"]}
+
+
 CRW_DAVIS = next(one for one in PUBLISHED["davis"] if one.method == "CRW")
 VFS_JHMDB = next(one for one in PUBLISHED["jhmdb"] if one.method == "VFS")
+TCORE_DAVIS = next(one for one in PUBLISHED["davis"] if one.method.startswith("T-CoRe"))
 
 
 def davis_setup(protocol=CRW, **settings) -> Setup:
@@ -310,6 +346,13 @@ def jhmdb_setup(name: str, **settings) -> Setup:
             davis_setup(dataclasses.replace(CRW, short_side=240)),
             "here the protocol crw has other knobs: short_side 240",
         ),
+        (TCORE_DAVIS, davis_setup(SIAMMAE), ""),
+        (TCORE_DAVIS, davis_setup(), "its protocol is CropMAE's; here it is crw"),
+        (
+            TCORE_DAVIS,
+            davis_setup(dataclasses.replace(SIAMMAE, topk=5)),
+            "here the protocol siammae has other knobs: topk 5",
+        ),
         (VFS_JHMDB, jhmdb_setup("vfs"), ""),
         (VFS_JHMDB, jhmdb_setup("vfs", pck="uvc"), "here the protocol vfs has other knobs: pck uvc"),
         (VFS_JHMDB, jhmdb_setup("crw"), "its protocol is vfs; here it is crw"),
@@ -323,9 +366,9 @@ def test_why_a_published_figure_does_not_stand_here(figure, setup, reason):
 def test_every_published_protocol_of_ours_exists_unchanged():
     """A figure under a name of ours is comparable with that protocol as it is defined."""
     known = {
-        "davis": {"crw", "dino", "vfs", "dinov3"},
+        "davis": {"crw", "dino", "vfs", "dinov3", "siammae"},
         "jhmdb": set(jhmdb.PROTOCOLS),
-        "vip": {"crw", "vfs"},
+        "vip": set(vip.PROTOCOLS),
         "otb": set(),
     }
     for task, figures in PUBLISHED.items():
@@ -335,6 +378,7 @@ def test_every_published_protocol_of_ours_exists_unchanged():
             if figure.protocol and not re.search(r"[^a-z0-9]", figure.protocol)
         }
         assert ours <= known[task] | {"SiamFC"}, task
+        assert {name for figure in figures for name in figure.close_to} <= known[task], task
     for name in jhmdb.PROTOCOLS:
         assert changed_knobs(jhmdb_setup(name)) == {}
 

@@ -130,7 +130,7 @@ class FitOptions:
     """Names of the sequences, with commas between them. None is the first three."""
     online_frames: int | None = None
     """Frames of each sequence that are looked at, from the first; None is all."""
-    online_protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None
+    online_protocol: Literal["dino", "crw", "vfs", "dinov3", "siammae"] | None = None
     """How labels travel. None is dino for vision transformers and crw for everything else."""
 
 

@@ -16,7 +16,7 @@ def propagate(
     model: str,
     out: Path | None = None,
     weights: Path | None = None,
-    protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None,
+    protocol: Literal["dino", "crw", "vfs", "dinov3", "siammae"] | None = None,
     layer: str | None = None,
     device: str = "auto",
     seed: int = 0,

@@ -16,6 +16,7 @@ _HOME = {
     "CRW": "propagation.protocols",
     "DINO": "propagation.protocols",
     "DINOV3": "propagation.protocols",
+    "SIAMMAE": "propagation.protocols",
     "VFS": "propagation.protocols",
     "davis": "propagation.calls",
     "got10k": "propagation.calls",

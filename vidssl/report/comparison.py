@@ -136,13 +136,14 @@ def _published(
     beside: list[list[Figure]] = [[] for _ in groups]
     apart = []
     setups = [setup for setup, _ in groups]
+    names = [setup.protocol and setup.protocol["name"] for setup in setups]
     for figure in PUBLISHED.get(task, ()):
         reasons = [why_not(figure, setup) for setup in setups]
-        if "" in reasons:
-            beside[reasons.index("")].append(figure)
+        fitting = [number for number, reason in enumerate(reasons) if not reason]
+        if fitting:  # its own protocol rather than one much like it
+            beside[min(fitting, key=lambda number: names[number] != figure.protocol)].append(figure)
             continue
         # The group that comes nearest says it best.
-        names = [setup.protocol and setup.protocol["name"] for setup in setups]
         nearest = names.index(figure.protocol) if figure.protocol in names else len(names) - 1
         apart.append({"figure": figure, "reason": reasons[nearest]})
     return beside, apart

@@ -1,7 +1,8 @@
 """Figures from the literature, and which of our results they may stand beside.
 
 Published figures move by several points with the protocol, so each is tied to one, to a list of sequences, and to a
-way of counting. Where any of these is another one in our result, the figure is shown apart, with the reason.
+way of counting. Where any of these is another one in our result, the figure is shown apart, with the reason. A protocol
+that differs from one of ours in little is named with what differs, and its figures stand beside that one's, with this.
 
 "read" figures were read in the place that is named: the paper's or the code's own tables, or another paper's table of
 them ("in the table of ..."). "memory" figures were not looked up; they are shown as unverified.
@@ -46,6 +47,7 @@ class Figure:
         where: They were read.
         apart: Why it never stands beside results of frozen features under the same protocol; "" if it may.
         settings: What result.json must say besides.
+        close_to: Name of a protocol of ours that `protocol` is much like -> in what they differ.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Figure:
     where: str = ""
     apart: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    close_to: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -72,6 +75,13 @@ DATA = {
 
 _SUPERVISED = "it was trained on masks, its features are not frozen"
 _CORRFLOW, _DINO, _CROPMAE = "CorrFlow, figures/result.png", "DINO, table 5", "in the table of CropMAE"
+_TCORE = "its README (yafeng19/T-CORE@67c8bf9)"
+# CropMAE's code (5d0dab2), which T-CoRe has as well, against that of RVM, which `siammae` is.
+_OPENCV = "frames resized by OpenCV's bilinear filter"
+_CROPMAE_DAVIS = {"siammae": f"{_OPENCV}, J and F at 480x880"}
+_CROPMAE_VIP = {"siammae": f"{_OPENCV}, to 880 pixels and the other side to a multiple of 64"}
+_CROPMAE_JHMDB = {"siammae": _OPENCV}
+_SIAMMAE = {"siammae": "by SiamMAE's own code, which is not known to us"}
 
 
 def _jf(both: float, j: float | None = None, f: float | None = None) -> dict[str, float]:
@@ -144,12 +154,36 @@ PUBLISHED: dict[str, tuple[Figure, ...]] = {
         Figure("DINOv2, medium frames", "ViT-g/14", _jf(73.6), "DINOv3's, other frame sizes", "memory"),
         Figure("DINOv2, large frames", "ViT-g/14", _jf(76.6), "DINOv3's, other frame sizes", "memory"),
         Figure("DINOv2", "ViT-B/14", _jf(63.1), "like CRW's", where="in the table of Co-Settle"),
-        Figure("SiamMAE", "ViT-S/16", _jf(62.0), "SiamMAE's", where=_CROPMAE),
-        Figure("SiamMAE, repeated for 400 epochs", "ViT-S/16", _jf(57.9), "CropMAE's", where=_CROPMAE),
-        Figure("SiamMAE", "ViT-S/8", _jf(71.4, 68.4, 74.5), "SiamMAE's", "memory"),
-        Figure("CropMAE, ImageNet", "ViT-S/16", _jf(60.4), "CropMAE's", where="its README (60.1 since)"),
-        Figure("CropMAE, Kinetics-400", "ViT-S/16", _jf(58.6), "CropMAE's", where="its README"),
-        Figure("MAE", "ViT-B/16", _jf(53.5), "CropMAE's", where=_CROPMAE),
+        Figure("SiamMAE", "ViT-S/16", _jf(62.0), "SiamMAE's", where=_CROPMAE, close_to=_SIAMMAE),
+        Figure(
+            "SiamMAE, repeated for 400 epochs",
+            "ViT-S/16",
+            _jf(57.9),
+            "CropMAE's",
+            where=_CROPMAE,
+            close_to=_CROPMAE_DAVIS,
+        ),
+        Figure("SiamMAE", "ViT-S/8", _jf(71.4, 68.4, 74.5), "SiamMAE's", "memory", close_to=_SIAMMAE),
+        Figure(
+            "CropMAE, ImageNet",
+            "ViT-S/16",
+            _jf(60.4),
+            "CropMAE's",
+            where="its README (60.1 since)",
+            close_to=_CROPMAE_DAVIS,
+        ),
+        Figure(
+            "CropMAE, Kinetics-400",
+            "ViT-S/16",
+            _jf(58.6),
+            "CropMAE's",
+            where="its README",
+            close_to=_CROPMAE_DAVIS,
+        ),
+        Figure("T-CoRe, ImageNet", "ViT-S/16", _jf(64.1), "CropMAE's", where=_TCORE, close_to=_CROPMAE_DAVIS),
+        Figure("T-CoRe, Kinetics-400", "ViT-S/16", _jf(64.7), "CropMAE's", where=_TCORE, close_to=_CROPMAE_DAVIS),
+        Figure("T-CoRe, Kinetics-400", "ViT-B/16", _jf(66.4), "CropMAE's", where=_TCORE, close_to=_CROPMAE_DAVIS),
+        Figure("MAE", "ViT-B/16", _jf(53.5), "CropMAE's", where=_CROPMAE, close_to=_CROPMAE_DAVIS),
         Figure("MAE", "ViT-B/16", _jf(52.4), "like CRW's", where="in the table of Co-Settle"),
         Figure("VideoMAE", "ViT-S/16", _jf(39.3), "not known", where="in another paper's table"),
         Figure("CLIP", "ViT-B/16", _jf(54.9), "not known", where="in another paper's table"),
@@ -172,11 +206,18 @@ PUBLISHED: dict[str, tuple[Figure, ...]] = {
         Figure("VFS", "ResNet-18", _pck(60.5, 79.5), "vfs", "memory"),
         Figure("VFS", "ResNet-50", _pck(60.9, 80.7), "vfs", "memory"),
         Figure("DINO", "ViT-S/16", _pck(45.6, 75.0), "not known", "memory"),
-        Figure("SiamMAE", "ViT-S/16", _pck(47.0), "SiamMAE's", where=_CROPMAE),
-        Figure("SiamMAE, repeated", "ViT-S/16", _pck(46.1), "cropmae", where=_CROPMAE),
-        Figure("SiamMAE", "ViT-S/8", _pck(61.9, 83.8), "SiamMAE's", "memory"),
-        Figure("CropMAE, ImageNet", "ViT-S/16", _pck(43.5), "cropmae", where="its README"),
-        Figure("CropMAE, Kinetics-400", "ViT-S/16", _pck(42.9), "cropmae", where="its README"),
+        Figure("SiamMAE", "ViT-S/16", _pck(47.0), "SiamMAE's", where=_CROPMAE, close_to=_SIAMMAE),
+        Figure("SiamMAE, repeated", "ViT-S/16", _pck(46.1), "cropmae", where=_CROPMAE, close_to=_CROPMAE_JHMDB),
+        Figure("SiamMAE", "ViT-S/8", _pck(61.9, 83.8), "SiamMAE's", "memory", close_to=_SIAMMAE),
+        Figure(
+            "CropMAE, ImageNet", "ViT-S/16", _pck(43.5), "cropmae", where="its README", close_to=_CROPMAE_JHMDB
+        ),
+        Figure(
+            "CropMAE, Kinetics-400", "ViT-S/16", _pck(42.9), "cropmae", where="its README", close_to=_CROPMAE_JHMDB
+        ),
+        Figure("T-CoRe, ImageNet", "ViT-S/16", _pck(46.2), "cropmae", where=_TCORE, close_to=_CROPMAE_JHMDB),
+        Figure("T-CoRe, Kinetics-400", "ViT-S/16", _pck(47.0), "cropmae", where=_TCORE, close_to=_CROPMAE_JHMDB),
+        Figure("T-CoRe, Kinetics-400", "ViT-B/16", _pck(47.1), "cropmae", where=_TCORE, close_to=_CROPMAE_JHMDB),
         Figure("MAE", "ViT-B/16", _pck(44.6), "not known", where="in another paper's table"),
         Figure("VideoMAE", "ViT-S/16", _pck(41.0), "not known", where="in another paper's table"),
         Figure("DINOv2", "ViT-B/14", _pck(46.6), "not known", where="in another paper's table"),
@@ -199,11 +240,23 @@ PUBLISHED: dict[str, tuple[Figure, ...]] = {
         Figure("VFS", "ResNet-18", _miou(39.9), "vfs", "memory"),
         Figure("VFS", "ResNet-50", _miou(43.2), "vfs", "memory"),
         Figure("DINO", "ViT-S/16", _miou(36.2), "not known", "memory"),
-        Figure("SiamMAE", "ViT-S/16", _miou(37.3), "SiamMAE's", where=_CROPMAE),
-        Figure("SiamMAE, repeated", "ViT-S/16", _miou(33.2), "CropMAE's", where=_CROPMAE),
-        Figure("SiamMAE", "ViT-S/8", _miou(45.9), "SiamMAE's", "memory"),
-        Figure("CropMAE, ImageNet", "ViT-S/16", _miou(33.2), "CropMAE's", where="its README"),
-        Figure("CropMAE, Kinetics-400", "ViT-S/16", _miou(33.7), "CropMAE's", where="its README"),
+        Figure("SiamMAE", "ViT-S/16", _miou(37.3), "SiamMAE's", where=_CROPMAE, close_to=_SIAMMAE),
+        Figure("SiamMAE, repeated", "ViT-S/16", _miou(33.2), "CropMAE's", where=_CROPMAE, close_to=_CROPMAE_VIP),
+        Figure("SiamMAE", "ViT-S/8", _miou(45.9), "SiamMAE's", "memory", close_to=_SIAMMAE),
+        Figure(
+            "CropMAE, ImageNet", "ViT-S/16", _miou(33.2), "CropMAE's", where="its README", close_to=_CROPMAE_VIP
+        ),
+        Figure(
+            "CropMAE, Kinetics-400",
+            "ViT-S/16",
+            _miou(33.7),
+            "CropMAE's",
+            where="its README",
+            close_to=_CROPMAE_VIP,
+        ),
+        Figure("T-CoRe, ImageNet", "ViT-S/16", _miou(39.7), "CropMAE's", where=_TCORE, close_to=_CROPMAE_VIP),
+        Figure("T-CoRe, Kinetics-400", "ViT-S/16", _miou(37.8), "CropMAE's", where=_TCORE, close_to=_CROPMAE_VIP),
+        Figure("T-CoRe, Kinetics-400", "ViT-B/16", _miou(38.9), "CropMAE's", where=_TCORE, close_to=_CROPMAE_VIP),
         Figure("MAE", "ViT-B/16", _miou(28.1), "not known", where="in another paper's table"),
         Figure("VideoMAE", "ViT-S/16", _miou(23.3), "not known", where="in another paper's table"),
         Figure("DINOv2", "ViT-B/14", _miou(38.4), "not known", where="in another paper's table"),
@@ -253,10 +306,11 @@ def why_not(figure: Figure, setup: Setup) -> str:
         return f"it is of {data.text}; here {_listed(others)}"
     if figure.protocol is None or setup.protocol is None:
         return "" if figure.protocol is None and setup.protocol is None else "the identity has no protocol"
-    if figure.protocol != setup.protocol["name"]:
-        return f"its protocol is {figure.protocol}; here it is {setup.protocol['name']}"
+    name = setup.protocol["name"]
+    if name != figure.protocol and name not in figure.close_to:
+        return f"its protocol is {figure.protocol}; here it is {name}"
     changed = changed_knobs(setup)
-    return f"here the protocol {figure.protocol} has other knobs: {_listed(changed)}" if changed else ""
+    return f"here the protocol {name} has other knobs: {_listed(changed)}" if changed else ""
 
 
 def changed_knobs(setup: Setup) -> dict[str, Any]:

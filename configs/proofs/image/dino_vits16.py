@@ -1,6 +1,7 @@
 """What image/dino_vits16 learns.
 
-Letters: linear probe before and after, with small crops; without them; and without centring.
+Letters: linear probe before and after, with small crops; and without centring. Of small crops themselves nothing is
+claimed: a part of a letter tells little, and 58.5 with them stood beside 63.6 without (seed 0, 400 steps).
 """
 
 import copy
@@ -22,7 +23,7 @@ from vidssl.models import ConvNet
 
 
 def measure(seed: int, out: Path) -> dict[str, float]:
-    """Letters: linear probe before and after, with small crops; without them; and without centring."""
+    """Letters: linear probe before and after, with small crops; and without centring."""
     images, _ = worlds.letters(6000, seed=seed)
     encoder = ConvNet(
         widths=(16, 16, 32, 32, 64, 64),
@@ -36,12 +37,12 @@ def measure(seed: int, out: Path) -> dict[str, float]:
 
     local = Pipeline(RandomResizedCrop(24, scale=(0.2, 0.5), flip=0.0), RandomInvert(), GaussianNoise(std=0.05))
 
-    def train(name: str, *, num_local_views: int = 2, center_momentum: float = 0.9) -> float:
+    def train(name: str, *, center_momentum: float = 0.9) -> float:
         method = DINO(
             copy.deepcopy(encoder),
             global_views=(view, view),
             local_view=local,
-            num_local_views=num_local_views,
+            num_local_views=2,
             head=copy.deepcopy(head),
             teacher_temperature=optim.constant(0.02),
             center_momentum=center_momentum,
@@ -62,7 +63,6 @@ def measure(seed: int, out: Path) -> dict[str, float]:
     return {
         "random": letters_probe(encoder),
         "pretrained": train("pretrained"),
-        "without_local_crops": train("without_local_crops", num_local_views=0),
         "without_centring": train("without_centring", center_momentum=1.0),  # the centre stays at 0
         "chance": 10.0,
     }
@@ -72,7 +72,6 @@ PROOF = Proof(
     metric="linear probe on letters, per cent",
     claims=(
         Claim("pretrained", "above", "random", 20),
-        Claim("pretrained", "above", "without_local_crops", 2),
         Claim("pretrained", "above", "without_centring", 15),
     ),
     measure=measure,

@@ -1,47 +1,46 @@
 """What image/image_colorization_resnet18 learns.
 
 Grey letters whose hue is that of the letter: linear probe before and after, error of unseen colours; and where hues
-are drawn, so that there is nothing to learn.
+are drawn, so that there is nothing to learn. The recipe as shipped, but smaller.
 """
 
 import copy
+import dataclasses
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from vidssl import Batch, Run, optim
-from vidssl.augment import RandomResizedCrop
+from vidssl import Batch
 from vidssl.data import ArrayDataset
 from vidssl.evidence.probes import letters_probe
-from vidssl.evidence.proof import Proof, pretrain
+from vidssl.evidence.proof import Proof, pretrain, shipped
 from vidssl.evidence.refutation import Claim
 from vidssl.evidence.standardized import colored_letters
 from vidssl.methods import ImageColorization
-from vidssl.models import ConvNet
-from vidssl.models.pictures.decoder import Upsampler
 
 
 def measure(seed: int, out: Path) -> dict[str, float]:
     """Letters with hues: linear probe before and after, error of unseen colours."""
-    encoder = ConvNet(color="gray", standardize=True, padding_mode="reflect")
-    initial = ImageColorization(
-        encoder,
-        enlarge=Upsampler(encoder.dim, widths=(40,)),
-        view=RandomResizedCrop(32, scale=(0.8, 1.0), flip=0.0),
+    draw = partial(colored_letters, 6000, seed=seed)
+    run = shipped(
+        "image/image_colorization_resnet18",
+        draw(by_letter=True),
+        folder=out,
+        highest_lr=2e-3,
+        steps=250,
+        batch_size=64,
+        size_px=32,
+        crop_px=32,
+        width=16,
     )
-    figures = {"random": letters_probe(encoder)}
+    assert isinstance(run.method, ImageColorization)
+    initial = run.method
+    figures = {"random": letters_probe(initial.encoder)}
     for name, by_letter in (("pretrained", True), ("hues_drawn", False)):
         method = copy.deepcopy(initial)
-        recipe = Run(
-            method=method,
-            dataset=ArrayDataset(colored_letters(6000, seed=seed, by_letter=by_letter), clips=method.clips),
-            optimizer=partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.01),
-            learning_rate=optim.warmup(optim.cosine(2e-3), share=0.1),
-            steps=200,
-            batch_size=64,
-        )
-        pretrain(recipe, out=out / name, seed=seed)
+        dataset = ArrayDataset(draw(by_letter=by_letter), clips=method.clips)
+        pretrain(dataclasses.replace(run, method=method, dataset=dataset), out=out / name, seed=seed)
         figures[name] = letters_probe(method.encoder)
         error, of_grey = errors(method, by_letter=by_letter)
         figures |= {f"error_of_{name}": error, f"error_of_grey_of_{name}": of_grey}

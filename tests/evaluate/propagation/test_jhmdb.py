@@ -135,8 +135,9 @@ def test_joints_follow_the_video_through_maps_in_pixels():
     np.testing.assert_allclose(found[1] - moving_joints(FIRST)[1], np.broadcast_to([0.5, 1.5], (15, 2)), atol=0.3)
 
 
-def test_a_joint_that_starts_outside_stays_lost():
-    protocol, maps = small("crw")
+@pytest.mark.parametrize("name", ["crw", "siammae"])
+def test_a_joint_that_starts_outside_stays_lost(name):
+    protocol, maps = small(name)
     joints = FIRST.copy()
     joints[4] = (-60, 20)
     carrier = Carrier(Patches(), protocol, CPU)
@@ -151,7 +152,7 @@ def test_without_an_encoder_joints_stay():
 
 
 def test_the_published_protocols():
-    """videowalk's issue 10; CropMAE's downstreams/propagation/util.py; VFS' configs."""
+    """videowalk's issue 10; CropMAE's downstreams/propagation/util.py; VFS' configs; RVM's notebook."""
     knobs = {
         name: (p.frame_size, p.topk, p.num_recent_frames, p.temperature, p.radius_cells, maps.sigma, maps.topk)
         for name, (p, maps, _) in PROTOCOLS.items()
@@ -160,6 +161,7 @@ def test_the_published_protocols():
         "crw": ((320, 320), 10, 7, 0.05, 12, 0.5, 3),
         "cropmae": ((320, 320), 7, 20, 0.7, 20, 0.5, 5),
         "vfs": ((320, 320), 10, 20, 0.07, 12, 4, 5),
+        "siammae": ((320, 320), 7, 20, 0.7, 20, 0.5, 5),
     }
 
 
@@ -246,7 +248,7 @@ def test_videos_must_have_the_same_joints(tmp_path):
 
 def test_each_protocol_has_the_pck_of_its_own_code(root, tmp_path, capsys):
     assert {name: variant for name, (_, _, variant) in PROTOCOLS.items()} == {
-        "crw": "uvc", "cropmae": "uvc", "vfs": "vfs"
+        "crw": "uvc", "cropmae": "uvc", "vfs": "vfs", "siammae": "uvc"
     }  # fmt: skip
     out = tmp_path / "out"
     words = ["evaluate", "jhmdb", "--root", str(root), "--model", "identity", "--out", str(out), "--no-overlays"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from vidssl.evaluate.propagation.affinity import propagate
 from vidssl.evaluate.propagation.frames import (
@@ -20,27 +21,30 @@ from vidssl.evaluate.propagation.frames import (
     upsampled,
 )
 from vidssl.evaluate.propagation.propagate import identity_masks, propagate_labels, propagate_masks
-from vidssl.evaluate.propagation.protocols import CRW, DINO, DINOV3, PROTOCOLS, VFS
+from vidssl.evaluate.propagation.protocols import CRW, DINO, DINOV3, PROTOCOLS, SIAMMAE, VFS
 from vidssl.models import Encoder, ResNet
 
 HEIGHT, WIDTH, DIM, LABELS = 6, 9, 5, 3
 
 
-# The four protocols as their authors wrote them: dense, cell by cell, frame lists spelled out. Features are
+# The protocols as their authors wrote them: dense, cell by cell, frame lists spelled out. Features are
 # (T, D, h, w), normalised; labels (L, h, w) of frame 0; the answer is the list of labels of every frame.
 
 
-def dense(features, first_labels, *, context, allowed, pick):
+GIVEN = -1  # number of the first frame with its given labels, where these are not those it is put out with
+
+
+def dense(features, first_labels, *, context, allowed, pick, is_first_predicted=False):
     """Run a protocol: `context(t)` lists (frame, is windowed), `pick` turns scores into weights."""
     height, width = features.shape[2:]
     cells = list(itertools.product(range(height), range(width)))
     similarity = torch.einsum("tdyx, sdvu -> tyxsvu", features, features).tolist()
-    labels = [first_labels]
-    for target in range(1, len(features)):
+    labels = {GIVEN: first_labels} if is_first_predicted else {0: first_labels}
+    for target in range(len(labels) - is_first_predicted, len(features)):
         result = torch.zeros_like(first_labels)
         for query in cells:
             entries = [
-                (similarity[target][query[0]][query[1]][source][key[0]][key[1]], source, key)
+                (similarity[target][query[0]][query[1]][max(0, source)][key[0]][key[1]], source, key)
                 for source, is_windowed in context(target)
                 for key in cells
                 if not is_windowed or allowed(query, key)
@@ -48,8 +52,8 @@ def dense(features, first_labels, *, context, allowed, pick):
             weights = pick([score for score, _, _ in entries])
             for weight, (_, source, key) in zip(weights, entries, strict=True):
                 result[:, query[0], query[1]] += weight * labels[source][:, key[0], key[1]]
-        labels.append(result)
-    return labels
+        labels[target] = result
+    return [labels[number] for number in range(len(features))]
 
 
 def kth_largest(scores, k):
@@ -72,7 +76,7 @@ def softmax_of_topk(scores, k, temperature):
 
 
 def oracle(protocol, features, first_labels, radius, recent, k):
-    temperature = {"dino": 0.1, "crw": 0.05, "vfs": 0.07, "dinov3": 0.2}[protocol.name]
+    temperature = {"dino": 0.1, "crw": 0.05, "vfs": 0.07, "dinov3": 0.2, "siammae": 0.7}[protocol.name]
     if protocol.name == "dino":
         return dense(
             features,
@@ -96,6 +100,16 @@ def oracle(protocol, features, first_labels, radius, recent, k):
             context=lambda t: [(0, True)] + [(i, True) for i in range(max(0, t - recent), t)],
             allowed=lambda q, p: math.dist(q, p) < radius,
             pick=lambda scores: softmax_of_topk(scores, k, temperature),
+        )
+    if protocol.name == "siammae":
+        return dense(
+            features,
+            first_labels,
+            # The queue begins as copies of frame 0; from then on predictions enter, that of frame 0 first.
+            context=lambda t: [(GIVEN, False)] + [(max(GIVEN, i), True) for i in range(t - recent, t)],
+            allowed=lambda q, p: math.dist(q, p) < radius,
+            pick=lambda scores: softmax_of_topk(scores, k, temperature),
+            is_first_predicted=True,
         )
     return dense(
         features,
@@ -130,13 +144,45 @@ def numbered_frames(count, height, width):
 def test_protocols_equal_their_dense_form(protocol, radius):
     features = F.normalize(torch.randn(7, DIM, HEIGHT, WIDTH), dim=1)
     first_labels = torch.rand(LABELS, HEIGHT, WIDTH)
-    protocol = dataclasses.replace(protocol, radius_cells=radius, num_recent_frames=3, topk=4, short_side=None)
+    protocol = dataclasses.replace(
+        protocol, radius_cells=radius, num_recent_frames=3, topk=4, short_side=None, frame_size=None
+    )
     expected = oracle(protocol, features.double(), first_labels.double(), radius, recent=3, k=4)
     frames = numbered_frames(7, 8 * HEIGHT, 8 * WIDTH)
     results = list(propagate_labels(Given(features), frames, lambda *_: first_labels, protocol=protocol))
     assert len(results) == 7
     for result, right in zip(results, expected, strict=True):
         torch.testing.assert_close(result.double(), right, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("repeats", ["padding", "while_recent", "never"])
+def test_a_predicted_first_frame_is_put_out_and_copied_from(repeats):
+    """With one recent frame, no window and top-4, a cell of frame 0 copies from several others: its prediction is not
+    what was given, and is what frame 1 finds in the queue. Cells stand there twice, so none is tied at the border."""
+    features = F.normalize(torch.randn(4, DIM, HEIGHT, WIDTH), dim=1)
+    first_labels = torch.rand(LABELS, HEIGHT, WIDTH)
+    protocol = dataclasses.replace(
+        SIAMMAE, radius_cells=None, num_recent_frames=1, topk=4, frame_size=None, first_frame_repeats=repeats
+    )
+    expected = dense(
+        features.double(),
+        first_labels.double(),
+        # The recent frame of frame 0 is a copy of itself where there is padding.
+        context=lambda t: [(GIVEN, False)] + ([(t - 1, True)] if t or repeats == "padding" else []),
+        allowed=lambda q, p: True,
+        pick=lambda scores: softmax_of_topk(scores, 4, 0.7),
+        is_first_predicted=True,
+    )
+    frames = numbered_frames(4, 8 * HEIGHT, 8 * WIDTH)
+    found, as_given = (
+        list(propagate_labels(Given(features), frames, lambda *_: first_labels, protocol=one))
+        for one in (protocol, dataclasses.replace(protocol, first_output="upsampled"))
+    )
+    for result, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(result.double(), right, atol=2e-6, rtol=0)
+    assert torch.equal(as_given[0], first_labels)
+    assert (found[0] - as_given[0]).abs().max() > 0.1
+    assert (found[1] - as_given[1]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -230,7 +276,7 @@ def colored(positions, size=30):
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
 def test_a_moving_square_is_followed_exactly(protocol):
     features, _ = colored([(2 + 2 * t, 3 + 3 * t) for t in range(8)])
-    protocol = dataclasses.replace(protocol, short_side=None)
+    protocol = dataclasses.replace(protocol, short_side=None, frame_size=None)
     labels = propagate_labels(
         Given(features), numbered_frames(8, 240, 240), lambda *_: features[0], protocol=protocol
     )
@@ -290,7 +336,7 @@ def test_ids_with_gaps_survive(protocol):
     features = torch.eye(64).view(64, 8, 8).expand(3, 64, 8, 8)  # every cell knows its place
     mask = torch.zeros(64, 64, dtype=torch.uint8)
     mask[:32, :32], mask[32:, 32:] = 7, 201
-    protocol = dataclasses.replace(protocol, short_side=None, topk=1, keep_ties=False)
+    protocol = dataclasses.replace(protocol, short_side=None, frame_size=None, topk=1, keep_ties=False)
     for number, result in enumerate(
         propagate_masks(Given(features), numbered_frames(3, 64, 64), mask, protocol=protocol)
     ):
@@ -303,11 +349,11 @@ def test_ids_with_gaps_survive(protocol):
 
 @pytest.mark.parametrize(
     ("protocol", "inside"),
-    [(DINO, 9), (CRW, 9), (VFS, 0), (DINOV3, 0)],
+    [(DINO, 9), (CRW, 9), (VFS, 0), (DINOV3, 0), (SIAMMAE, 9)],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_channel_that_is_constant(protocol, inside):
-    protocol = dataclasses.replace(protocol, short_side=None)
+    protocol = dataclasses.replace(protocol, short_side=None, frame_size=None)
     mask = torch.full((16, 16), 9, dtype=torch.uint8)
     *_, last = propagate_masks(Given(torch.ones(2, 1, 2, 2)), numbered_frames(2, 16, 16), mask, protocol=protocol)
     assert (last == inside).all()
@@ -333,9 +379,12 @@ def test_min_max_lets_a_faint_object_win():
     ("first_column", "expected"),
     [
         # The middle one of 3 cells over 20 columns is sampled at 9.5: Pillow and nearest-exact take column 10.
-        (10, {"dino": 1, "vfs": 1, "dinov3": 1, "crw": 0.5}),
+        # OpenCV's nearest neighbour brings column 10 to column 5 of 10; the middle cell is between columns 4 and 5.
+        (10, {"dino": 1, "vfs": 1, "dinov3": 1, "crw": 0.5, "siammae": 0.5}),
         # VFS goes to 10 columns first, where the middle cell takes column 5, which came from column 11.
-        (11, {"dino": 0, "vfs": 1, "dinov3": 0, "crw": 0}),
+        (11, {"dino": 0, "vfs": 1, "dinov3": 0, "crw": 0, "siammae": 0}),
+        # Column 4 of 10 is column 8 by OpenCV, 9 by Pillow.
+        (9, {"dino": 1, "vfs": 1, "dinov3": 1, "crw": 1, "siammae": 0.5}),
     ],
 )
 def test_first_labels_of_each_protocol(first_column, expected):
@@ -367,6 +416,9 @@ def test_first_labels_of_each_protocol(first_column, expected):
         (DINOV3, (480, 854), 16, (960, 1712)),
         (DINOV3, (480, 854), 14, (966, 1722)),
         (DINOV3, (300, 300), 16, (960, 960)),
+        (SIAMMAE, (480, 854), 16, (480, 880)),
+        (SIAMMAE, (854, 480), 16, (480, 880)),
+        (SIAMMAE, (1080, 1920), 14, (476, 868)),
     ],
 )
 def test_frame_sizes(protocol, native, multiple, expected):
@@ -391,6 +443,20 @@ def test_resizing_is_opencvs_bit_by_bit():
     ]:
         resized = opencv_bilinear(pattern(height, width).permute(2, 0, 1), size).permute(1, 2, 0)
         assert hashlib.sha256(resized.contiguous().numpy().tobytes()).hexdigest()[:16] == digest
+
+
+def test_frames_are_resized_by_the_filter_of_the_protocol():
+    frame = pattern(24, 43).permute(2, 0, 1)
+    image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+    found = {}
+    for name, resampling in (("pil_lanczos", Image.Resampling.LANCZOS), ("pil_bicubic", Image.Resampling.BICUBIC)):
+        protocol = dataclasses.replace(SIAMMAE, frame_size=(16, 20), frame_resize=name)
+        found[name] = (
+            (prepare_frame(frame, protocol=protocol) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        )
+        np.testing.assert_array_equal(found[name], np.asarray(image.resize((20, 16), resampling)))
+    assert (found["pil_lanczos"] != found["pil_bicubic"]).mean() > 0.5
+    assert SIAMMAE.frame_resize == "pil_lanczos"
 
 
 def test_the_protocols_colours_replace_imagenets_and_no_others():
@@ -424,6 +490,7 @@ def test_the_protocols_colours_replace_imagenets_and_no_others():
         (CRW, 20, 10, False, 12, None),
         (VFS, 20, 10, False, 12, 480),
         (DINOV3, 7, 5, True, 12, 960),
+        (SIAMMAE, 20, 7, False, 20, None),
     ],
 )
 def test_the_figures_of_the_official_code(protocol, recent, topk, keep_ties, radius, short_side):

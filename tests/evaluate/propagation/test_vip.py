@@ -148,7 +148,20 @@ def test_classes_beyond_the_last_are_refused(root, tmp_path):
 
 def test_the_published_protocols():
     knobs = {name: (p.frame_size, p.num_recent_frames, p.topk, p.temperature) for name, p in PROTOCOLS.items()}
-    assert knobs == {"crw": ((560, 560), 4, 10, 0.05), "vfs": ((560, 560), 20, 10, 0.07)}
+    assert knobs == {
+        "crw": ((560, 560), 4, 10, 0.05),
+        "vfs": ((560, 560), 20, 10, 0.07),
+        "siammae": ((448, 880), 20, 10, 0.7),
+    }
+
+
+def test_another_short_side_keeps_the_shape_of_the_protocols_frames(root, tmp_path):
+    words = ["evaluate", "vip", "--root", str(root), "--model", "timm:resnet10t", "--out", str(tmp_path / "out")]
+    more = ["--no-overlays", "--no-baselines", "--sequences", "videos2", "--device", "cpu"]
+    for protocol, frame_size in (("siammae", [56, 110]), ("crw", [56, 56])):
+        assert main([*words, *more, "--protocol", protocol, "--short-side", "56"]) == 0
+        document = json.loads((tmp_path / "out/result.json").read_text())
+        assert (document["protocol"]["name"], document["protocol"]["frame_size"]) == (protocol, frame_size)
 
 
 def test_the_command(root, tmp_path, capsys):

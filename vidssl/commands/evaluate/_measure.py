@@ -28,8 +28,7 @@ class MeasureOptions:
     layer: str | None = None
     """Features of another layer or facet: layer2, 9, 11.keys, ...; None is the last."""
     short_side: int | None = None
-    """Pixels of the shorter side of the frames, or of both where the protocol has square ones, instead of the
-    protocol's."""
+    """Pixels of the shorter side of the frames instead of the protocol's; of both where it has square ones."""
     out: Path | None = None
     """Folder for the results. None is RUN/evaluate/TASK-PROTOCOL for runs, else runs/evaluate/MODEL-TASK-PROTOCOL."""
     device: str = "auto"
@@ -88,7 +87,8 @@ def measure(
             if side is None:
                 return chosen
             if chosen.frame_size is not None:
-                return dataclasses.replace(chosen, frame_size=(side, side))
+                height, width = (round(one * side / min(chosen.frame_size)) for one in chosen.frame_size)
+                return dataclasses.replace(chosen, frame_size=(height, width))
             return dataclasses.replace(chosen, short_side=side)
 
         def carrier(model: str, weights: Path | None) -> Carrier:

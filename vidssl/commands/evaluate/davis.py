@@ -12,7 +12,7 @@ def davis(
     root: Path,
     options: Annotated[MeasureOptions, tyro.conf.arg(name="")],
     *,
-    protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None,
+    protocol: Literal["dino", "crw", "vfs", "dinov3", "siammae"] | None = None,
     layout: Literal["davis2017", "davis2016", "youtubevos"] = "davis2017",
     sequences: str | None = None,
     subset: str = "val",

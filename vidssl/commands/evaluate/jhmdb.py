@@ -13,7 +13,7 @@ def jhmdb(
     root: Path,
     options: Annotated[MeasureOptions, tyro.conf.arg(name="")],
     *,
-    protocol: Literal["crw", "cropmae", "vfs"] = "crw",
+    protocol: Literal["crw", "cropmae", "vfs", "siammae"] = "crw",
     read_topk: int | None = None,
     sequences: str | None = None,
     split: Literal[1, 2, 3] = 1,
@@ -32,7 +32,7 @@ def jhmdb(
             videos of your own: VIDEO/frames/00000.jpg and VIDEO/joint_positions.mat.
         options: What is measured, and where.
         protocol: How labels travel, on frames of 320x320 pixels; published figures differ by protocol.
-        read_topk: Cells that a joint is read from, instead of the protocol's: 3 of crw, 5 of cropmae and vfs.
+        read_topk: Cells that a joint is read from, instead of the protocol's: 3 of crw, 5 of the others.
         sequences: Names of videos, with commas between them. None is all of the split's test videos.
         split: Of JHMDB; published figures are of the first.
         command: Command line that started this, for the record.

@@ -15,7 +15,7 @@ def tapvid(
     root: Path,
     options: Annotated[MeasureOptions, tyro.conf.arg(name="")],
     *,
-    protocol: Literal["dino", "crw", "vfs", "dinov3"] | None = None,
+    protocol: Literal["dino", "crw", "vfs", "dinov3", "siammae"] | None = None,
     query_mode: Literal["first", "strided"] = "strided",
     visible_share: float = 0.15,
     sequences: str | None = None,

@@ -12,7 +12,7 @@ def vip(
     root: Path,
     options: Annotated[MeasureOptions, tyro.conf.arg(name="")],
     *,
-    protocol: Literal["crw", "vfs"] = "crw",
+    protocol: Literal["crw", "vfs", "siammae"] = "crw",
     sequences: str | None = None,
     subset: str = "val",
     num_classes: int = 20,
@@ -27,7 +27,8 @@ def vip(
         root: Folder in the layout of VIP (VIP_Fine with Images, Annotations/Category_ids, lists/val_videos.txt), or
             VIP_Fine itself.
         options: What is measured, and where.
-        protocol: How labels travel, on frames of 560x560 pixels; published figures differ by protocol.
+        protocol: How labels travel, on frames of 560x560 pixels, or 448x880 with siammae; published figures differ by
+            protocol.
         sequences: Names of videos, with commas between them. None is all of the subset.
         subset: List of videos, lists/SUBSET_videos.txt.
         num_classes: With the background: 20 in VIP.

@@ -12,6 +12,8 @@ from torch import Tensor
 from ...models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .protocols import Protocol
 
+_PIL_FILTERS = {"pil_bicubic": Image.Resampling.BICUBIC, "pil_lanczos": Image.Resampling.LANCZOS}
+
 
 def color_statistics(encoder: Encoder, protocol: Protocol) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel that `protocol` normalises the pixels of `encoder` with.
@@ -52,8 +54,10 @@ def prepare_frame(frame: Tensor, *, protocol: Protocol, multiple: int = 1) -> Te
     """Resize a frame as the protocol does: uint8 (3, H, W) -> float (3, H', W') in [0, 1]."""
     size = resized_size(frame.shape[1], frame.shape[2], protocol=protocol, multiple=multiple)
     if size != tuple(frame.shape[1:]):
-        resize = opencv_bilinear if protocol.frame_resize == "opencv_bilinear" else _pil_bicubic
-        frame = resize(frame, size)
+        if protocol.frame_resize == "opencv_bilinear":
+            frame = opencv_bilinear(frame, size)
+        else:
+            frame = _pil_resized(frame, size, _PIL_FILTERS[protocol.frame_resize])
     return frame.float() / 255
 
 
@@ -98,10 +102,10 @@ def opencv_bilinear(frame: Tensor, size: tuple[int, int]) -> Tensor:
     return above.add_(2).bitwise_right_shift_(2).to(torch.uint8)
 
 
-def _pil_bicubic(frame: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize uint8 (3, H, W) by Pillow's bicubic filter, which has antialias."""
+def _pil_resized(frame: Tensor, size: tuple[int, int], resampling: Image.Resampling) -> Tensor:
+    """Resize uint8 (3, H, W) by a filter of Pillow, which has antialias."""
     image = Image.fromarray(rearrange(frame.cpu().numpy(), "c h w -> h w c"))
-    resized = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    resized = np.asarray(image.resize((size[1], size[0]), resampling))
     return torch.from_numpy(rearrange(resized, "h w c -> c h w").copy()).to(frame.device)
 
 
@@ -111,11 +115,24 @@ def pil_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.asarray(resized).copy())
 
 
+def opencv_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (H, W) as OpenCV's `resize` with INTER_NEAREST does: upper left corners of pixels, not their centres."""
+
+    def taken(length: int, new_length: int) -> Tensor:
+        places = np.floor(np.arange(new_length) * (1 / (new_length / length)))
+        return torch.from_numpy(places.clip(max=length - 1).astype(np.int64))
+
+    rows, columns = (taken(length, new_length) for length, new_length in zip(mask.shape, size, strict=True))
+    return mask[rows][:, columns]
+
+
 def labels_from_mask(
     mask: Tensor, ids: Tensor, grid: tuple[int, int], *, frame_size: tuple[int, int], protocol: Protocol
 ) -> Tensor:
     """Bring object ids (H, W) to one label channel per id on the feature grid: float (L, h, w)."""
-    if protocol.first_label_resize == "bilinear":
+    if protocol.first_label_resize in ("bilinear", "bilinear_through_frame"):
+        if protocol.first_label_resize == "bilinear_through_frame":
+            mask = opencv_nearest(mask, frame_size)
         return F.interpolate((mask == ids[:, None, None]).float()[None], size=grid, mode="bilinear")[0]
     if protocol.first_label_resize == "nearest_exact":
         small = F.interpolate(mask[None, None].float(), size=grid, mode="nearest-exact")[0, 0].to(mask.dtype)

@@ -41,7 +41,7 @@ from ..results import Result, per_cent
 from .drawing.draw import contact_sheet_of, draw_points
 from .drawing.overlay import evenly_spaced, write_video
 from .propagate import propagate_labels
-from .protocols import CRW, VFS, Protocol
+from .protocols import CRW, SIAMMAE, VFS, Protocol
 from .runner import Benchmark, Carrier
 from .sequence_intervals import joint_sums
 
@@ -86,6 +86,13 @@ PROTOCOLS: dict[str, tuple[Protocol, JointMaps, Variant]] = {
         dataclasses.replace(VFS, frame_size=(320, 320)),
         JointMaps(grid="pixels", sigma=4, background=False, topk=5),
         "vfs",
+    ),
+    # google-deepmind/representations4d (75aca30), colabs/rvm_evaluation_demo.ipynb, cells 16 and 24: as "cropmae" but
+    # for the filter that frames are resized by, and a first frame that is predicted.
+    "siammae": (
+        dataclasses.replace(SIAMMAE, frame_size=(320, 320)),
+        JointMaps(grid="cells", sigma=0.5, background=True, topk=5),
+        "uvc",
     ),
 }
 
@@ -282,7 +289,7 @@ def variants_table(result: Result) -> Table:
     """Draw PCK at all thresholds by every variant for the terminal, in per cent."""
     variants = result.record["variants"]
     table = Table("", *variants["uvc"], title="PCK as it is counted by the code of ...")
-    names = {"uvc": "UVC, CRW, CropMAE", "vfs": "VFS", "tapvid": "TAP-Vid"}
+    names = {"uvc": "UVC, CRW, CropMAE, RVM", "vfs": "VFS", "tapvid": "TAP-Vid"}
     for variant, values in variants.items():
         table.add_row(names[variant], *map(per_cent, values.values()))
     return table

@@ -1,8 +1,8 @@
 """Label propagation with frozen features: masks, keypoints, parts, boxes or points, as channels of a label map.
 
 A cell of a new frame takes the labels of the cells it resembles most, in the first frame and in the last few.
-What differs between published figures is the protocol around this: four are given here as data (`DINO`, `CRW`,
-`VFS`, `DINOV3`), each after the code its authors released, and one code path runs them all.
+What differs between published figures is the protocol around this: five are given here as data (`DINO`, `CRW`,
+`VFS`, `DINOV3`, `SIAMMAE`), each after the code its authors released, and one code path runs them all.
 `dataclasses.replace` makes variants; a result must say which knobs it used, `dataclasses.asdict` lists them.
 """
 
@@ -81,7 +81,8 @@ def propagate_features(
         protocol: How.
 
     Yields:
-        Soft labels of every frame, (L, h, w); for the first frame what was given.
+        Soft labels of every frame, (L, h, w); for the first frame what was given, or predicted where the protocol says
+        so.
     """
     given = labels_of if isinstance(labels_of, Mapping) else {0: labels_of}
     # Features (h, w, D) and labels of the first frame, and of those with labels of their own; of the last frames.
@@ -92,8 +93,9 @@ def propagate_features(
         if number == 0:
             labels = given[0](*frame.shape[1:]).to(frame.device, torch.float32)
             kept.append((cells, labels))
-            yield labels
-            continue
+            if protocol.first_output != "predicted":
+                yield labels
+                continue
         repeats = _first_frame_repeats(number, protocol)
         context = [*kept, *recent]
         with torch.no_grad():
@@ -110,10 +112,11 @@ def propagate_features(
                 copies=[repeats + protocol.first_frame_windowed] + [1] * (len(context) - 1),
                 first_key_free=not protocol.first_frame_windowed,
             )
-        if number in given:
+        joins = number > 0 and number in given
+        if joins:
             more = given[number](*frame.shape[1:]).to(frame.device, torch.float32)
             labels = torch.cat((labels * (1 - more.sum(0).clamp(max=1)), more))
-        (kept if number in given else recent).append((cells, labels))
+        (kept if joins else recent).append((cells, labels))
         yield labels
 
 
@@ -140,7 +143,8 @@ def propagate_labels(
         device: Where to compute; None is where the encoder is.
 
     Yields:
-        Soft labels (L, h, w) of every frame, on `device`; for the first frame what `first_labels` gave.
+        Soft labels (L, h, w) of every frame, on `device`; for the first frame what `first_labels` gave, or predicted
+        where the protocol says so.
     """
     features = encode_frames(encoder, frames, protocol=protocol, device=device)
     return propagate_features(features, first_labels, protocol=protocol)
@@ -254,9 +258,10 @@ def _encode(encoder: Encoder, pixels: Tensor, *, mean: tuple[float, ...], std: t
 
 
 def _first_frame_repeats(number: int, protocol: Protocol) -> int:
-    """Count the copies of the first frame among the recent frames of frame `number` (1, 2, ...)."""
+    """Count the copies of the first frame, with its given labels, among the recent frames of frame `number`."""
+    is_predicted = protocol.first_output == "predicted"  # it is one of the recent frames then, from frame 1 on
     if protocol.first_frame_repeats == "never":
         return 0
     if protocol.first_frame_repeats == "while_recent":
-        return int(number <= protocol.num_recent_frames)
-    return max(0, protocol.num_recent_frames - (number - 1))
+        return int(number <= protocol.num_recent_frames and not is_predicted)
+    return max(0, protocol.num_recent_frames - (number if is_predicted else number - 1))

@@ -21,7 +21,8 @@ class Protocol:
         short_side: Pixels the shorter side of a frame is resized to; None keeps the native size.
         long_side_multiple: The longer side follows the aspect ratio, then goes to a multiple of this.
         side_rounding: How sides are rounded, to `long_side_multiple` and to what the encoder needs (the patch).
-        frame_resize: "opencv_bilinear" on uint8 without antialias, as cv2.resize; or "pil_bicubic".
+        frame_resize: "opencv_bilinear" on uint8 without antialias, as cv2.resize; or "pil_bicubic" or "pil_lanczos",
+            which have antialias.
         color_mean: Replaces the encoder's mean; see `color_statistics`. None keeps it.
         color_std: Replaces the encoder's standard deviation; see `color_statistics`. None keeps it.
         resnet_layer: Last layer of a ResNet.
@@ -42,13 +43,16 @@ class Protocol:
         temperature: Weights are softmax(cosine similarity / temperature) over the chosen cells.
         first_label_resize: First mask to feature cells. "nearest" is Pillow's, on the index mask;
             "nearest_through_frame" goes to the frame's size first; "nearest_exact" is PyTorch's; "bilinear" works
-            on the one-hot masks without antialias, so borders are soft.
+            on the one-hot masks without antialias, so borders are soft; "bilinear_through_frame" brings the index
+            mask to the frame's size first, by OpenCV's nearest neighbour.
         upsample: Of the soft labels before the argmax.
         upsample_to: "native" size; or the resized "frame", whose argmax is then brought to native size by Pillow's
             nearest neighbour.
         class_min_max: Stretch each channel to [0, 1] over the pixels of a frame before the argmax. A channel that
             is constant: stays, or becomes zero. "off" leaves the soft labels.
-        first_output: What is put out for the first frame: the mask "given", or its label map "upsampled".
+        first_output: What is put out for the first frame: the mask "given", its label map "upsampled", or its label
+            map "predicted" from the first frame as from a context, then upsampled. A prediction is the oldest of the
+            recent frames from then on; the first frame's own place keeps the given labels.
     """
 
     name: str
@@ -57,7 +61,7 @@ class Protocol:
     short_side: int | None
     long_side_multiple: int
     side_rounding: Literal["floor", "nearest", "ceil"]
-    frame_resize: Literal["opencv_bilinear", "pil_bicubic"]
+    frame_resize: Literal["opencv_bilinear", "pil_bicubic", "pil_lanczos"]
     color_mean: tuple[float, ...] | None
     color_std: tuple[float, ...] | None
     resnet_layer: Literal["layer1", "layer2", "layer3", "layer4"]
@@ -73,11 +77,13 @@ class Protocol:
     topk: int
     keep_ties: bool
     temperature: float
-    first_label_resize: Literal["nearest", "nearest_through_frame", "nearest_exact", "bilinear"]
+    first_label_resize: Literal[
+        "nearest", "nearest_through_frame", "nearest_exact", "bilinear", "bilinear_through_frame"
+    ]
     upsample: Literal["bilinear", "nearest"]
     upsample_to: Literal["native", "frame"]
     class_min_max: Literal["off", "constant_stays", "constant_to_zero"]
-    first_output: Literal["given", "upsampled"]
+    first_output: Literal["given", "upsampled", "predicted"]
 
     def encoder_options(self, family: str) -> dict[str, Any]:
         """Give the options of `load_encoder` that the protocol fixes for a family of `encoder_family(spec)`.
@@ -213,4 +219,42 @@ DINOV3 = Protocol(  # facebookresearch/dinov3, notebooks/segmentation_tracking.i
     first_output="given",
 )
 
-PROTOCOLS = (DINO, CRW, VFS, DINOV3)
+# google-deepmind/representations4d (75aca30), colabs/rvm_evaluation_demo.ipynb, cells 16 and 23: the protocol of RVM.
+# CropMAE (5d0dab2) and T-CoRe (0ffcabe) have the same but for frames resized by OpenCV's bilinear filter, a first frame
+# that is not predicted (the same to 6e-8), and J and F of DAVIS at 480 x 880.
+#
+# Differences from the notebook: where the patch does not divide the frame, frames and labels go to the multiples
+# below, so that both cover the same; there labels cover the whole frame, the cells not its last rows and columns. The
+# last step takes the pixel at the exact centre, as PyTorch, Pillow and OpenCV 5 do: OpenCV 4 takes the one left of it
+# for columns 213 and 640 of 854 from 880.
+SIAMMAE = Protocol(
+    name="siammae",
+    version=1,
+    frame_size=(480, 880),
+    short_side=None,
+    long_side_multiple=1,
+    side_rounding="floor",
+    frame_resize="pil_lanczos",
+    color_mean=None,
+    color_std=None,
+    resnet_layer="layer3",
+    resnet_stride=8,
+    resnet_padding="zeros",
+    vit_pos_embed="timm",
+    num_recent_frames=20,
+    first_frame_repeats="padding",
+    first_frame_windowed=False,
+    window="disc",
+    radius_cells=20,
+    radius_inclusive=False,
+    topk=7,
+    keep_ties=False,
+    temperature=0.7,
+    first_label_resize="bilinear_through_frame",
+    upsample="bilinear",
+    upsample_to="frame",
+    class_min_max="off",
+    first_output="predicted",
+)
+
+PROTOCOLS = (DINO, CRW, VFS, DINOV3, SIAMMAE)

@@ -77,7 +77,7 @@ class Carrier:
     def __post_init__(self) -> None:
         if self.encoder is not None and self.protocol is None:
             raise ValueError(
-                "protocol is None; an encoder needs one: pass DINO, CRW, VFS or DINOV3 "
+                "protocol is None; an encoder needs one: pass DINO, CRW, VFS, DINOV3 or SIAMMAE "
                 "(evaluate/propagation/propagate.py)"
             )
 

@@ -27,7 +27,7 @@ from ..metrics.miou import confusion_matrix, figures, iou_per_class
 from .drawing.draw import contact_sheet_of, with_legend
 from .drawing.overlay import evenly_spaced, overlay, write_video
 from .masks import read_mask, write_mask
-from .protocols import CRW, VFS, Protocol
+from .protocols import CRW, SIAMMAE, VFS, Protocol
 from .runner import Benchmark, Carrier
 from .sequence_intervals import confusion_sums
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 _FPS = 5  # of the drawn videos: VIP annotates a frame a second
 
-# Protocols of VIP by name. Frames of 560x560 pixels; classes are chosen there, then brought to native size.
+# Protocols of VIP by name. Frames are squashed; classes are chosen there or at native size.
 PROTOCOLS: dict[str, Protocol] = {
     # ajabri/videowalk (047f3f4), test.py with the options of its issue 10. Its labels are not followed to the letter:
     # it resizes the ids themselves by bilinear interpolation, which makes classes of the borders between others.
@@ -43,6 +43,8 @@ PROTOCOLS: dict[str, Protocol] = {
     # xvjiarui/VFS (7233826), datasets/vip_dataset.py. The configuration for VIP was not published: the propagation is
     # that of DAVIS, the frames are those of the others.
     "vfs": dataclasses.replace(VFS, frame_size=(560, 560)),
+    # google-deepmind/representations4d (75aca30), colabs/rvm_evaluation_demo.ipynb, cells 16 and 25.
+    "siammae": dataclasses.replace(SIAMMAE, frame_size=(448, 880), topk=10),
 }
 
 
