@@ -291,7 +291,7 @@ def test_reports_embed_regular_files_of_the_run_alone(tmp_path, name, kind):
         path.parent.rmdir()
         path.parent.symlink_to(outside.parent)
     else:
-        pytest.skip("it lies in the run folder itself")
+        return  # it lies in the run folder itself, which may be a link
     if kind == "pipe" and name == "run.json":
         return  # said to be no run folder
     with pytest.raises(ValueError, match=r"is a link|is no regular file"):

@@ -1,5 +1,6 @@
 """Samples and batches: functions of the seed alone, whatever reads them; bad files counted and bounded."""
 
+import itertools
 from collections import Counter
 from functools import partial
 
@@ -251,16 +252,15 @@ def test_batches_come_to_the_device_in_order(dataset):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("workers", ["process", "thread"])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_come_to_the_gpu_while_the_one_before_is_computed_with(dataset, workers, num_workers):
+def test_batches_come_to_the_gpu_while_the_one_before_is_computed_with(dataset):
     options = {"batch_size": 4, "seed": 9}
-    loader = Loader(dataset, num_workers=num_workers, workers=workers, pin_memory=True, **options)
-    assert all(batch.video.is_pinned() for batch in loader.batches(0, 3))
-    kept = []
-    for batch in on_device(loader.batches(0, 20), "cuda"):
-        torch.cuda._sleep(10_000_000)  # the copy of the next one would overtake, if anything let it
-        kept.append((batch.index.cpu(), (batch.video + 0).cpu()))
-    expected = Loader(dataset, **options).batches(0, 20)
-    for (index, video), batch in zip(kept, expected, strict=True):
-        assert torch.equal(index, batch.index) and torch.equal(video, batch.video)
+    for workers, num_workers in itertools.product(("process", "thread"), (0, 2)):
+        loader = Loader(dataset, num_workers=num_workers, workers=workers, pin_memory=True, **options)
+        assert all(batch.video.is_pinned() for batch in loader.batches(0, 3))
+        kept = []
+        for batch in on_device(loader.batches(0, 20), "cuda"):
+            torch.cuda._sleep(10_000_000)  # the copy of the next one would overtake, if anything let it
+            kept.append((batch.index.cpu(), (batch.video + 0).cpu()))
+        expected = Loader(dataset, **options).batches(0, 20)
+        for (index, video), batch in zip(kept, expected, strict=True):
+            assert torch.equal(index, batch.index) and torch.equal(video, batch.video)
