@@ -135,10 +135,12 @@ def test_pictures_in_memory_are_as_wide_as_they_are():
 
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 def test_frames_are_scaled_to_any_size(tmp_path, backend):
-    pytest.importorskip(backend if backend != "pyav" else "av")
     path = write_video(tmp_path / "a.mp4", np.stack([slope(64, 96)] * 4))
     with open_video(path, backend=backend) as reader:
-        found = reader.frames([0.0, 0.1], size=(48, 64)).video  # decord2 cannot scale to 32 columns
+        try:
+            found = reader.frames([0.0, 0.1], size=(48, 64)).video  # decord2 cannot scale to 32 columns
+        except ImportError as error:
+            pytest.skip(f"{backend} cannot be used here: {str(error).splitlines()[0]}")
         assert found.shape == (2, 3, 48, 64) and reader.backend == backend
     expected = torch.linspace(0, 240, 129)[1::2]
     torch.testing.assert_close(found[0, 0].float().mean(0)[2:-2], expected[2:-2], atol=8, rtol=0)
