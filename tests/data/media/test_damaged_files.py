@@ -101,7 +101,7 @@ def with_times(source: Path, path: Path, places: dict[int, int]) -> Path:
         times = sorted(packet.pts for packet in packets)
         for packet in packets:
             packet.pts = times[places.get(times.index(packet.pts), times.index(packet.pts))]
-            packet.dts -= Fraction(1, 2) / stream.time_base
+            packet.dts -= int(Fraction(1, 2) / stream.time_base)
             packet.stream = copy
             written.mux(packet)
     return path

@@ -100,7 +100,7 @@ def without_key_flags(data: bytes) -> bytes:
     while place < len(cleared):
         id_length, size_place = 9 - data[place].bit_length(), place + 9 - data[place].bit_length()
         size_length = 9 - data[size_place].bit_length()
-        size = int.from_bytes(data[size_place : size_place + size_length]) & (1 << 7 * size_length) - 1
+        size = int.from_bytes(data[size_place : size_place + size_length], "big") & (1 << 7 * size_length) - 1
         place = size_place + size_length
         if data[size_place - id_length] == 0xA3:
             cleared[place + 3] &= 0x7F  # behind the number of the track and a time of two bytes
