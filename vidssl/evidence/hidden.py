@@ -1,13 +1,16 @@
 """Does a masked method look at what it is shown? Its error on hidden tokens, and that of what cannot look or learn."""
 
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..models.video_vit import Grid
 from ..ops.masks import Split, take
+from ..train.run import Run
+from .proof import pretrain
 
 # Widths of the kernel that are tried, in cells: from a copy of the nearest to the mean of all.
 WIDTHS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 6.0)
@@ -65,3 +68,30 @@ def hidden_errors(
         "error_of_place": error(place[hidden], truth, counted),
         "error_of_kernel": error(kernel(truth, width), truth, counted),
     }
+
+
+def before_and_after(run: Run, *, train: Tensor, test: Tensor, out: Path, seed: int) -> dict[str, float]:
+    """Train, and give `hidden_errors` of what draws pixels: "pretrained", "random" (before) and the four controls.
+
+    Args:
+        run: Of a method that predicts the patches it does not see, as MAE and VideoMAE do.
+        train: uint8 training clips (B, T, 3, H, W), for the controls.
+        test: Unseen clips, as many.
+        out: Folder of the run.
+        seed: Of the training; one split of the test clips is drawn by their numbers.
+    """
+    method: Any = run.method  # with `predict`, `targets` and `split`
+    train, test = train.float() / 255, test.float() / 255
+    grid = method.encoder.grid(test)
+    split = method.split(torch.arange(len(test)), grid)
+
+    def errors() -> dict[str, float]:
+        return hidden_errors(
+            predict=method.predict, targets=method.targets, split=split, grid=grid, train=train, test=test
+        )
+
+    random = errors()["error"]
+    pretrain(run, out=out, seed=seed)
+    method.eval()
+    figures = errors()
+    return {"random": random, "pretrained": figures.pop("error"), **figures}

@@ -6,13 +6,10 @@ Smooth random gradients: error on hidden patches, the recipe as shipped but smal
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from vidssl.evidence import worlds
-from vidssl.evidence.hidden import hidden_errors
-from vidssl.evidence.proof import Proof, pretrain, shipped
+from vidssl.evidence.hidden import before_and_after
+from vidssl.evidence.proof import Proof, shipped
 from vidssl.evidence.refutation import Claim
-from vidssl.methods import MAE
 
 SIZE_PX = 64  # 4 x 4 patches of the recipe's 16 px, four of which are visible
 gradients = partial(worlds.waves, size_px=SIZE_PX, num_waves=1, cycles=(0.4, 0.9), color=False)
@@ -35,24 +32,8 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         decoder_dim=64,
         decoder_depth=2,
     )
-    method = run.method
-    assert isinstance(method, MAE)
-    train, test = video[:1000].float() / 255, gradients(1000, seed=1_000_003)[0].float() / 255
-    grid = method.encoder.grid(test)
-    errors = partial(
-        hidden_errors,
-        predict=method.predict,
-        targets=method.targets,
-        split=method.split(torch.arange(len(test)), grid),
-        grid=grid,
-        train=train,
-        test=test,
-    )
-    random = errors()["error"]
-    pretrain(run, out=out / "run", seed=seed)
-    method.eval()
-    figures = errors()
-    return {"random": random, "pretrained": figures.pop("error"), **figures}
+    test, _ = gradients(1000, seed=1_000_003)
+    return before_and_after(run, train=video[:1000], test=test, out=out / "run", seed=seed)
 
 
 PROOF = Proof(

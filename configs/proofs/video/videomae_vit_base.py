@@ -6,13 +6,10 @@ Smooth gradients that drift: error on hidden tubes, the recipe as shipped but sm
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from vidssl.evidence import worlds
-from vidssl.evidence.hidden import hidden_errors
-from vidssl.evidence.proof import Proof, pretrain, shipped
+from vidssl.evidence.hidden import before_and_after
+from vidssl.evidence.proof import Proof, shipped
 from vidssl.evidence.refutation import Claim
-from vidssl.methods import VideoMAE
 
 SIZE_PX = 64  # 4 x 4 cells of the recipe's 16 px, four of which are visible, in 2 steps
 drifting = partial(
@@ -40,24 +37,8 @@ def measure(seed: int, out: Path) -> dict[str, float]:
         decoder_dim=96,
         decoder_depth=2,
     )
-    method = run.method
-    assert isinstance(method, VideoMAE)
-    train, test = video[:500].float() / 255, drifting(500, seed=1_000_003)[0].float() / 255
-    grid = method.encoder.grid(test)
-    errors = partial(
-        hidden_errors,
-        predict=method.predict,
-        targets=method.targets,
-        split=method.split(torch.arange(len(test)), grid),
-        grid=grid,
-        train=train,
-        test=test,
-    )
-    random = errors()["error"]
-    pretrain(run, out=out / "run", seed=seed)
-    method.eval()
-    figures = errors()
-    return {"random": random, "pretrained": figures.pop("error"), **figures}
+    test, _ = drifting(500, seed=1_000_003)
+    return before_and_after(run, train=video[:500], test=test, out=out / "run", seed=seed)
 
 
 PROOF = Proof(
